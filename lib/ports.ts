@@ -27,8 +27,8 @@ export interface Log {
 
 /** Receives what a slot sends, synchronously and in order. `bytes` is valid only during the call: copy what must outlive it. */
 export interface SlotSink {
-  /** One message of the output plugin: `bytes[start, end)`. */
-  change(bytes: Buffer, start: number, end: number): void;
+  /** One message of the output plugin: `bytes[start, end)`. False: no more in this read; what follows waits for the next. */
+  change(bytes: Buffer, start: number, end: number): boolean;
   /** The server has sent everything up to `walEnd` that concerns this slot, and has nothing more at this moment. */
   keepalive(walEnd: Lsn): void;
 }
@@ -39,8 +39,8 @@ export interface SlotSink {
  */
 export interface SlotReader {
   /**
-   * Waits up to `wait_ms` for bytes, then hands every complete message that has arrived to `sink` (at most `read_bytes_max` of them), and
-   * says whether there were any. Between calls nothing is read from the socket: a caller that is slow slows the server down (I8).
+   * Waits up to `wait_ms` for bytes, then hands every complete message that has arrived to `sink`, until the sink stops it, and
+   * says whether there were any bytes. Between calls nothing is read from the socket: a caller that is slow slows the server down (I8).
    * Keepalives are answered by the adapter at once, with the confirmed position; they reach the sink as well.
    */
   read(sink: SlotSink, wait_ms: number): Promise<'data' | 'nothing'>;
@@ -104,6 +104,8 @@ export interface SourceTable extends TableName {
   /** Estimates from pg_class, for planning and progress; -1: never analysed. */
   readonly rows_estimate: number;
   readonly pages: number;
+  /** Some value may lie outside its row (TOAST), so that an update may leave it out of the log (I7). Not given: it may. */
+  readonly toasted?: boolean;
 }
 
 export interface SourceColumn {
@@ -137,8 +139,8 @@ export interface Source {
   insertLsn(): Promise<Lsn>;
   /** Ends one backend of ours that outlived its window. */
   terminate(pid: number): Promise<void>;
-  /** Opens the slot for changes after `from`. */
-  openSlot(from: Lsn): Promise<SlotReader>;
+  /** Opens the slot for changes after `from`. `session` ends the connection's application_name: by it a later window knows its own zombie. */
+  openSlot(from: Lsn, session: string): Promise<SlotReader>;
 }
 
 // ── Stage ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,13 +178,14 @@ export interface CutStream {
 
 /**
  * One link of the chain. `begin_lsn` is the `end_lsn` of the cut before it: the chain has no holes (I2).
- * - genesis: number 0; where the slot stood when the chain was made
+ * - genesis: number 0; made before the slot is, so that a slot found later is known to be ours; its position is 0
+ * - slot: the slot was made or taken over, and stands at `end_lsn`
  * - changes: what was drained; `object` is null when nothing in between was for us
  * - captures: takes streams in (I11); moves no position
  */
 export interface Cut {
   readonly number: number;
-  readonly kind: 'genesis' | 'changes' | 'captures';
+  readonly kind: 'genesis' | 'slot' | 'changes' | 'captures';
   readonly begin_lsn: Lsn;
   readonly end_lsn: Lsn;
   /** Commit time of the last transaction in it, ms since the Unix epoch; null where there was none. */
@@ -220,6 +223,8 @@ export interface Halt {
   readonly remedy: string;
   readonly cut: number | null;
   readonly at_ms: number;
+  /** Changes of the stream have been passed over since: only a reset can go on, not a resume. */
+  readonly must_reset: boolean;
 }
 
 export const STREAM_STATES = ['captured', 'syncing', 'catching_up', 'live', 'halted'] as const;
@@ -239,6 +244,10 @@ export interface Bookmark {
   readonly epoch: number;
   readonly state: Exclude<StreamState, 'halted'>;
   readonly halt: Halt | null;
+  /** Somebody asked for a reset; the next window captures the stream anew, opens the epoch and clears this. */
+  readonly reset_requested: boolean;
+  /** The chain's (I12): a target row of another incarnation is not this ledger's. */
+  readonly incarnation: string;
   readonly applied_cut: number;
   readonly applied_lsn: Lsn;
   readonly applied_at_ms: number;
@@ -262,6 +271,8 @@ export interface Epoch {
   /** The chain is applied from the cut after this one when the epoch is done. */
   readonly held_cut: number;
   readonly opened_at_ms: number;
+  /** When its outstanding work was last rung for. */
+  readonly rung_at_ms: number;
   readonly done_at_ms: number | null;
 }
 
@@ -436,16 +447,24 @@ export interface Target {
   /**
    * Prepares an epoch: makes `_sluice` and the stream's row where needed (TARGET_TABLE_TAKEN if the table is another pipeline's, or is there and not
    * made by Sluice), sets the hold, makes an empty shadow table (for first_sync and reset). Doing it twice for the same epoch and plan changes nothing; for
-   * another plan of the same epoch it begins anew.
+   * another plan of the same epoch it begins anew, beside the first: the plan that is finished wins. An epoch that is over is left alone.
+   * `overlapping`: two chunks of the plan may hold the same key (several ctid ranges: a row that moved is read twice).
    */
-  prepareEpoch(stream: TargetStream, epoch: Epoch, plan: string, shape: Shape, incarnation: string): Promise<void>;
+  prepareEpoch(
+    stream: TargetStream,
+    epoch: Epoch,
+    plan: string,
+    shape: Shape,
+    incarnation: string,
+    overlapping: boolean,
+  ): Promise<void>;
   /** Loads one chunk's segment and marks it, in one transaction; false when the mark is there already, or the epoch is over. */
   loadChunk(stream: TargetStream, epoch: Epoch, chunk: Chunk, segment: SegmentSource): Promise<boolean>;
   /** Numbers of the chunks that are marked as loaded. */
   loadedChunks(stream: TargetStream, epoch: Epoch, plan: string): Promise<Set<number>>;
   /**
-   * When every chunk is marked: gives the shadow its key, swaps it in by rename, sets `applied_cut` to `epoch.held_cut` and
-   * `catching_up_to` to `lsn`, and releases the hold; all in one transaction. Done already: changes nothing.
+   * When every chunk is marked (EPOCH_INCOMPLETE otherwise): gives the shadow its key; then, all in one transaction, swaps it in by rename, sets
+   * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn`, and releases the hold. Done already: changes nothing.
    */
   finishEpoch(stream: TargetStream, epoch: Epoch, plan: string, lsn: Lsn, held_lsn: Lsn): Promise<void>;
 }

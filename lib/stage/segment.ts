@@ -2,8 +2,13 @@
  * The staged format: what one S3 object of the stage holds, byte for byte.
  *
  *     object  = segment*
- *     segment = uint32 header length · header (JSON, zstd) · block*        (the length counts the compressed header; big-endian)
- *     block   = one zstd frame of COPY text lines                         (https://www.postgresql.org/docs/current/sql-copy.html, Text Format)
+ *     segment = uint32 header length · header (JSON, zstd) · block*       (the length counts the compressed header; big-endian)
+ *     block   = frame* · uint32 0
+ *     frame   = uint32 length · uint32 CRC-32 · zstd frame                (length and CRC are those of the zstd frame)
+ *
+ * The text of a block is the text of its frames, joined: COPY lines (https://www.postgresql.org/docs/current/sql-copy.html, Text Format).
+ * A frame holds at most FRAME_TEXT_BYTES_MAX of it and may end in the middle of a line, so that neither writer nor reader ever holds
+ * more than a frame: not of a big block, and not of one row of 100 MB (I8).
  *
  * A segment is one stream's share of a cut, or of a part of one; it explains itself, so that the loader needs no catalog and parses no row.
  * Its operations are sets over disjoint keys and are applied in this order, which is the order of `BLOCK_KINDS`:
@@ -25,6 +30,8 @@ import type { Shape } from '../shape.ts';
 
 export const SEGMENT_VERSION = 1;
 
+export const FRAME_TEXT_BYTES_MAX = 4 * 1024 * 1024;
+
 export const BLOCK_KINDS = ['rekey', 'delete', 'upsert', 'update'] as const;
 export type BlockKind = (typeof BLOCK_KINDS)[number];
 
@@ -32,13 +39,8 @@ export interface Block {
   readonly kind: BlockKind;
   /** Indexes into the shape's columns, in the order in which a line has them (for `delete`: the key). */
   readonly columns: readonly number[];
-  readonly rows: number;
-  /** Bytes of COPY text before compression. */
-  readonly text_bytes: number;
-  /** Bytes of the zstd frame in the object. */
-  readonly frame_bytes: number;
-  /** CRC-32 (zlib) of the frame: tells a damaged object from a damaged server. */
-  readonly crc32: number;
+  /** Rows of the block; null where they were streamed (a chunk) and the header was written first. */
+  readonly rows: number | null;
 }
 
 export interface SegmentHeader {

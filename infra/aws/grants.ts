@@ -1,0 +1,140 @@
+/**
+ * What each function may do, in one place and in full: this is what the roles hold, and test/infra/grants.test.ts compares the template with it
+ * action by action. CDK's `grant…` methods are not used: they give more than these functions call.
+ */
+import { Arn, ArnFormat, Stack } from 'aws-cdk-lib';
+import { PolicyStatement } from 'aws-cdk-lib/aws-iam';
+import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
+import type { Construct } from 'constructs';
+import type { FunctionName } from './limits.ts';
+import type { Side } from './pipeline-file.ts';
+import type { StatefulStack } from './stateful-stack.ts';
+
+const LEDGER_READ = ['dynamodb:GetItem', 'dynamodb:Query'];
+const LEDGER_WRITE = ['dynamodb:PutItem', 'dynamodb:UpdateItem'];
+/** Of many items at once: the window removes old cuts, a plan writes its chunks. A batch needs no right to single deletes. */
+const LEDGER_BATCH = ['dynamodb:BatchWriteItem'];
+
+/** GetObject: after an answer that was lost, HeadObject tells whether the object is complete. */
+const STAGE_WRITE = ['s3:PutObject', 's3:AbortMultipartUpload', 's3:GetObject'];
+const STAGE_READ = ['s3:GetObject'];
+/** Without it S3 answers 403 for an object that is not there, and one that has expired would look like a missing right. */
+const STAGE_LIST = ['s3:ListBucket'];
+
+const RING = ['sqs:SendMessage'];
+/** What Lambda's event source asks of the function's role. */
+const ANSWER = ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes'];
+
+interface Rights {
+  readonly ledger: readonly string[];
+  /** On the stage's objects. */
+  readonly stage: readonly string[];
+  readonly rings: readonly ('load' | 'extract')[];
+  readonly answers: 'load' | 'extract' | null;
+  /** Databases that it connects to, and so whose secrets it reads. */
+  readonly connects: readonly Side[];
+}
+
+export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
+  drain: {
+    ledger: [...LEDGER_READ, ...LEDGER_WRITE, ...LEDGER_BATCH],
+    stage: STAGE_WRITE,
+    rings: ['load', 'extract'],
+    answers: null,
+    connects: ['source'],
+  },
+  extract: {
+    ledger: [...LEDGER_READ, ...LEDGER_WRITE, ...LEDGER_BATCH],
+    stage: STAGE_WRITE,
+    rings: ['load', 'extract'],
+    answers: 'extract',
+    connects: ['source', 'target'],
+  },
+  load: {
+    ledger: [...LEDGER_READ, ...LEDGER_WRITE],
+    stage: STAGE_READ,
+    rings: ['load', 'extract'],
+    answers: 'load',
+    connects: ['target'],
+  },
+  backfill: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: [], rings: ['extract'], answers: null, connects: [] },
+  operate: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: [], rings: ['load'], answers: null, connects: [] },
+};
+
+export interface GrantTargets {
+  readonly state: StatefulStack;
+  readonly logs: ILogGroup;
+  /** Names or ARNs in Secrets Manager. */
+  readonly secrets: Readonly<Record<Side, readonly string[]>>;
+  /** ARN of the key that encrypts these secrets, where it is not the account's own `aws/secretsmanager`; null: it is. */
+  readonly secrets_key_arn: string | null;
+  readonly in_vpc: boolean;
+}
+
+/** The statements of one function's role. */
+export function statementsOf(scope: Construct, name: FunctionName, to: GrantTargets): PolicyStatement[] {
+  const rights = RIGHTS[name];
+  const { state } = to;
+  const statements = [
+    allow(['logs:CreateLogStream', 'logs:PutLogEvents'], [to.logs.logGroupArn]),
+    allow(rights.ledger, [state.ledger.tableArn]),
+    ...rights.rings.map((queue) => allow(RING, [state[queue].queue.queueArn])),
+  ];
+  if (rights.answers) statements.push(allow(ANSWER, [state[rights.answers].queue.queueArn]));
+  if (rights.stage.length > 0) {
+    statements.push(allow(rights.stage, [state.stage.arnForObjects('*')]), allow(STAGE_LIST, [state.stage.bucketArn]));
+  }
+  const secrets = [...new Set(rights.connects.flatMap((side) => to.secrets[side]))];
+  if (secrets.length > 0) statements.push(...secretStatements(scope, secrets, to.secrets_key_arn));
+  if (to.in_vpc) statements.push(vpcStatement());
+  return statements;
+}
+
+function secretStatements(scope: Construct, secrets: readonly string[], key_arn: string | null): PolicyStatement[] {
+  const statements = [
+    allow(
+      ['secretsmanager:GetSecretValue'],
+      secrets.map((secret) => secretArn(scope, secret)),
+    ),
+  ];
+  if (key_arn !== null) {
+    const decrypt = allow(['kms:Decrypt'], [key_arn]);
+    decrypt.addCondition('StringEquals', {
+      'kms:ViaService': `secretsmanager.${Stack.of(scope).region}.amazonaws.com`,
+    });
+    statements.push(decrypt);
+  }
+  return statements;
+}
+
+/**
+ * A secret's ARN ends in six characters that Secrets Manager chose; by name they are not known, and question marks stand for them
+ * (https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_iam-policies.html).
+ */
+function secretArn(scope: Construct, secret: string): string {
+  if (secret.startsWith('arn:')) return secret;
+  const resourceName = `${secret}-??????`;
+  return Arn.format(
+    { service: 'secretsmanager', resource: 'secret', resourceName, arnFormat: ArnFormat.COLON_RESOURCE_NAME },
+    Stack.of(scope),
+  );
+}
+
+/** What Lambda does with the function's role to give it network interfaces (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html); EC2 knows no resource for most of it. */
+function vpcStatement(): PolicyStatement {
+  return allow(
+    [
+      'ec2:CreateNetworkInterface',
+      'ec2:DescribeNetworkInterfaces',
+      'ec2:DescribeSubnets',
+      'ec2:DeleteNetworkInterface',
+      'ec2:AssignPrivateIpAddresses',
+      'ec2:UnassignPrivateIpAddresses',
+    ],
+    ['*'],
+  );
+}
+
+function allow(actions: readonly string[], resources: readonly string[]): PolicyStatement {
+  return new PolicyStatement({ actions: [...actions], resources: [...resources] });
+}

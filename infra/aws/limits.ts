@@ -1,0 +1,78 @@
+/**
+ * Every number of the stack, named, with the reason for its size. The rules between them (visibility ≥ 6 × timeout, lease > timeout) are
+ * written as such, so that changing one moves the other; test/infra holds them against the template.
+ */
+import { Duration } from 'aws-cdk-lib';
+
+export const FUNCTION_NAMES = ['drain', 'extract', 'load', 'backfill', 'operate'] as const;
+export type FunctionName = (typeof FUNCTION_NAMES)[number];
+
+interface FunctionLimits {
+  /** Lambda gives one full vCPU at 1,769 MB (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html). */
+  readonly memory_mb: number;
+  readonly timeout: Duration;
+}
+
+export const FUNCTION_LIMITS: Readonly<Record<FunctionName, FunctionLimits>> = {
+  // A window may use all the time that Lambda gives. It decodes on one core; more memory would buy cores that it leaves idle.
+  drain: { memory_mb: 1769, timeout: Duration.minutes(15) },
+  // A chunk is one COPY from the source: as long as the source takes.
+  extract: { memory_mb: 1769, timeout: Duration.minutes(15) },
+  // What does not fit goes on with the next doorbell; a shorter run frees the stream's lock and its message group sooner.
+  load: { memory_mb: 1024, timeout: Duration.minutes(5) },
+  // Both read and write some items of the ledger, and wait for no copy.
+  backfill: { memory_mb: 512, timeout: Duration.minutes(5) },
+  operate: { memory_mb: 512, timeout: Duration.minutes(1) },
+};
+
+/** Longer than a window can live: a lease that ended sooner would let a second window read beside the first. */
+export const LEASE = Duration.minutes(FUNCTION_LIMITS.drain.timeout.toMinutes() + 1);
+
+/** One slot, one reader. The lease would keep a second window out too; this keeps it from being started and paid. */
+export const DRAIN_CONCURRENCY = 1;
+
+/**
+ * How long an event for `drain` may wait while a window runs; the least that Lambda and Scheduler allow. A late event has no worth, since the
+ * next tick asks for the same window again.
+ */
+export const WINDOW_EVENT_AGE_MAX = Duration.minutes(1);
+
+/** AWS asks for six times the function's timeout (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html): fewer, and a message comes again while it is worked on. */
+export const VISIBILITY_TIMEOUTS = 6;
+
+export function visibilityOf(name: FunctionName): Duration {
+  return Duration.seconds(FUNCTION_LIMITS[name].timeout.toSeconds() * VISIBILITY_TIMEOUTS);
+}
+
+/** Receives before a message is put aside. It is a doorbell (I9): the next window rings again, so few are enough. */
+export const RECEIVES_MAX = 5;
+
+/** The most that SQS keeps: time to look at what was put aside. */
+export const DLQ_RETENTION = Duration.days(14);
+
+/** What Lambda's event source accepts as its maximum concurrency. */
+export const SOURCE_CONCURRENCY_MIN = 2;
+export const SOURCE_CONCURRENCY_MAX = 1000;
+
+/** Parts of an upload that a killed window left; no window lives for a day. */
+export const UPLOAD_ABORT = Duration.days(1);
+
+// ── Alarms ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** WAL kept for the slot: 10 GiB is a day of a small database or an hour of a busy one, and no disk yet. */
+export const SLOT_LAG_ALARM_BYTES = 10 * 1024 ** 3;
+
+/** WAL that may still be written before the slot is lost: time to act, not to write a report. */
+export const SAFE_WAL_ALARM_BYTES = 2 * 1024 ** 3;
+
+/** A recorded change is applied within a minute when all is well; a load that fails is tried again within the hour. */
+export const APPLIED_LAG_ALARM = Duration.hours(1);
+
+/** Missed windows in a row before it is said that there are none. */
+export const WINDOWS_MISSED_MAX = 3;
+
+/** The least that the alarm above waits: a window may run for 15 minutes before it reports. */
+export const WINDOW_SILENCE_MIN = Duration.minutes(45);
+
+/** A doorbell older than two visibility timeouts has been tried and is not getting through. */
+export const QUEUE_AGE_TIMEOUTS = 2;

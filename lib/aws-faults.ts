@@ -1,0 +1,148 @@
+/**
+ * What an AWS SDK error means here: one pure mapping, used by every adapter of S3, SQS and DynamoDB.
+ *
+ * Facts hold the service, the operation, the error's name and its request id, never the request: a validation message may quote a key or
+ * a value. Messages are kept only where AWS or the system wrote them about rights or the network. A SluiceError passes unchanged.
+ */
+import { SluiceError } from './errors.ts';
+
+export type AwsService = 'DynamoDB' | 'S3' | 'SQS';
+
+/** Names of errors that pass by themselves, over all three services (their API references, "Common Errors" and each operation's errors). */
+const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
+  'BandwidthLimitExceeded',
+  'InternalError',
+  'InternalFailure',
+  'InternalServerError',
+  'KmsThrottled',
+  'LimitExceededException',
+  'OverLimit',
+  'PriorRequestNotComplete',
+  'ProvisionedThroughputExceededException',
+  'ReplicatedWriteConflictException',
+  'RequestLimitExceeded',
+  'RequestThrottled',
+  'RequestThrottledException',
+  'RequestTimeout',
+  'RequestTimeoutException',
+  'ServiceUnavailable',
+  'SlowDown',
+  'ThrottledException',
+  'Throttling',
+  'ThrottlingException',
+  'TimeoutError',
+  'TooManyRequestsException',
+  'TransactionInProgressException',
+]);
+
+const MISSING_RESOURCE: Readonly<Record<string, string>> = {
+  'AWS.SimpleQueueService.NonExistentQueue': 'such queue',
+  NoSuchBucket: 'such bucket',
+  QueueDoesNotExist: 'such queue',
+  ResourceNotFoundException: 'such table',
+};
+
+const DENIED_NAMES: ReadonlySet<string> = new Set([
+  'AccessDenied',
+  'AccessDeniedException',
+  'AllAccessDisabled',
+  'CredentialsProviderError',
+  'ExpiredToken',
+  'ExpiredTokenException',
+  'IncompleteSignature',
+  'InvalidAccessKeyId',
+  'InvalidClientTokenId',
+  'InvalidSecurity',
+  'InvalidSignatureException',
+  'KMS.AccessDeniedException',
+  'KmsAccessDenied',
+  'KmsDisabled',
+  'KmsInvalidState',
+  'KmsNotFound',
+  'MissingAuthenticationToken',
+  'MissingAuthenticationTokenException',
+  'NotAuthorized',
+  'OptInRequired',
+  'RequestTimeTooSkewed',
+  'SignatureDoesNotMatch',
+  'UnrecognizedClientException',
+]);
+
+/** Errors of Node's sockets and resolver that another attempt may not meet. */
+const NETWORK_CODES: ReadonlySet<string> = new Set([
+  'EAI_AGAIN',
+  'ECONNABORTED',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EPIPE',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ETIMEDOUT',
+]);
+
+/** The fields that are looked at, of whatever was thrown. */
+interface Seen {
+  readonly name: string;
+  readonly code: string;
+  readonly message: string;
+  readonly status: number;
+  readonly request: string;
+  readonly fromService: boolean;
+}
+
+/**
+ * The SluiceError for what `client.send` threw: AWS_TRANSIENT (throttling, 5xx, timeouts, network), AWS_DENIED, AWS_MISSING (table, bucket
+ * or queue is gone), and UNEXPECTED for everything else.
+ */
+export function awsFault(service: AwsService, operation: string, thrown: unknown): SluiceError {
+  if (thrown instanceof SluiceError) return thrown;
+  const seen = look(thrown);
+  const code = codeOf(seen);
+  if (code === 'AWS_MISSING') {
+    const resource = MISSING_RESOURCE[seen.name] ?? 'such resource';
+    return new SluiceError(code, { service, operation, resource });
+  }
+  if (code !== null) return new SluiceError(code, { service, operation, reason: `${reasonOf(seen)}${seen.request}` });
+  // An error that no service sent is a fault of ours: its stack is worth keeping, and it has seen no request.
+  return seen.fromService
+    ? new SluiceError('UNEXPECTED', { reason: `${service} refuses ${operation}: ${seen.name}${seen.request}` })
+    : new SluiceError('UNEXPECTED', { reason: `${service} ${operation}: ${seen.name}` }, { cause: thrown });
+}
+
+/** Whether a conditional write found its condition false. */
+export function isConditionFailed(thrown: unknown): boolean {
+  return thrown instanceof Error && thrown.name === 'ConditionalCheckFailedException';
+}
+
+function codeOf(seen: Seen): 'AWS_TRANSIENT' | 'AWS_DENIED' | 'AWS_MISSING' | null {
+  if (seen.name in MISSING_RESOURCE) return 'AWS_MISSING';
+  if (TRANSIENT_NAMES.has(seen.name) || NETWORK_CODES.has(seen.code)) return 'AWS_TRANSIENT';
+  if (DENIED_NAMES.has(seen.name)) return 'AWS_DENIED';
+  if (seen.status === 429 || seen.status >= 500) return 'AWS_TRANSIENT';
+  if (seen.status === 401 || seen.status === 403) return 'AWS_DENIED';
+  return null;
+}
+
+/** Rights and network errors explain themselves; their text names roles, resources, hosts and ports, and nothing of the request's body. */
+function reasonOf(seen: Seen): string {
+  if (NETWORK_CODES.has(seen.code)) return seen.message || seen.code;
+  return DENIED_NAMES.has(seen.name) ? `${seen.name}: ${seen.message}` : seen.name;
+}
+
+function look(thrown: unknown): Seen {
+  const error = typeof thrown === 'object' && thrown !== null ? (thrown as Record<string, unknown>) : {};
+  const metadata =
+    typeof error.$metadata === 'object' && error.$metadata !== null ? (error.$metadata as Record<string, unknown>) : {};
+  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+  const status = typeof metadata.httpStatusCode === 'number' ? metadata.httpStatusCode : 0;
+  return {
+    name: text(error.name) || 'unknown error',
+    code: text(error.code),
+    message: text(error.message),
+    status,
+    request: text(metadata.requestId) && ` (request ${text(metadata.requestId)})`,
+    fromService: '$fault' in error || status > 0,
+  };
+}

@@ -1,0 +1,132 @@
+/**
+ * Options of a connection, the same for source and target. Names follow tap-postgres and target-postgres.
+ * Without a `host` the local engine brings an embedded PostgreSQL of its own; `host` is then null.
+ */
+import * as z from 'zod';
+import { form, option, orNull } from './option.ts';
+import { pemReference, privateKeyReference, secretReference } from './secret-reference.ts';
+
+/** Server names of PostgreSQL's own catalogs are cut at NAMEDATALEN - 1 bytes; longer names would silently mean another. */
+export const IDENTIFIER_BYTES_MAX = 63;
+/** Leaves room for the fencing token that a window adds, before PostgreSQL cuts application_name at 63 bytes. */
+const APPLICATION_NAME_MAX = 48;
+const CONNECT_TIMEOUT_SECONDS_MAX = 3600;
+
+export const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full'] as const;
+export type SslMode = (typeof SSL_MODES)[number];
+
+export const identifierForm = `a name of at most ${IDENTIFIER_BYTES_MAX} bytes`;
+/** A name of PostgreSQL, as the catalog spells it. */
+export const identifier = form(
+  z
+    .string()
+    .min(1)
+    .refine((name) => Buffer.byteLength(name) <= IDENTIFIER_BYTES_MAX && !name.includes('\0')),
+  identifierForm,
+);
+
+const sslOptions = z.strictObject({
+  mode: option(z.enum(SSL_MODES).optional(), {
+    sentence: "How far the server is trusted, as libpq's sslmode.",
+    default_text: '`verify-ca` with a `ca`, else `require`',
+  }),
+  ca: option(orNull(pemReference), {
+    sentence: 'Certificates of the authorities that are trusted: PEM text, a file, or a secret.',
+    example: './ca.pem',
+  }),
+  cert: option(orNull(pemReference), {
+    sentence: "The client's certificate: PEM text, a file, or a secret.",
+    example: './client.crt',
+  }),
+  key: option(orNull(privateKeyReference), {
+    sentence: "The client certificate's private key: a file or a secret, never its text.",
+    example: '{ secret: prod/client-key }',
+    secret: true,
+  }),
+  key_password: option(orNull(secretReference), {
+    sentence: 'Passphrase of the private key.',
+    example: '${env:KEY_PASSWORD}',
+    secret: true,
+  }),
+  server_name: option(orNull(z.string().min(1).max(253)), {
+    sentence: 'Name that the server must prove with `verify-full`, where it is not `host`.',
+    example: 'db.internal',
+  }),
+});
+
+/** TLS of a connection; `mode: 'disable'` is none, and all else is null then. */
+export type SslConfig = Omit<z.output<typeof sslOptions>, 'mode'> & { readonly mode: SslMode };
+
+const NO_SSL: SslConfig = { mode: 'disable', ca: null, cert: null, key: null, key_password: null, server_name: null };
+
+const ssl = z.union([
+  z.boolean().transform((on): SslConfig => (on ? { ...NO_SSL, mode: 'require' } : NO_SSL)),
+  sslOptions.transform((given): SslConfig => ({ ...given, mode: given.mode ?? (given.ca ? 'verify-ca' : 'require') })),
+]);
+
+export const connectionOptions = {
+  host: option(
+    orNull(
+      z
+        .string()
+        .min(1)
+        .max(253)
+        .regex(/^[^\s${}@]+$/)
+        .refine((host) => !host.includes('://')),
+    ),
+    {
+      sentence: 'Name or address of the server. Left out: the local engine starts an embedded PostgreSQL.',
+      form: 'the name or address of a server',
+      default_text: 'embedded (local engine only)',
+      example: 'db.internal',
+    },
+  ),
+  port: option(z.int().min(1).max(65_535).default(5432), { sentence: 'TCP port of the server.' }),
+  user: option(identifier.optional(), {
+    sentence: 'Role to connect as.',
+    default_text: 'required with `host`',
+    example: 'sluice',
+  }),
+  password: option(orNull(secretReference), {
+    sentence: 'Where the password comes from; left out where the server asks for none.',
+    default_text: 'none',
+    example: '${env:SOURCE_PASSWORD}',
+    secret: true,
+  }),
+  database: option(identifier.optional(), {
+    sentence: 'Database to connect to.',
+    default_text: 'required with `host`',
+    example: 'shop',
+  }),
+  connect_timeout_seconds: option(
+    z
+      .int()
+      .max(CONNECT_TIMEOUT_SECONDS_MAX)
+      .transform((seconds) => Math.max(0, seconds))
+      .prefault(30),
+    { sentence: 'How long to wait for the server to answer; 0 or less waits without end.', unit: 'seconds' },
+  ),
+  application_name: option(
+    z
+      .string()
+      .min(1)
+      .max(APPLICATION_NAME_MAX)
+      .regex(/^[ -~]+$/)
+      .optional(),
+    {
+      sentence: 'Name under which the connection shows on the server (pg_stat_activity).',
+      form: `at most ${APPLICATION_NAME_MAX} characters of printable ASCII`,
+      default_text: '`sluice/<pipeline>`',
+      example: 'sluice/shop',
+    },
+  ),
+  ssl: option(ssl.default(NO_SSL), {
+    sentence: 'TLS: `true` means `{ mode: require }`.',
+    form: 'true, false, or a map with mode, ca, cert, key, key_password, server_name',
+    default_text: 'off',
+    example: '{ mode: verify-full, ca: ./ca.pem }',
+  }),
+} as const;
+
+/** Options of `ssl` as a map, for the reference page. */
+export const sslSchema = sslOptions;

@@ -1,0 +1,167 @@
+/**
+ * What options must say together. Each rule looks at sections that are valid in themselves, so that one reading of a file lists every fault.
+ */
+import { isSameDatabase, targetOf } from './destination.ts';
+import type { Path } from './document.ts';
+import type { Finding } from './explain.ts';
+import { isReservedSchema } from './followable.ts';
+import type { PipelineFile } from './schema.ts';
+import { exactName, formatTableName, isGlob, parseTablePattern } from './table-pattern.ts';
+
+type Source = PipelineFile['source'];
+type Target = PipelineFile['target'];
+type Tables = PipelineFile['tables'];
+type Schedule = NonNullable<PipelineFile['schedule']>;
+
+const SIDES = ['source', 'target'] as const;
+/** Options that mean nothing without a server to connect to. */
+const NEEDS_HOST = ['user', 'password', 'database'] as const;
+
+/** Findings of all rules over the sections that are given. */
+export function checkRules(file: Partial<PipelineFile>): Finding[] {
+  const { source, target, tables, schedule } = file;
+  return [
+    ...SIDES.flatMap((side) => connectionFindings(side, file[side])),
+    ...(target ? targetFindings(target) : []),
+    ...(tables ? tableFindings(tables) : []),
+    ...(schedule ? scheduleFindings(schedule) : []),
+    ...(source && target && tables ? sameTableFindings(source, target, tables) : []),
+  ];
+}
+
+function finding(path: Path, part: Finding['part'], problem: string, remedy: string): Finding {
+  return { path, part, problem, remedy };
+}
+
+function connectionFindings(side: 'source' | 'target', given: Source | Target | undefined): Finding[] {
+  if (!given) return [];
+  const findings: Finding[] = [];
+  const present = NEEDS_HOST.filter((key) => given[key] !== undefined && given[key] !== null);
+  if (given.host === null && present.length > 0) {
+    const problem = `${side}.host is missing beside ${present.map((key) => `${side}.${key}`).join(', ')}.`;
+    findings.push(
+      finding([side], 'key', problem, 'Add it; or remove the others for an embedded PostgreSQL (local engine only).'),
+    );
+  }
+  for (const key of ['user', 'database'] as const) {
+    if (given.host !== null && given[key] === undefined) {
+      findings.push(finding([side], 'key', `${side}.${key} is missing beside ${side}.host.`, `Add it: ${key}: NAME`));
+    }
+  }
+  const { cert, key, key_password } = given.ssl;
+  if ((cert === null) !== (key === null)) {
+    const [there, lacking] = cert === null ? ['key', 'cert'] : ['cert', 'key'];
+    const problem = `${side}.ssl.${there} is given without ${side}.ssl.${lacking}.`;
+    findings.push(
+      finding([side, 'ssl', there], 'key', problem, 'Give both: a client certificate and its private key.'),
+    );
+  }
+  if (key_password !== null && key === null) {
+    const problem = `${side}.ssl.key_password is given without ${side}.ssl.key.`;
+    findings.push(finding([side, 'ssl', 'key_password'], 'key', problem, 'Give the key, or remove the passphrase.'));
+  }
+  return findings;
+}
+
+function targetFindings(target: Target): Finding[] {
+  const findings: Finding[] = [];
+  if (target.hard_delete && target.add_metadata_columns === false) {
+    findings.push(
+      finding(
+        ['target', 'add_metadata_columns'],
+        'value',
+        'target.add_metadata_columns is false, and target.hard_delete needs these columns.',
+        'Remove add_metadata_columns (hard_delete turns it on), or set hard_delete: false.',
+      ),
+    );
+  }
+  const schemas: [Path, string | null][] = [
+    [['target', 'default_target_schema'], target.default_target_schema],
+    ...Object.entries(target.schema_mapping).map(([from, to]): [Path, string] => [
+      ['target', 'schema_mapping', from],
+      to,
+    ]),
+  ];
+  return [...findings, ...schemas.flatMap(([path, schema]) => reservedFindings(path, schema))];
+}
+
+function reservedFindings(path: Path, schema: string | null): Finding[] {
+  if (schema === null || !isReservedSchema(schema)) return [];
+  const problem = `Schema ${schema} is the system's or Sluice's own, and no place for tables.`;
+  return [finding(path, 'value', problem, 'Choose another schema.')];
+}
+
+function tableFindings(tables: Tables): Finding[] {
+  return tables.flatMap((entry, i) => {
+    const pattern = parseTablePattern(entry.table);
+    const findings = reservedFindings(['tables', i, 'target_schema'], entry.target_schema);
+    if (!pattern) return findings;
+    if (isGlob(pattern) && entry.target_table !== null) {
+      const problem = `tables[${i}].target_table names one table, and ${entry.table} may match many.`;
+      findings.push(
+        finding(['tables', i, 'target_table'], 'key', problem, 'Name the one table in table, or use target_schema.'),
+      );
+    }
+    if (!pattern.schema.glob && isReservedSchema(pattern.schema.text)) {
+      const problem = `tables[${i}] is of schema ${pattern.schema.text}, which is the system's or Sluice's own and is not replicated.`;
+      findings.push(finding(['tables', i], 'value', problem, 'Remove it.'));
+    }
+    return findings;
+  });
+}
+
+/** Tables that are named, and the same for globs when the source is known (`selection.ts`). */
+function sameTableFindings(source: Source, target: Target, tables: Tables): Finding[] {
+  const findings: Finding[] = [];
+  const entries = new Map<string, { index: number; to: string }>();
+  for (const [index, entry] of tables.entries()) {
+    const pattern = parseTablePattern(entry.table);
+    const name = pattern && exactName(pattern);
+    if (!name) continue;
+    entries.set(formatTableName(name), { index, to: formatTableName(targetOf(name, entry, target)) });
+  }
+  const writers = new Map<string, string>();
+  for (const [from, { index, to }] of entries) {
+    const other = writers.get(to);
+    if (other !== undefined) {
+      const problem = `${other} and ${from} would both be written to ${to}.`;
+      findings.push(
+        finding(['tables', index], 'value', problem, 'Give one of them another target_schema or target_table.'),
+      );
+    }
+    writers.set(to, other ?? from);
+    if (isSameDatabase(source, target) && entries.has(to)) {
+      const problem = `${from} would be written to ${to} in the database that it is read from.`;
+      const remedy = 'Name another target database, or a target_schema or target_table that is not replicated.';
+      findings.push(finding(['tables', index], 'value', problem, remedy));
+    }
+  }
+  return findings;
+}
+
+function scheduleFindings(schedule: Schedule): Finding[] {
+  const kinds = [
+    ...(schedule.every === undefined ? [] : ['every']),
+    ...(schedule.cron === undefined ? [] : ['cron']),
+    ...(schedule.continuous === true ? ['continuous'] : []),
+  ];
+  const findings: Finding[] = [];
+  if (kinds.length > 1) {
+    const problem = `schedule has ${kinds.join(' and ')}, and can follow only one.`;
+    findings.push(finding(['schedule', kinds[1] ?? ''], 'key', problem, 'Keep one of every, cron and continuous.'));
+  }
+  if (kinds.length === 0 && !schedule.paused) {
+    findings.push(
+      finding(['schedule'], 'key', 'schedule says no time.', 'Add one of every: 5 minutes, cron or continuous: true.'),
+    );
+  }
+  if (schedule.anchor !== undefined && schedule.every === undefined) {
+    const problem = 'schedule.anchor is given without schedule.every.';
+    findings.push(finding(['schedule', 'anchor'], 'key', problem, 'Add every, or remove anchor.'));
+  }
+  if (schedule.timezone !== undefined && schedule.cron === undefined && schedule.anchor === undefined) {
+    const problem = 'schedule.timezone is given without a time of day that it could be for (cron or anchor).';
+    findings.push(finding(['schedule', 'timezone'], 'key', problem, 'Remove it, or add cron or anchor.'));
+  }
+  return findings;
+}

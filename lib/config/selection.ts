@@ -1,0 +1,147 @@
+/**
+ * Which tables of the source become streams, and where each goes: the entries of `tables`, applied in order to what the source has.
+ *
+ * A table that is named is wanted: when it is missing or cannot be followed, that is a fault. A glob takes what can be followed and says what it
+ * left out and why. Two streams never write one target table.
+ */
+import { SluiceError } from '../errors.ts';
+import type { SourceTable } from '../ports.ts';
+import { displayName, type TableName } from '../shape.ts';
+import { isSameDatabase, targetOf } from './destination.ts';
+import { followFault, isReservedSchema } from './followable.ts';
+import type { Pipeline, TableConfig } from './schema.ts';
+import { streamId } from './stream-id.ts';
+import { exactName, formatTableName, matchesPattern, parseTablePattern, type TablePattern } from './table-pattern.ts';
+
+export interface StreamDefinition {
+  readonly id: string;
+  readonly source: TableName;
+  readonly target: TableName;
+  readonly table: SourceTable;
+}
+
+export interface Skipped {
+  readonly table: TableName;
+  readonly reason: string;
+}
+
+export interface Selection {
+  /** In the order of the source's names. */
+  readonly streams: readonly StreamDefinition[];
+  /** What must be mended before anything is replicated; empty: nothing. */
+  readonly faults: readonly SluiceError[];
+  /** Tables that a glob matches and that cannot be followed. */
+  readonly skipped: readonly Skipped[];
+}
+
+/** What an entry has made of a table; a later entry replaces it. */
+interface Choice {
+  readonly table: SourceTable;
+  readonly entry: TableConfig;
+  readonly byGlob: boolean;
+}
+
+/** Skipped tables that a fault names, before it says how many more there are. */
+const SKIPPED_SHOWN_MAX = 3;
+
+/** Selects from `tables`, everything that the role sees on the source. Pure: the same answer in a window, in `plan` and in `doctor`. */
+export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline): Selection {
+  const { user } = pipeline.source;
+  const byName = new Map(tables.map((table) => [formatTableName(table), table]));
+  const faultOf = new Map(tables.map((table) => [table, followFault(table, user)]));
+  const choices = new Map<SourceTable, Choice>();
+  const faults: SluiceError[] = [];
+
+  for (const entry of pipeline.tables) {
+    const pattern = parseTablePattern(entry.table);
+    if (!pattern) {
+      faults.push(new SluiceError('CONFIG_INVALID', { problem: `tables: ${entry.table} is no table and no glob` }));
+      continue;
+    }
+    const name = exactName(pattern);
+    if (name) {
+      const table = byName.get(formatTableName(name));
+      if (table) choices.set(table, { table, entry, byGlob: false });
+      else faults.push(tableMissing(name, tables));
+      continue;
+    }
+    const matching = matches(pattern, tables);
+    for (const table of matching) choices.set(table, { table, entry, byGlob: true });
+    if (matching.every((table) => faultOf.get(table))) {
+      faults.push(nothingSelected(entry.table, matching, (table) => faultOf.get(table)?.message ?? ''));
+    }
+  }
+
+  const streams: StreamDefinition[] = [];
+  const skipped: Skipped[] = [];
+  for (const { table, entry, byGlob } of [...choices.values()].sort((a, b) => compareNames(a.table, b.table))) {
+    const fault = faultOf.get(table) ?? null;
+    const source = { schema: table.schema, table: table.table };
+    if (!fault) streams.push({ id: streamId(source), source, target: targetOf(source, entry, pipeline.target), table });
+    else if (byGlob) skipped.push({ table: source, reason: fault.message });
+    else faults.push(fault);
+  }
+  faults.push(...targetFaults(streams, pipeline));
+  return { streams, faults, skipped };
+}
+
+function matches(pattern: TablePattern, tables: readonly SourceTable[]): SourceTable[] {
+  return tables.filter((table) => !isReservedSchema(table.schema) && matchesPattern(pattern, table));
+}
+
+function tableMissing(name: TableName, tables: readonly SourceTable[]): SluiceError {
+  const folded = displayName(name).toLowerCase();
+  const nearest = tables.find((table) => displayName(table).toLowerCase() === folded);
+  return new SluiceError('TABLE_MISSING', {
+    table: formatTableName(name),
+    nearest: nearest ? formatTableName(nearest) : undefined,
+  });
+}
+
+function nothingSelected(
+  pattern: string,
+  matching: readonly SourceTable[],
+  why: (table: SourceTable) => string,
+): SluiceError {
+  const shown = matching.slice(0, SKIPPED_SHOWN_MAX).map(why);
+  const more = matching.length - shown.length;
+  if (more > 0) shown.push(`${more} more.`);
+  return new SluiceError('NOTHING_SELECTED', { pattern, skipped: shown.join(' ') });
+}
+
+function targetFaults(streams: readonly StreamDefinition[], pipeline: Pipeline): SluiceError[] {
+  const faults: SluiceError[] = [];
+  const writers = new Map<string, StreamDefinition>();
+  const ids = new Map<string, StreamDefinition>();
+  const sources = new Set(
+    isSameDatabase(pipeline.source, pipeline.target) ? streams.map((stream) => formatTableName(stream.source)) : [],
+  );
+  for (const stream of streams) {
+    const table = displayName(stream.target);
+    const key = formatTableName(stream.target);
+    const other = writers.get(key);
+    const reason = other
+      ? `${displayName(other.source)} and ${displayName(stream.source)} would both be written to it.`
+      : isReservedSchema(stream.target.schema)
+        ? "its schema is the system's or Sluice's own."
+        : sources.has(key)
+          ? 'source and target are the same database, and it is a table that is replicated.'
+          : null;
+    if (reason) faults.push(new SluiceError('TARGET_TABLE_TAKEN', { table, reason }));
+    writers.set(key, other ?? stream);
+
+    const twin = ids.get(stream.id);
+    if (twin) {
+      const problem = `${displayName(twin.source)} and ${displayName(stream.source)} have the same stream id ${stream.id}; select one of them`;
+      faults.push(new SluiceError('CONFIG_INVALID', { problem }));
+    }
+    ids.set(stream.id, stream);
+  }
+  return faults;
+}
+
+function compareNames(a: TableName, b: TableName): number {
+  if (a.schema !== b.schema) return a.schema < b.schema ? -1 : 1;
+  if (a.table === b.table) return 0;
+  return a.table < b.table ? -1 : 1;
+}

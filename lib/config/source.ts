@@ -1,0 +1,54 @@
+/**
+ * Options of the source: its connection, and how its log is read (design §3, Window).
+ */
+import * as z from 'zod';
+import { connectionOptions, IDENTIFIER_BYTES_MAX, identifier } from './connection.ts';
+import { option } from './option.ts';
+
+/** A week: longer than any window of use, and within what a timer of Node takes. */
+const RUN_SECONDS_MAX = 604_800;
+/** Largest value of the server's setting (https://www.postgresql.org/docs/current/runtime-config-replication.html). */
+const WAL_SENDER_TIMEOUT_MAX = 2_147_483_647;
+
+export const PLUGINS = ['pgoutput'] as const;
+
+export const sourceOptions = z.strictObject({
+  ...connectionOptions,
+  plugin: option(z.enum(PLUGINS).default('pgoutput'), { sentence: 'Output plugin that decodes the log.' }),
+  replication_slot: option(
+    z
+      .string()
+      .regex(/^[a-z0-9_]{1,63}$/)
+      .optional(),
+    {
+      sentence: 'Logical replication slot of this pipeline; no two pipelines share one.',
+      form: `lower-case letters, digits and _, at most ${IDENTIFIER_BYTES_MAX}`,
+      default_text: '`sluice_<database>`',
+      example: 'sluice_shop',
+    },
+  ),
+  publication_name: option(identifier.optional(), {
+    sentence:
+      'Publication of the selected tables. It is made where the role may; an existing one is used, and missing tables are added or reported.',
+    default_text: '`sluice_<database>`',
+    example: 'sluice_shop',
+  }),
+  create_slot: option(z.boolean().default(true), {
+    sentence: 'Make the slot if it is missing. `false`: it must exist already, and is taken over as it stands.',
+  }),
+  logical_poll_total_seconds: option(z.int().min(1).max(RUN_SECONDS_MAX).default(10_800), {
+    sentence: 'A window ends after this long without data; a server that is busy decoding is not counted as silent.',
+    unit: 'seconds',
+  }),
+  break_at_end_lsn: option(z.boolean().default(false), {
+    sentence: 'A window ends at the first commit or keepalive at or past the position that was current when it began.',
+  }),
+  max_run_seconds: option(z.int().min(1).max(RUN_SECONDS_MAX).default(43_200), {
+    sentence: "Longest time of one window; on Lambda the function's deadline is the smaller.",
+    unit: 'seconds',
+  }),
+  wal_sender_timeout: option(z.int().min(0).max(WAL_SENDER_TIMEOUT_MAX).default(3_600_000), {
+    sentence: 'Session setting of the replication connection (PostgreSQL 12 and newer); 0 turns the timeout off.',
+    unit: 'milliseconds',
+  }),
+});

@@ -1,0 +1,68 @@
+/**
+ * Options of the target: its connection, where tables go, what becomes of deletions, and when a batch is due (design §3, Batch and Load).
+ */
+import * as z from 'zod';
+import { connectionOptions, identifier } from './connection.ts';
+import { option, orNull } from './option.ts';
+
+const BATCH_ROWS_MAX = 10_000_000;
+const BATCH_SECONDS_MAX = 86_400;
+/** Lambda's default concurrency of an account is 1000; no target takes as many sessions. */
+const LOADERS_MAX = 256;
+const RETENTION_DAYS_MAX = 3650;
+
+export const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
+
+export const targetOptions = z.strictObject({
+  ...connectionOptions,
+  default_target_schema: option(orNull(identifier), {
+    sentence: 'Schema for every table that neither its entry nor `schema_mapping` sends elsewhere.',
+    default_text: "the source's schema",
+    example: 'replica',
+  }),
+  schema_mapping: option(z.record(identifier, identifier).default({}), {
+    sentence: 'Target schema by source schema; goes before `default_target_schema`.',
+    form: 'a map of source schema to target schema',
+    default_text: 'none',
+    example: '{ public: shop }',
+  }),
+  hard_delete: option(z.boolean().default(false), {
+    sentence:
+      'Rows deleted on the source are deleted on the target; turns `add_metadata_columns` on. Otherwise they stay, and are marked where metadata columns are on.',
+  }),
+  add_metadata_columns: option(z.boolean().optional(), {
+    sentence: 'Adds `_sdc_extracted_at`, `_sdc_batched_at` and `_sdc_deleted_at` (timestamptz) to target tables.',
+    default_text: '`false`; `true` with `hard_delete`',
+  }),
+  batch_size_rows: option(z.int().min(1).max(BATCH_ROWS_MAX).default(10_000), {
+    sentence: 'A batch of a stream is due at this many rows.',
+    unit: 'rows',
+  }),
+  batch_flush_interval: option(z.int().min(1).max(BATCH_SECONDS_MAX).default(60), {
+    sentence: 'A batch older than this is due.',
+    unit: 'seconds',
+  }),
+  batch_flush_min_time_gap: option(z.int().min(0).max(BATCH_SECONDS_MAX).default(60), {
+    sentence: 'Least time between two batches of a stream that are due by time.',
+    unit: 'seconds',
+  }),
+  flush_all_streams: option(z.boolean().default(false), {
+    sentence: 'One stream with a full batch makes the batches of all streams due.',
+  }),
+  parallelism: option(z.int().min(-1).max(LOADERS_MAX).default(0), {
+    sentence: 'Loaders at once: 0 is one per stream, -1 one per CPU core; never more than `max_parallelism`.',
+    unit: 'loaders',
+  }),
+  max_parallelism: option(z.int().min(1).max(LOADERS_MAX).default(16), {
+    sentence: 'Most loaders at once, whatever `parallelism` says.',
+    unit: 'loaders',
+  }),
+  stage_retention_days: option(z.int().min(1).max(RETENTION_DAYS_MAX).default(14), {
+    sentence: 'How long staged objects are kept: a halted stream must be resumed before they expire.',
+    unit: 'days',
+  }),
+  on_truncate: option(z.enum(ON_TRUNCATE).default('apply'), {
+    sentence:
+      'What a TRUNCATE of the source does: `apply` empties the target table (with soft deletes: marks all rows), `ignore` leaves it, `halt` stops the stream.',
+  }),
+});

@@ -1,0 +1,41 @@
+/**
+ * Where a cut's lines lie until they are staged: one buffer, filled from its start, given back whole. Allocation per cut, not per row (I8).
+ */
+export class Arena {
+  readonly capacity: number;
+  #bytes: Buffer;
+  #used = 0;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.#bytes = Buffer.allocUnsafeSlow(capacity);
+  }
+
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
+
+  get used(): number {
+    return this.#used;
+  }
+
+  /** Makes room for `size` bytes after `used`. Grows past the capacity only for a row that is larger than what is left of it. */
+  reserve(size: number): void {
+    const needed = this.#used + size;
+    if (needed <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafeSlow(needed);
+    this.#bytes.copy(grown, 0, 0, this.#used);
+    this.#bytes = grown;
+  }
+
+  /** Takes what was written up to `end` (a position in `bytes`). */
+  commit(end: number): void {
+    this.#used = end;
+  }
+
+  /** Empties it; what a giant row made it grow to is let go. */
+  reset(): void {
+    this.#used = 0;
+    if (this.#bytes.length > this.capacity) this.#bytes = Buffer.allocUnsafeSlow(this.capacity);
+  }
+}

@@ -1,0 +1,388 @@
+/**
+ * One stream's share of a cut, folded: each key ends as at most one row and one deletion, whatever happened to it in between (design §3, Cut and
+ * segments). A hot row costs one row. Order within the share no longer matters, so the loader's SQL can work on sets.
+ *
+ * Rows are COPY lines in the arena; a row that lacks unchanged values (I7) is merged with what the cut already has of it, field by field, and
+ * otherwise stays partial under its set of columns. Nothing is parsed and no value is ever a JavaScript value (I6).
+ */
+import { type OldImage, type Tuple, VALUE } from '../change.ts';
+import { SluiceError } from '../errors.ts';
+import type { Shape } from '../shape.ts';
+import type { BlockKind } from '../stage/segment.ts';
+import type { Arena } from './arena.ts';
+import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
+import { KeyTable } from './key-table.ts';
+import { Lines } from './lines.ts';
+
+/** Different sets of present columns in one share; each costs the loader a COPY. More of them, and the share is staged. */
+const COLUMN_SETS_MAX = 64;
+const ENTRIES_MIN = 32;
+const NO_LINE = -1;
+const FULL = -1;
+
+/** Which columns a partial row has. */
+interface ColumnSet {
+  readonly has: Uint8Array;
+  readonly columns: readonly number[];
+}
+
+export interface FoldedBlock {
+  readonly kind: BlockKind;
+  readonly columns: readonly number[];
+  readonly rows: number;
+  /** COPY text, in pieces that are views of the arena: to be used before the arena is reset. */
+  readonly pieces: readonly Buffer[];
+}
+
+export class Fold {
+  readonly shape: Shape;
+  #arena: Arena;
+  /** Rows outlive their deletion (soft delete): the last values stay beside the mark. */
+  #keepsDeleted: boolean;
+  #keys = new KeyTable();
+  #lineAt = new Int32Array(ENTRIES_MIN).fill(NO_LINE);
+  #lineEnd = new Int32Array(ENTRIES_MIN);
+  #lineSet = new Int32Array(ENTRIES_MIN);
+  /** Microseconds since the Unix epoch; NaN: not deleted. */
+  #deletedAt = new Float64Array(ENTRIES_MIN).fill(Number.NaN);
+  #sets: ColumnSet[] = [];
+  #rekeys: { at: number; end: number; set: number }[] = [];
+  #keyText: Buffer = Buffer.allocUnsafeSlow(256);
+  #keyTextEnd = 0;
+  #oldKeyText: Buffer = Buffer.allocUnsafeSlow(256);
+  #oldKeyTextEnd = 0;
+  #present: Uint8Array;
+
+  constructor(arena: Arena, shape: Shape, keepsDeleted: boolean) {
+    this.#arena = arena;
+    this.shape = shape;
+    this.#keepsDeleted = keepsDeleted;
+    this.#present = new Uint8Array(shape.columns.length);
+  }
+
+  /** Keys that this share touches. */
+  get keys(): number {
+    return this.#keys.size;
+  }
+
+  get keyBytes(): number {
+    return this.#keys.keyBytes;
+  }
+
+  get isFull(): boolean {
+    return this.#sets.length >= COLUMN_SETS_MAX;
+  }
+
+  insert(row: Tuple): void {
+    this.#readKey(row);
+    this.#put(this.#entry(), row);
+  }
+
+  /** False: the share must be staged before this change, which needs the target's row as it is after what is here (see `#rekey`). */
+  update(oldImage: OldImage, old: Tuple, row: Tuple): boolean {
+    if (oldImage !== 'none') this.#complete(oldImage, old, row);
+    this.#readKey(row);
+    if (oldImage !== 'none') {
+      this.#readOldKey(old);
+      if (!this.#sameKey()) return this.#move(row);
+    }
+    this.#put(this.#entry(), row);
+    return true;
+  }
+
+  delete(old: Tuple, deleted_at_us: number): void {
+    this.#readKey(old);
+    this.#mark(this.#entry(), deleted_at_us);
+  }
+
+  /** The time of a change of key's deletion is its transaction's: set before the transaction's changes. */
+  committedAt_us = 0;
+
+  /** A change of key: a delete and an insert. */
+  #move(row: Tuple): boolean {
+    const from = this.#keys.find(this.#oldKeyText, 0, this.#oldKeyTextEnd);
+    if (isWhole(row)) {
+      this.#markOld();
+      this.#put(this.#entry(), row);
+      return true;
+    }
+    if (from >= 0 && this.#lineAt[from] !== NO_LINE && this.#lineSet[from] === FULL) {
+      const at = this.#lineAt[from] as number;
+      const end = this.#lineEnd[from] as number;
+      this.#markOld();
+      this.#merge(this.#entry(), row, at, end, FULL);
+      return true;
+    }
+    return this.#rekey(from, row);
+  }
+
+  /**
+   * The key changed and a value is absent: only the target's row has it. Such moves are applied before everything else of the share, so neither key
+   * may have been touched in it.
+   */
+  #rekey(from: number, row: Tuple): boolean {
+    const to = this.#keys.find(this.#keyText, 0, this.#keyTextEnd);
+    if (from >= 0 || to >= 0) return false;
+    const set = this.#setOf(row);
+    this.#arena.reserve(this.#oldKeyTextEnd + 1 + lineBytesMax(row));
+    const start = this.#arena.used;
+    let at = start + this.#oldKeyText.copy(this.#arena.bytes, start, 0, this.#oldKeyTextEnd);
+    this.#arena.bytes[at++] = TAB;
+    at = this.#writePresent(at, row);
+    this.#arena.commit(at);
+    this.#rekeys.push({ at: start, end: at, set });
+    this.#entry();
+    this.#markOld();
+    return true;
+  }
+
+  #markOld(): void {
+    const before = this.#keys.size;
+    const index = this.#keys.add(this.#oldKeyText, 0, this.#oldKeyTextEnd);
+    if (index === before) this.#openEntry(index);
+    this.#mark(index, this.committedAt_us);
+  }
+
+  #mark(index: number, deleted_at_us: number): void {
+    if (!this.#keepsDeleted) this.#lineAt[index] = NO_LINE;
+    this.#deletedAt[index] = deleted_at_us;
+  }
+
+  /** Index of the current key's entry. */
+  #entry(): number {
+    const before = this.#keys.size;
+    const index = this.#keys.add(this.#keyText, 0, this.#keyTextEnd);
+    if (index === before) this.#openEntry(index);
+    return index;
+  }
+
+  #openEntry(index: number): void {
+    if (index === this.#lineAt.length) {
+      const size = this.#lineAt.length * 2;
+      this.#lineAt = grown(this.#lineAt, new Int32Array(size).fill(NO_LINE));
+      this.#lineEnd = grown(this.#lineEnd, new Int32Array(size));
+      this.#lineSet = grown(this.#lineSet, new Int32Array(size));
+      this.#deletedAt = grown(this.#deletedAt, new Float64Array(size).fill(Number.NaN));
+    }
+    this.#lineAt[index] = NO_LINE;
+    this.#deletedAt[index] = Number.NaN;
+  }
+
+  #put(index: number, row: Tuple): void {
+    this.#deletedAt[index] = Number.NaN;
+    const whole = isWhole(row);
+    if (!whole && this.#lineAt[index] !== NO_LINE) {
+      const at = this.#lineAt[index] as number;
+      this.#merge(index, row, at, this.#lineEnd[index] as number, this.#lineSet[index] as number);
+      return;
+    }
+    this.#arena.reserve(lineBytesMax(row));
+    const start = this.#arena.used;
+    const set = whole ? FULL : this.#setOf(row);
+    this.#take(index, start, this.#writePresent(start, row), set);
+  }
+
+  /** Writes the row's present values over the line `[at, end)` of `set`. */
+  #merge(index: number, row: Tuple, lineAt: number, lineEnd: number, set: number): void {
+    this.#deletedAt[index] = Number.NaN;
+    this.#arena.reserve(lineBytesMax(row) + (lineEnd - lineAt));
+    const out = this.#arena.bytes;
+    const had = set === FULL ? null : (this.#sets[set] as ColumnSet).has;
+    const start = this.#arena.used;
+    let at = start;
+    let from = lineAt;
+    let whole = true;
+    for (let i = 0; i < row.count; i++) {
+      const inLine = had === null || had[i] === 1;
+      const fieldStart = from;
+      let fieldStop = from;
+      if (inLine) {
+        fieldStop = fieldEnd(out, from, lineEnd);
+        from = fieldStop + 1;
+      }
+      if (row.kind[i] !== VALUE.unchanged) at = writeValue(out, at, row, i);
+      else if (inLine) at += out.copy(out, at, fieldStart, fieldStop);
+      else {
+        this.#present[i] = 0;
+        whole = false;
+        continue;
+      }
+      this.#present[i] = 1;
+      out[at++] = TAB;
+    }
+    out[at - 1] = NEWLINE;
+    this.#take(index, start, at, whole ? FULL : this.#internSet());
+  }
+
+  #take(index: number, start: number, end: number, set: number): void {
+    this.#arena.commit(end);
+    this.#lineAt[index] = start;
+    this.#lineEnd[index] = end;
+    this.#lineSet[index] = set;
+  }
+
+  #writePresent(at: number, row: Tuple): number {
+    const out = this.#arena.bytes;
+    let position = at;
+    for (let i = 0; i < row.count; i++) {
+      if (row.kind[i] === VALUE.unchanged) continue;
+      position = writeValue(out, position, row, i);
+      out[position++] = TAB;
+    }
+    out[position - 1] = NEWLINE;
+    return position;
+  }
+
+  #setOf(row: Tuple): number {
+    for (let i = 0; i < row.count; i++) this.#present[i] = row.kind[i] === VALUE.unchanged ? 0 : 1;
+    return this.#internSet();
+  }
+
+  #internSet(): number {
+    const present = this.#present;
+    const known = this.#sets.findIndex(({ has }) => has.every((flag, i) => flag === present[i]));
+    if (known >= 0) return known;
+    const columns: number[] = [];
+    for (let i = 0; i < present.length; i++) if (present[i] === 1) columns.push(i);
+    this.#sets.push({ has: Uint8Array.from(present), columns });
+    return this.#sets.length - 1;
+  }
+
+  /**
+   * Fills in what the new image leaves out and the old one has: under REPLICA IDENTITY FULL every unchanged value (I7), and else a key's
+   * value that lies outside the row.
+   */
+  #complete(oldImage: OldImage, old: Tuple, row: Tuple): void {
+    for (let i = 0; i < row.count; i++) {
+      if (row.kind[i] !== VALUE.unchanged || old.kind[i] !== VALUE.text) continue;
+      if (oldImage === 'key' && !this.shape.key.includes(i)) continue;
+      row.kind[i] = VALUE.text;
+      row.start[i] = old.start[i] as number;
+      row.end[i] = old.end[i] as number;
+    }
+  }
+
+  #readKey(tuple: Tuple): void {
+    this.#keyText = roomFor(this.#keyText, this.#keyBytesMax(tuple));
+    this.#keyTextEnd = this.#writeKey(this.#keyText, tuple);
+  }
+
+  #readOldKey(tuple: Tuple): void {
+    this.#oldKeyText = roomFor(this.#oldKeyText, this.#keyBytesMax(tuple));
+    this.#oldKeyTextEnd = this.#writeKey(this.#oldKeyText, tuple);
+  }
+
+  #keyBytesMax(tuple: Tuple): number {
+    let bytes = 0;
+    for (const i of this.shape.key) {
+      if (tuple.kind[i] !== VALUE.text) {
+        const reason = `no value for key column ${this.shape.columns[i]?.name}`;
+        throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
+      }
+      bytes += 2 * ((tuple.end[i] as number) - (tuple.start[i] as number)) + 1;
+    }
+    return bytes;
+  }
+
+  #writeKey(out: Buffer, tuple: Tuple): number {
+    let at = 0;
+    for (const i of this.shape.key) {
+      at = writeValue(out, at, tuple, i);
+      out[at++] = TAB;
+    }
+    return at - 1;
+  }
+
+  #sameKey(): boolean {
+    return (
+      this.#keyTextEnd === this.#oldKeyTextEnd &&
+      this.#keyText.compare(this.#oldKeyText, 0, this.#oldKeyTextEnd, 0, this.#keyTextEnd) === 0
+    );
+  }
+
+  /** What the loader gets, in the order of BLOCK_KINDS. */
+  blocks(): FoldedBlock[] {
+    const { bytes } = this.#arena;
+    const deletes = new Lines();
+    const upserts = new Lines();
+    const updates = new Map<number, Lines>();
+    const deletedAt = new TimeText();
+    for (let index = 0; index < this.#keys.size; index++) {
+      const deleted_at_us = this.#deletedAt[index] as number;
+      if (!Number.isNaN(deleted_at_us)) {
+        deletes.addWithTail(
+          this.#keys.keys,
+          this.#keys.keyStart(index),
+          this.#keys.keyEnd(index),
+          deletedAt.tail(deleted_at_us),
+        );
+      }
+      const lineAt = this.#lineAt[index] as number;
+      if (lineAt === NO_LINE) continue;
+      const set = this.#lineSet[index] as number;
+      const lines = set === FULL ? upserts : linesOf(updates, set);
+      lines.add(bytes, lineAt, this.#lineEnd[index] as number);
+    }
+    const rekeys = new Map<number, Lines>();
+    for (const { at, end, set } of this.#rekeys) linesOf(rekeys, set).add(bytes, at, end);
+    const all = this.shape.columns.map((_, i) => i);
+    return [
+      ...this.#partial('rekey', rekeys),
+      block('delete', this.shape.key, deletes),
+      block('upsert', all, upserts),
+      ...this.#partial('update', updates),
+    ].filter(({ rows }) => rows > 0);
+  }
+
+  #partial(kind: BlockKind, bySet: Map<number, Lines>): FoldedBlock[] {
+    return [...bySet].map(([set, lines]) => block(kind, (this.#sets[set] as ColumnSet).columns, lines));
+  }
+}
+
+function block(kind: BlockKind, columns: readonly number[], lines: Lines): FoldedBlock {
+  return { kind, columns, rows: lines.count, pieces: lines.pieces() };
+}
+
+function linesOf(bySet: Map<number, Lines>, set: number): Lines {
+  let lines = bySet.get(set);
+  if (!lines) {
+    lines = new Lines();
+    bySet.set(set, lines);
+  }
+  return lines;
+}
+
+function isWhole(row: Tuple): boolean {
+  for (let i = 0; i < row.count; i++) if (row.kind[i] === VALUE.unchanged) return false;
+  return true;
+}
+
+function grown<T extends Int32Array | Float64Array>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}
+
+function roomFor(buffer: Buffer, size: number): Buffer {
+  return size <= buffer.length ? buffer : Buffer.allocUnsafeSlow(Math.max(size, buffer.length * 2));
+}
+
+/** `\t2026-01-02 03:04:05.678901+00\n`, made once for the deletions of one transaction. */
+class TimeText {
+  #of_us = Number.NaN;
+  #tail: Buffer = Buffer.alloc(0);
+
+  tail(at_us: number): Buffer {
+    if (at_us !== this.#of_us) {
+      this.#of_us = at_us;
+      this.#tail = Buffer.from(`\t${timestampText(at_us)}\n`);
+    }
+    return this.#tail;
+  }
+}
+
+/** Microseconds since the Unix epoch as PostgreSQL reads a timestamptz. */
+export function timestampText(at_us: number): string {
+  const ms = Math.floor(at_us / 1000);
+  const micros = String(at_us - ms * 1000).padStart(3, '0');
+  return new Date(ms).toISOString().replace('T', ' ').replace('Z', `${micros}+00`);
+}

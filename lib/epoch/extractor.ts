@@ -1,0 +1,188 @@
+/**
+ * Chunks of a table, read by query (port Extractor): `COPY (SELECT …) TO STDOUT`, from the socket to whoever stages it, without a look at the rows (I6).
+ *
+ * One connection and one transaction a chunk, closed when its lines have ended, failed, or been given up. Memory holds what is on its way (I8).
+ * https://www.postgresql.org/docs/current/sql-copy.html
+ */
+import { PassThrough } from 'node:stream';
+import type { Client } from 'pg';
+import { to as copyTo } from 'pg-copy-streams';
+import { SluiceError } from '../errors.ts';
+import { type Lsn, parseLsn } from '../lsn.ts';
+import type { ChunkRange, ChunkRead, Extractor, SourceTable } from '../ports.ts';
+import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
+import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
+import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
+import { displayName, type TableName } from '../shape.ts';
+import { type CatalogRow, tableOf, tablesSql } from '../slot/catalog.ts';
+import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
+
+const INTEGER = /^-?\d{1,19}$/;
+const CTID = /^\(\d{1,10},\d{1,5}\)$/;
+/** Lines on their way to the stage. */
+const LINES_BYTES_MAX = 1024 * 1024;
+
+export function postgresExtractor({ connect }: { readonly connect: Connect }): Extractor {
+  return {
+    table: (name) => onSource(connect, `describe ${displayName(name)}`, (client) => readTable(client, name)),
+    version: () => onSource(connect, 'tell its version', serverVersion),
+    keyBounds: (table, column) =>
+      onSource(connect, `read the bounds of ${displayName(table)}`, async (client) => {
+        try {
+          return await readBounds(client, table, column);
+        } catch (error) {
+          throw await tableFault(client, table, error);
+        }
+      }),
+    insertLsn: () => onSource(connect, 'tell its position', readInsertLsn),
+    readChunk: async (table, range, where) => {
+      const sql = chunkSql(table, range, where);
+      const client = await connect();
+      try {
+        return await openChunk(client, table, sql);
+      } catch (error) {
+        const fault = await tableFault(client, table, error);
+        await closeClient(client);
+        throw fault;
+      }
+    },
+  };
+}
+
+/** The COPY of one chunk. Throws RangeError for a bound that is none: nothing of a ledger's text gets into a statement unseen. */
+export function chunkSql(table: SourceTable, range: ChunkRange, where: string | null): string {
+  const columns = table.columns.map((column) => quoteIdentifier(column.name)).join(', ');
+  const conditions = rangeConditions(range);
+  // A line of its own, so that a comment at its end does not swallow the rest.
+  if (where !== null) conditions.push(`(${where}\n)`);
+  const condition = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
+  // ONLY: tables that inherit from it are streams of their own.
+  return `COPY (SELECT ${columns} FROM ONLY ${quoteTable(table)}${condition}) TO STDOUT`;
+}
+
+function rangeConditions(range: ChunkRange): string[] {
+  if (range.by === 'whole') return [];
+  const [left, type, form] =
+    range.by === 'key' ? [quoteIdentifier(range.column), 'int8', INTEGER] : ['ctid', 'tid', CTID];
+  const literal = (bound: string): string => {
+    if (!form.test(bound)) throw new RangeError(`not a bound of a chunk by ${range.by}: ${JSON.stringify(bound)}`);
+    return `${quoteLiteral(bound)}::pg_catalog.${type}`;
+  };
+  return [
+    ...(range.from === null ? [] : [`${left} >= ${literal(range.from)}`]),
+    ...(range.to === null ? [] : [`${left} < ${literal(range.to)}`]),
+  ];
+}
+
+async function readTable(client: Client, name: TableName): Promise<SourceTable | null> {
+  const sql = tablesSql(await serverVersion(client), true);
+  const { rows } = await client.query<CatalogRow>(sql, [name.schema, name.table]);
+  return rows[0] ? tableOf(rows[0]) : null;
+}
+
+async function readBounds(
+  client: Client,
+  table: SourceTable,
+  column: string,
+): Promise<{ min: string; max: string } | null> {
+  const name = quoteIdentifier(column);
+  await client.query('SET row_security = off');
+  const { rows } = await client.query<{ min: string | null; max: string | null }>(
+    `SELECT min(${name})::text AS min, max(${name})::text AS max FROM ONLY ${quoteTable(table)}`,
+  );
+  const [row] = rows;
+  return row && row.min !== null && row.max !== null ? { min: row.min, max: row.max } : null;
+}
+
+async function readInsertLsn(client: Client): Promise<Lsn> {
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  const [row] = rows;
+  if (!row) throw new RangeError('no position');
+  return parseLsn(row.lsn);
+}
+
+async function openChunk(client: Client, table: SourceTable, sql: string): Promise<ChunkRead> {
+  // Pinned once more for this transaction: a pooler may give each transaction another session. With row_security off, rows that a policy
+  // would hide are an error, and not a smaller table.
+  await client.query(
+    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = off`,
+  );
+  // The first query takes the transaction's snapshot, and then calls the function. A commit is in a snapshot only after its record is in
+  // the log, so every commit that this snapshot sees ends at or before the position. Read before the snapshot, it could miss one.
+  const lsn = await readInsertLsn(client);
+
+  const copy = client.query(copyTo(sql));
+  const lines = new PassThrough({ highWaterMark: LINES_BYTES_MAX });
+  const { promise, resolve, reject } = Promise.withResolvers<{ rows: number; lsn: Lsn }>();
+  promise.catch(() => {}); // Whoever asks for the result learns of the failure, and nobody has to ask.
+  const fail = async (error: Error): Promise<void> => {
+    lines.destroy(await tableFault(client, table, error));
+  };
+  const finish = async (): Promise<void> => {
+    try {
+      // The command's tag, with the number of rows, comes after its last line: this query waits its turn behind it. A transaction that
+      // failed at its very end is rolled back by its COMMIT.
+      const { command } = await client.query('COMMIT');
+      if (command === 'COMMIT') resolve({ rows: copy.rowCount, lsn });
+      else reject(unfinished(table));
+    } catch (error) {
+      reject(sourceFault(error, `read ${displayName(table)}`));
+    } finally {
+      await closeClient(client);
+    }
+  };
+  copy.on('error', (error: Error) => void fail(error));
+  copy.pipe(lines);
+  lines.once('error', reject);
+  lines.once('end', () => void finish());
+  lines.once('close', () => {
+    if (lines.readableEnded) return;
+    // Failed, or given up by the reader; then COPY is still running, and only the end of the connection stops it.
+    client.connection.stream.destroy();
+    reject(unfinished(table));
+    void closeClient(client);
+  });
+  return { lines, result: () => promise };
+}
+
+function unfinished(table: SourceTable): SluiceError {
+  const reason = `the chunk of ${displayName(table)} was not read to its end`;
+  return new SluiceError('SOURCE_TRANSIENT', { reason, sqlstate: 'none' });
+}
+
+/** What a failed read of `table` means. Asks the server once more where the SQLSTATE leaves it open, if the connection still answers. */
+async function tableFault(client: Client, table: SourceTable, error: unknown): Promise<SluiceError> {
+  const options = { cause: error };
+  const name = displayName(table);
+  switch (sqlstateOf(error)) {
+    case '42P01': // undefined_table
+    case '3F000': // invalid_schema_name
+      return new SluiceError('TABLE_MISSING', { table: name }, options);
+    case '42703': // undefined_column
+      return new SluiceError('SHAPE_CHANGED', { stream: name, change: reasonOf(error) }, options);
+    case '42501':
+      return (await deniedRead(client, table, options)) ?? sourceFault(error, `read ${name}`);
+    default:
+      return sourceFault(error, `read ${name}`);
+  }
+}
+
+/** insufficient_privilege is also what row_security = off says where a policy would hide rows. */
+async function deniedRead(client: Client, table: SourceTable, options: ErrorOptions): Promise<SluiceError | null> {
+  try {
+    await client.query('ROLLBACK');
+    const { rows } = await client.query<{ user: string; row_security: boolean }>(
+      'SELECT current_user AS user, row_security_active($1::oid) AS row_security',
+      [table.oid],
+    );
+    const [row] = rows;
+    if (!row) return null;
+    const user_sql = quoteIdentifier(row.user);
+    const facts = { table: displayName(table), user: row.user, user_sql };
+    if (row.row_security) return new SluiceError('TABLE_ROW_SECURITY', facts, options);
+    const sql = `GRANT USAGE ON SCHEMA ${quoteIdentifier(table.schema)} TO ${user_sql}; GRANT SELECT ON ${quoteTable(table)} TO ${user_sql};`;
+    return new SluiceError('TABLE_UNREADABLE', { ...facts, sql }, options);
+  } catch {
+    return null; // The first error is the one to tell.
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * The ledger's nouns as items: Cut, Bookmark, Epoch, Chunk, RunReport, each a table of its fields. The only place that knows how each
+ * field is written; the compiler asks for every field of lib/ports.ts.
+ */
+import type { Bookmark, Chunk, ChunkRange, Cut, CutStream, Epoch, Halt, RunReport } from '../ports.ts';
+import { STOP_REASONS, STREAM_STATES } from '../ports.ts';
+import type { TableName } from '../shape.ts';
+import type { ByteRange } from '../stage/segment.ts';
+import {
+  absentWhenNull,
+  type Codec,
+  Damage,
+  dictionary,
+  type FieldCodecs,
+  list,
+  lsn,
+  map,
+  measure,
+  nullable,
+  oneOf,
+  optional,
+  text,
+  truth,
+  whole,
+} from './attributes.ts';
+
+const CUT_KINDS = ['genesis', 'slot', 'changes', 'captures'] as const satisfies readonly Cut['kind'][];
+const EPOCH_KINDS = ['first_sync', 'reset', 'backfill'] as const satisfies readonly Epoch['kind'][];
+const EPOCH_STATES = ['opened', 'planned', 'done', 'cancelled'] as const satisfies readonly Epoch['state'][];
+const SYNC_STATES = STREAM_STATES.filter((state) => state !== 'halted');
+
+/** Ranges lie flat, offset and bytes in turn: a list of lists would be half as long again, and a cut must fit an item. */
+const ranges: Codec<readonly ByteRange[]> = {
+  write: (value) => list(whole).write(value.flat()),
+  read: (value) => {
+    const flat = list(whole).read(value);
+    if (flat.length % 2 !== 0) throw new Damage('pairs of offset and bytes');
+    return Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i] ?? 0, flat[2 * i + 1] ?? 0] as const);
+  },
+};
+
+const range: Codec<ByteRange> = {
+  write: (value) => ranges.write([value]),
+  read: (value) => {
+    const [first, ...more] = ranges.read(value);
+    if (first === undefined || more.length > 0) throw new Damage('one range');
+    return first;
+  },
+};
+
+const table = map<TableName>({ schema: text, table: text });
+
+export const CUT_FIELDS: FieldCodecs<Cut> = {
+  number: whole,
+  kind: oneOf(CUT_KINDS),
+  begin_lsn: lsn,
+  end_lsn: lsn,
+  committed_at_ms: nullable(whole),
+  recorded_at_ms: whole,
+  object: nullable(text),
+  object_bytes: whole,
+  index: nullable(range),
+  streams: dictionary(map<CutStream>({ ranges: optional(ranges), changes: whole, text_bytes: whole })),
+  captures: list(text),
+  incarnation: text,
+  system_identifier: text,
+  timeline: whole,
+};
+
+export const BOOKMARK_FIELDS: FieldCodecs<Bookmark> = {
+  stream: text,
+  table,
+  target: table,
+  captured_cut: whole,
+  epoch: whole,
+  state: oneOf(SYNC_STATES),
+  halt: nullable(
+    map<Halt>({ code: text, message: text, remedy: text, cut: nullable(whole), at_ms: whole, must_reset: truth }),
+  ),
+  reset_requested: truth,
+  incarnation: text,
+  applied_cut: whole,
+  applied_lsn: lsn,
+  applied_at_ms: whole,
+  rows_copied: whole,
+  changes_applied: whole,
+};
+
+export const EPOCH_FIELDS: FieldCodecs<Epoch> = {
+  stream: text,
+  number: whole,
+  kind: oneOf(EPOCH_KINDS),
+  where: nullable(text),
+  state: oneOf(EPOCH_STATES),
+  plan: nullable(text),
+  chunks: nullable(whole),
+  rows_estimate: measure,
+  held_cut: whole,
+  opened_at_ms: whole,
+  rung_at_ms: whole,
+  done_at_ms: nullable(whole),
+};
+
+const bounds = { from: nullable(text), to: nullable(text) };
+const RANGES = {
+  whole: map<Extract<ChunkRange, { by: 'whole' }>>({ by: oneOf(['whole']) }),
+  key: map<Extract<ChunkRange, { by: 'key' }>>({ by: oneOf(['key']), column: text, ...bounds }),
+  ctid: map<Extract<ChunkRange, { by: 'ctid' }>>({ by: oneOf(['ctid']), ...bounds }),
+};
+
+const chunkRange: Codec<ChunkRange> = {
+  write(value) {
+    if (value.by === 'whole') return RANGES.whole.write(value);
+    return value.by === 'key' ? RANGES.key.write(value) : RANGES.ctid.write(value);
+  },
+  read: (value) => RANGES[oneOf(['whole', 'key', 'ctid']).read(value?.M?.by)].read(value),
+};
+
+export const CHUNK_FIELDS: FieldCodecs<Chunk> = {
+  stream: text,
+  epoch: whole,
+  plan: text,
+  number: whole,
+  range: chunkRange,
+  staged: absentWhenNull(
+    map<NonNullable<Chunk['staged']>>({ object: text, object_bytes: whole, rows: whole, text_bytes: whole, lsn }),
+  ),
+  loaded: truth,
+};
+
+export const REPORT_FIELDS: FieldCodecs<RunReport> = {
+  run: text,
+  started_at_ms: whole,
+  ended_at_ms: whole,
+  stopped_by: oneOf(STOP_REASONS),
+  error: nullable(map<NonNullable<RunReport['error']>>({ code: text, message: text, remedy: text })),
+  begin_lsn: nullable(lsn),
+  end_lsn: nullable(lsn),
+  source_lsn: nullable(lsn),
+  cuts: whole,
+  transactions: whole,
+  changes: whole,
+  text_bytes: whole,
+  object_bytes: whole,
+  streams: dictionary(map<RunReport['streams'][string]>({ changes: whole, text_bytes: whole })),
+  seconds: map<RunReport['seconds']>({ ground: measure, read: measure, stage: measure, record: measure }),
+};

@@ -1,0 +1,169 @@
+/**
+ * Puts a shadow table in the place of the stream's table, in the transaction that releases the hold (design §3, Epochs): readers see the old
+ * rows or the new ones, and wait for moments.
+ *
+ * The fast way is DROP and RENAME. It would lose whatever somebody has built on the old table (views, indexes, triggers, policies, comments, …):
+ * where there is any such thing, the old table stays and gets the shadow's rows instead. Both lose the rows that soft deletion had kept: the
+ * shadow holds what the source has.
+ */
+import { SluiceError } from '../errors.ts';
+import { displayName, type Shape, type TableName } from '../shape.ts';
+import { quoteIdentifier, quoteTable } from '../sql-text.ts';
+import type { Owner, PlanRow, StreamRow } from './control.ts';
+import { addColumnsSql, addKeySql, addMetadataSql, keyName, shadowKeyName, typedColumns } from './ddl.ts';
+import { keyNames, METADATA_COLUMNS, sameType } from './growth.ts';
+import { tableTaken } from './prepare.ts';
+import type { Session } from './session.ts';
+
+const id = quoteIdentifier;
+
+/** Resolves with the shape of the table that is in place now. Throws TARGET_TABLE_TAKEN and TARGET_DEPENDENTS. */
+export async function putInPlace(session: Session, owner: Owner, row: StreamRow, plan: PlanRow, shadow: TableName): Promise<Shape> {
+  const { target } = owner.stream;
+  const kind = await relationKind(session, target);
+  if (kind === null) {
+    await rename(session, shadow, target);
+    return plan.shape;
+  }
+  if (!row.made) throw tableTaken(owner, 'it exists, and Sluice did not make it');
+  if (kind !== 'r' && kind !== 'p') throw tableTaken(owner, 'something else has its name');
+  const purpose = {
+    action: `replace ${displayName(target)}`,
+    grant_sql: `ALTER TABLE ${quoteTable(target)} OWNER TO ${id(session.user)}`,
+  };
+  await session.run(`LOCK TABLE ${quoteTable(target)} IN ACCESS EXCLUSIVE MODE`, purpose);
+  if (!(await isPlain(session, target, row))) return await refill(session, owner, row, plan, shadow);
+  await carryRights(session, target, shadow);
+  await session.run(`DROP TABLE ${quoteTable(target)}`, purpose);
+  await rename(session, shadow, target);
+  return plan.shape;
+}
+
+async function relationKind(session: Session, table: TableName): Promise<string | null> {
+  const { rows } = await session.query(
+    'SELECT c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2',
+    [table.schema, table.table],
+  );
+  return rows[0] === undefined ? null : String(rows[0].relkind);
+}
+
+/** Gives the shadow the table's name, and its key the name that PostgreSQL would have given it, where that is free. */
+async function rename(session: Session, shadow: TableName, target: TableName): Promise<void> {
+  await session.run(`ALTER TABLE ${quoteTable(shadow)} RENAME TO ${id(target.table)}`);
+  const key = keyName(target);
+  if ((await relationKind(session, { schema: target.schema, table: key })) !== null) return;
+  await session.run(`ALTER TABLE ${quoteTable(target)} RENAME CONSTRAINT ${id(shadowKeyName(shadow))} TO ${id(key)}`);
+}
+
+/**
+ * $1 the table's OID, $2 names of the columns that are ours → whether nothing would be lost with the table but its rows: an ordinary table with
+ * default properties, our columns without rights or options of their own, no comment and no label, and nothing that depends on it but its row
+ * type, its TOAST table and its key (https://www.postgresql.org/docs/current/catalog-pg-depend.html).
+ */
+const IS_PLAIN_SQL = `
+  SELECT c.relkind = 'r' AND c.relpersistence = 'p' AND c.relreplident = 'd' AND c.reltablespace = 0 AND c.reloptions IS NULL
+    AND NOT c.relrowsecurity AND NOT c.relforcerowsecurity
+    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      AND (a.attacl IS NOT NULL OR a.attoptions IS NOT NULL OR a.attname <> ALL ($2::name[])))
+    AND NOT EXISTS (SELECT FROM pg_description d WHERE d.classoid = 'pg_class'::regclass AND d.objoid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_seclabel l WHERE l.classoid = 'pg_class'::regclass AND l.objoid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = c.reltype AND d.deptype <> 'i')
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+      AND NOT (d.classid = 'pg_type'::regclass AND d.objid = c.reltype)
+      AND NOT (d.classid = 'pg_class'::regclass AND d.objid = c.reltoastrelid)
+      AND NOT (d.classid = 'pg_constraint'::regclass
+        AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = c.oid AND k.contype IN ('p', 'n')))) AS plain
+  FROM pg_class c WHERE c.oid = $1::regclass`;
+
+async function isPlain(session: Session, table: TableName, row: StreamRow): Promise<boolean> {
+  const ours = [...row.shape.columns.map(({ name }) => name), ...METADATA_COLUMNS];
+  const { rows } = await session.query(IS_PLAIN_SQL, [quoteTable(table), ours]);
+  return rows[0]?.plain === true;
+}
+
+/** $1 the table's OID → what others than its owner may do with it. */
+const RIGHTS_SQL = `
+  SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee, a.privilege_type, a.is_grantable
+  FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1::regclass AND a.grantee <> c.relowner`;
+
+/** Gives the shadow exactly the rights and the owner of the table. */
+async function carryRights(session: Session, table: TableName, shadow: TableName): Promise<void> {
+  const before = await session.query(RIGHTS_SQL, [quoteTable(shadow)]);
+  const rights = await session.query(RIGHTS_SQL, [quoteTable(table)]);
+  const owners = await session.query(
+    'SELECT pg_get_userbyid(t.relowner)::text AS owner, t.relowner = s.relowner AS same FROM pg_class t, pg_class s WHERE t.oid = $1::regclass AND s.oid = $2::regclass',
+    [quoteTable(table), quoteTable(shadow)],
+  );
+  const on = quoteTable(shadow);
+  const statements = [
+    ...new Set(before.rows.map(({ grantee }) => `REVOKE ALL ON ${on} FROM ${grantee}`)),
+    ...rights.rows.map(
+      ({ grantee, privilege_type, is_grantable }) =>
+        `GRANT ${privilege_type} ON ${on} TO ${grantee}${is_grantable === true ? ' WITH GRANT OPTION' : ''}`,
+    ),
+  ];
+  // Last: what others may do is then theirs from the owner.
+  const [owner] = owners.rows;
+  if (owner?.same === false) statements.push(`ALTER TABLE ${on} OWNER TO ${id(String(owner.owner))}`);
+  if (statements.length > 0) await session.run(statements.join('; '), { action: `carry over the rights on ${displayName(table)}` });
+}
+
+/** Keeps the table and replaces its rows. Writes them once more than a swap does, under the lock that keeps readers out. */
+async function refill(session: Session, owner: Owner, row: StreamRow, plan: PlanRow, shadow: TableName): Promise<Shape> {
+  const { target } = owner.stream;
+  const table = quoteTable(target);
+  try {
+    await session.run(`TRUNCATE ${table}`);
+    const shape = await reform(session, target, row, plan);
+    const columns = [...plan.shape.columns.map(({ name }) => name), ...(plan.metadata ? METADATA_COLUMNS : [])].map(id).join(', ');
+    await session.run(`INSERT INTO ${table} (${columns}) SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`);
+    return shape;
+  } catch (error) {
+    // "cannot alter type of a column used by a view", "cannot truncate a table referenced in a foreign key constraint"
+    if (error instanceof SluiceError && error.facts.sqlstate === '0A000') {
+      throw new SluiceError('TARGET_DEPENDENTS', error.facts, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** Makes the empty table able to hold the shadow's rows; resolves with the shape that it has then. */
+async function reform(session: Session, target: TableName, row: StreamRow, plan: PlanRow): Promise<Shape> {
+  const known = new Map(row.shape.columns.map((column) => [column.name, column]));
+  const planned = new Set(plan.shape.columns.map(({ name }) => name));
+  const kept = row.shape.columns.filter(({ name }) => !planned.has(name));
+  const typed = await typedColumns(session, plan.shape.columns);
+  const added = typed.filter(({ name }) => !known.has(name));
+  const changed = typed.filter(({ name }, i) => {
+    const [before, now] = [known.get(name), plan.shape.columns[i]];
+    return before !== undefined && now !== undefined && !sameType(before, now);
+  });
+  const table = quoteTable(target);
+  const statements = [
+    ...(added.length > 0 ? [addColumnsSql(target, added)] : []),
+    ...(plan.metadata ? [addMetadataSql(target)] : []),
+    ...changed.map(({ name, type }) => `ALTER TABLE ${table} ALTER COLUMN ${id(name)} TYPE ${type} USING NULL`),
+    ...(await newKey(session, target, plan.shape)),
+  ];
+  if (statements.length > 0) await session.run(statements.join('; '));
+  return { columns: [...plan.shape.columns, ...kept], key: plan.shape.key };
+}
+
+/** Statements that give the table the shape's key, where it has another one or none. */
+async function newKey(session: Session, target: TableName, shape: Shape): Promise<string[]> {
+  const { rows } = await session.query(
+    `SELECT k.conname::text, array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS columns
+     FROM pg_constraint k WHERE k.conrelid = $1::regclass AND k.contype = 'p'`,
+    [quoteTable(target)],
+  );
+  const [old] = rows as { conname: string; columns: string[] }[];
+  const key = keyNames(shape);
+  const same = old !== undefined && old.columns.length === key.length && key.every((name) => old.columns.includes(name));
+  if (same) return [];
+  const table = quoteTable(target);
+  const drop = old === undefined ? [] : [`ALTER TABLE ${table} DROP CONSTRAINT ${id(old.conname)}`];
+  const loosen = (old?.columns ?? [])
+    .filter((name) => !key.includes(name))
+    .map((name) => `ALTER TABLE ${table} ALTER COLUMN ${id(name)} DROP NOT NULL`);
+  return [...drop, ...loosen, addKeySql(target, old?.conname ?? keyName(target), shape)];
+}

@@ -1,0 +1,314 @@
+/**
+ * The straight line:
+ *
+ *     slot ─► decode ─► cut ─► stage ─► record ─► announce ─► load ─► target
+ *       ▲                                 │
+ *       └────────── confirm ◄─────────────┘
+ *
+ * `drain` is one window of it, up to the doorbell (I1–I3, I10); `extract` reads a stream by query into the same stage (I11); `load` applies what a
+ * doorbell points at (I4, I5, I9). All branching of the path is here; what is called decides (pure) or acts (an adapter), not both.
+ */
+import type { Pipeline } from './config/schema.ts';
+import type { StreamDefinition } from './config/selection.ts';
+import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
+import { readChunk, planEpoch } from './epoch/extract.ts';
+import { asSluiceError, type SluiceError } from './errors.ts';
+import type { Chain } from './ledger/chain.ts';
+import { applyCuts, finishEpoch, loadChunk, type LoadOutcome } from './load/steps.ts';
+import type {
+  Bookmark,
+  Clock,
+  Doorbell,
+  ExtractBell,
+  Extractor,
+  Ground,
+  Ledger,
+  LoadBell,
+  Log,
+  RunReport,
+  Source,
+  Stage,
+  StopReason,
+  Target,
+} from './ports.ts';
+import { cutStreams, StagedCut } from './stage/staged-cut.ts';
+import { Announcer, ringAgain, ringCatchingUp } from './window/announce.ts';
+import { capture } from './window/capture.ts';
+import { freeSlot } from './window/free-slot.ts';
+import { haltStream } from './window/halt.ts';
+import { LeaseKeeper } from './window/lease-keeper.ts';
+import { OneBehind } from './window/one-behind.ts';
+import { openChain } from './window/open-chain.ts';
+import { prune } from './window/prune.ts';
+import { Reading } from './window/reading.ts';
+import { RunLog } from './window/run-log.ts';
+
+export interface DrainPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly source: Source;
+  readonly stage: Stage;
+  readonly ledger: Ledger;
+  readonly doorbell: Doorbell;
+  /** Names that are never used twice, and numbers in [0, 1): passed in so that a test can replay them. */
+  readonly newId: () => string;
+  readonly random: () => number;
+}
+
+export interface Window {
+  readonly run: string;
+  /** Who holds the lease. */
+  readonly owner: string;
+  readonly lease_ms: number;
+  /** The function's deadline less its margin, ms since the Unix epoch. */
+  readonly deadline_ms: number;
+  /** Overrides the pipeline's. */
+  readonly break_at_end_lsn?: boolean;
+  /** Ring for the work of epochs even if it was rung for a moment ago: whoever was rung is gone. */
+  readonly ring_all?: boolean;
+  /** Shall the window end now? */
+  readonly asked?: () => boolean;
+}
+
+/** One window. The report says how it ended, well or with an error, and is saved; only a ledger that cannot be reached is thrown. */
+export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Window): Promise<RunReport> {
+  const { ledger, clock, log } = ports;
+  const { replication_slot: slot, application_name } = pipeline.source;
+  const run = new RunLog(clock, window.run);
+  const lease = await ledger.takeLease(slot, window.owner, window.lease_ms);
+  if ('held_by' in lease) {
+    log.info('window_skipped', { held_by: lease.held_by, until: new Date(lease.until_ms).toISOString() });
+    return run.report('skipped', null);
+  }
+  const keeper = new LeaseKeeper(ledger, clock, lease, window.lease_ms);
+  let stopped_by: StopReason = 'failed';
+  let error: SluiceError | null = null;
+  try {
+    const opened = await run.timed('ground', () => openChain(ports, pipeline));
+    await freeSlot(ports, opened.ground, { slot, application_name, token: keeper.token });
+    await ringAgain(ports, opened.bookmarks, opened.chain.head, window.ring_all ?? false);
+    const captured = await capture(ports, opened);
+    stopped_by = await drainSlot(ports, pipeline, window, { run, keeper, captured, ...opened });
+    await ringCatchingUp(ports, opened.chain.head);
+    await prune(ports, pipeline, captured, opened.chain.head);
+  } catch (thrown) {
+    error = asSluiceError(thrown);
+    stopped_by = 'failed';
+    log.error('window_failed', { code: error.code, message: error.message, remedy: error.remedy });
+  } finally {
+    await keeper.release();
+  }
+  const report = run.report(stopped_by, error);
+  await ledger.saveReport(report);
+  return report;
+}
+
+interface OpenWindow {
+  readonly run: RunLog;
+  readonly keeper: LeaseKeeper;
+  readonly chain: Chain;
+  readonly ground: Ground;
+  readonly streams: readonly StreamDefinition[];
+  readonly captured: readonly Bookmark[];
+}
+
+/** slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
+async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
+  const { clock, source, stage } = ports;
+  const { run, keeper, chain, ground, captured } = open;
+  const { source: options, target, schedule } = pipeline;
+  const begin_lsn = chain.head.end_lsn;
+  run.between(begin_lsn, ground.flush_lsn);
+
+  const reader = await source.openSlot(begin_lsn, String(keeper.token));
+  const reading = new Reading({
+    reader,
+    clock,
+    streams: followed(open),
+    hard_delete: target.hard_delete,
+    from: begin_lsn,
+    started_at_ms: run.started_at_ms,
+    end_lsn: (window.break_at_end_lsn ?? options.break_at_end_lsn) ? ground.flush_lsn : null,
+    no_data_ms: options.logical_poll_total_seconds * 1000,
+    max_run_ms: options.max_run_seconds * 1000,
+    deadline_ms: window.deadline_ms,
+    cut_age_ms_max: schedule.kind === 'continuous' ? CUT_AGE_CONTINUOUS_MS_MAX : CUT_AGE_MS_MAX,
+    asked: window.asked ?? (() => false),
+    flushLsn: async () => (await source.look()).flush_lsn,
+  });
+  const { cut } = reading;
+  const announcer = new Announcer(ports, {
+    batch_size_rows: target.batch_size_rows,
+    batch_flush_interval_ms: target.batch_flush_interval * 1000,
+    batch_flush_min_time_gap_ms: target.batch_flush_min_time_gap * 1000,
+    flush_all_streams: target.flush_all_streams,
+  });
+  /** What is taken from the cut is staged and recorded while the next is read; `settled` before anything else is taken. */
+  const behind = new OneBehind();
+  const unfinished = new Set<StagedCut>();
+  let staged: StagedCut | null = null;
+
+  const takePart = async () => {
+    await behind.settled();
+    for (const [stream, fault] of cut.faults) await haltStream(ports, stream, fault, { cut: null, must_reset: true });
+    cut.faults.clear();
+    staged ??= new StagedCut(stage, objectName(pipeline, 'cuts', chain.head.number + 1, ports.newId()));
+    unfinished.add(staged);
+    return { into: staged, shares: cut.takePart(), extracted_at: new Date(clock.now()).toISOString() };
+  };
+
+  const stagePart = async (): Promise<void> => {
+    const { into, shares, extracted_at } = await takePart();
+    behind.start(() => run.timed('stage', () => into.append(shares, extracted_at)));
+  };
+
+  const finishCut = async (): Promise<void> => {
+    const { into, shares, extracted_at } = await takePart();
+    const { end_lsn, committed_at_ms, counts, transactions } = cut;
+    staged = null;
+    reading.restart();
+    behind.start(async () => {
+      const object = await run.timed('stage', async () => {
+        await into.append(shares, extracted_at);
+        return await into.complete();
+      });
+      const streams = cutStreams(counts, object);
+      const { object: name, object_bytes, index } = object;
+      const next = { kind: 'changes', end_lsn, committed_at_ms, object: name, object_bytes, index, streams } as const;
+      const recorded = await run.timed('record', () => chain.append(next));
+      unfinished.delete(into);
+      // Only now (I1).
+      reader.confirm(recorded.end_lsn);
+      run.recorded(recorded, transactions);
+      await announcer.recorded(recorded);
+    });
+  };
+
+  /** There was nothing for us up to here: recorded and confirmed too, so that the slot of idle tables moves while others write. */
+  const finishEmptyCut = async (): Promise<void> => {
+    await behind.settled();
+    const { end_lsn, transactions } = cut;
+    reading.restart();
+    if (end_lsn <= chain.head.end_lsn) return;
+    const recorded = await run.timed('record', () => chain.append({ kind: 'changes', end_lsn }));
+    reader.confirm(recorded.end_lsn);
+    run.recorded(recorded, transactions);
+  };
+
+  try {
+    let reason: StopReason | null = null;
+    while (reason === null) {
+      const step = await run.timed('read', () => reading.next());
+      if (step === 'cut') await finishCut();
+      else if (step === 'part') await stagePart();
+      else if (step === 'empty') await finishEmptyCut();
+      else if (step === 'quiet') await announcer.tick();
+      reason = (await keeper.keep()) ? reading.stopReason() : 'lease_lost';
+    }
+    if (!cut.inTransaction && reason !== 'lease_lost') await (cut.hasChanges ? finishCut() : finishEmptyCut());
+    await behind.settled();
+    await announcer.ringAll();
+    return reason;
+  } finally {
+    await behind.settled().catch(() => {}); // It is what is being thrown, or it came after that.
+    await reader.close();
+    for (const abandoned of unfinished) await abandoned.abandon();
+  }
+}
+
+/** What the chain has captured and the selection still holds: a stream that was taken out of the file is no longer read. */
+function followed({ captured, streams }: OpenWindow) {
+  const known = new Set(captured.map(({ stream }) => stream));
+  return streams
+    .filter(({ id }) => known.has(id))
+    .map(({ id, source, table }) => ({ stream: id, schema: source.schema, table: source.table, key: table.key }));
+}
+
+export interface ExtractPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly extractor: Extractor;
+  readonly stage: Stage;
+  readonly ledger: Ledger;
+  readonly doorbell: Doorbell;
+  readonly target: Target;
+  readonly newId: () => string;
+}
+
+export interface ExtractReport {
+  readonly stream: string;
+  readonly outcome: 'planned' | 'staged' | 'nothing' | 'halted';
+  readonly rows: number;
+  readonly chunks: number;
+}
+
+/** query ─► stage ─► record ─► announce: one step of an epoch. Throws what is worth another try, and faults of the ground. */
+export async function extract(ports: ExtractPorts, pipeline: Pipeline, bell: ExtractBell): Promise<ExtractReport> {
+  const { stream } = bell;
+  const nothing = { stream, outcome: 'nothing', rows: 0, chunks: 0 } as const;
+  const bookmark = await ports.ledger.bookmark(stream);
+  const epoch = await ports.ledger.epoch(stream, bell.epoch);
+  if (!bookmark || !epoch || bookmark.halt !== null || bookmark.epoch !== bell.epoch) return nothing;
+  try {
+    if (bell.kind === 'plan') {
+      const chunks = await planEpoch(ports, bookmark, epoch);
+      return { ...nothing, outcome: chunks === null ? 'nothing' : 'planned', chunks: chunks ?? 0 };
+    }
+    const object = objectName(pipeline, `chunks/${stream}/${bell.epoch}`, bell.chunk, ports.newId());
+    const rows = await readChunk(ports, bookmark, epoch, bell, object);
+    return { ...nothing, outcome: rows === null ? 'nothing' : 'staged', rows: rows ?? 0, chunks: rows === null ? 0 : 1 };
+  } catch (thrown) {
+    await haltOrThrow(ports, stream, asSluiceError(thrown));
+    return { ...nothing, outcome: 'halted' };
+  }
+}
+
+export interface LoadPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly stage: Stage;
+  readonly ledger: Ledger;
+  readonly doorbell: Doorbell;
+  readonly target: Target;
+}
+
+export interface LoadLimits {
+  /** The function's deadline less its margin, ms since the Unix epoch. */
+  readonly deadline_ms: number;
+}
+
+export type LoadReport = LoadOutcome & { readonly stream: string };
+
+/** load ─► target: everything after the applied cut, in order; or one chunk; or the end of an epoch. Throws as `extract` does. */
+export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits): Promise<LoadReport> {
+  const { stream } = bell;
+  const bookmark = await ports.ledger.bookmark(stream);
+  if (!bookmark) return { stream, outcome: 'nothing', cuts: 0, changes: 0, rows: 0 };
+  if (bookmark.halt !== null) return { stream, outcome: 'halted', cuts: 0, changes: 0, rows: 0 };
+  try {
+    switch (bell.kind) {
+      case 'cuts':
+        return { stream, ...(await applyCuts(ports, bookmark, limits.deadline_ms)) };
+      case 'chunk':
+        return { stream, ...(await loadChunk(ports, bookmark, bell)) };
+      case 'finish':
+        return { stream, ...(await finishEpoch(ports, bookmark, bell.epoch)) };
+      default:
+        return bell satisfies never;
+    }
+  } catch (thrown) {
+    await haltOrThrow(ports, stream, asSluiceError(thrown));
+    return { stream, outcome: 'halted', cuts: 0, changes: 0, rows: 0 };
+  }
+}
+
+/** A stream that fails halts alone (I10); what is transient, or the fault of the ground, is somebody else's to try again. */
+async function haltOrThrow(ports: Pick<LoadPorts, 'clock' | 'log' | 'ledger'>, stream: string, fault: SluiceError): Promise<void> {
+  if (!fault.haltsStream) throw fault;
+  const cut = typeof fault.facts.cut === 'number' ? fault.facts.cut : null;
+  await haltStream(ports, stream, fault, { cut, must_reset: false });
+}
+
+function objectName(pipeline: Pipeline, folder: string, number: number, id: string): string {
+  return `${pipeline.pipeline}/${folder}/${String(number).padStart(12, '0')}-${id}`;
+}

@@ -1,0 +1,222 @@
+/**
+ * From the pipeline file's connection to a connected `pg` client, at both ends of the path.
+ *
+ * `clientConfig` is pure; the client itself is made by the caller. Every session has the same settings pinned (I6), so that a value's text is
+ * the same whether the log, a query or a COPY carries it. Faults of connecting become errors that say which side, where and what to do.
+ */
+import tls from 'node:tls';
+import type { Client, ClientConfig } from 'pg';
+import { SluiceError } from '../errors.ts';
+import { quoteIdentifier } from '../sql-text.ts';
+import { isServerError, networkReason, reasonOf } from './faults.ts';
+
+/** TLS as libpq means it (https://www.postgresql.org/docs/current/libpq-ssl.html); `ca`, `cert` and `key` are PEM text. */
+export interface Tls {
+  readonly mode: 'disable' | 'require' | 'verify-ca' | 'verify-full';
+  readonly ca: string | null;
+  readonly cert: string | null;
+  readonly key: string | null;
+  readonly key_password: string | null;
+  /** Name that the certificate must carry under verify-full, where it is not `host`. */
+  readonly server_name: string | null;
+}
+
+/** A connection of the pipeline file with its secrets resolved. */
+export interface Connection {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string | null;
+  readonly database: string;
+  /** 0 or less: wait without end. */
+  readonly connect_timeout_seconds: number;
+  readonly application_name: string;
+  readonly ssl?: Tls | null | undefined;
+}
+
+export type Side = 'source' | 'target';
+
+export interface Endpoint {
+  readonly side: Side;
+  readonly connection: Connection;
+  /** A walsender's connection (https://www.postgresql.org/docs/current/protocol-replication.html). */
+  readonly replication?: boolean;
+}
+
+/** How long a connection may be silent before TCP asks whether the other side is there; Node then gives up after ten more seconds. */
+const KEEPALIVE_IDLE_MS = 30_000;
+const TIMER_MS_MAX = 2 ** 31 - 1;
+const CLOSE_WAIT_MS_MAX = 5_000;
+
+/**
+ * The settings that decide how a value is written (I6), with the reason where it is not the design's own list:
+ * - search_path: a regclass or regtype is printed with its schema where the path does not reach it; as in a subscription, nothing is on it.
+ * - the timeouts: a limit that a role was given for its people would end a copy in the middle; what must be bounded is bounded here.
+ */
+export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
+  client_encoding: 'UTF8',
+  DateStyle: 'ISO,MDY',
+  IntervalStyle: 'postgres',
+  TimeZone: 'UTC',
+  extra_float_digits: '3',
+  bytea_output: 'hex',
+  search_path: 'pg_catalog',
+  statement_timeout: '0',
+  lock_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+};
+
+/** Timeouts that only later versions have (14+, 17+), so that they cannot stand in the list above. */
+const LATER_TIMEOUTS_SQL = `SELECT set_config(name, '0', false) FROM unnest('{idle_session_timeout,transaction_timeout}'::text[]) AS name
+  WHERE current_setting(name, true) IS NOT NULL`;
+
+/** The pinned settings as SQL; LOCAL for the transaction only, where a pooler may hand the session to somebody else. */
+export function pinSettingsSql(scope: 'SESSION' | 'LOCAL'): string {
+  return Object.entries(PINNED_SETTINGS)
+    .map(([name, value]) => `SET ${scope} ${name} = '${value}'`)
+    .join('; ');
+}
+
+/**
+ * A replication connection gets the pinned settings as start-up options, as a subscription's own does (libpqwalreceiver). An ordinary one gets
+ * them by SET in `connectClient`: poolers and proxies refuse start-up options.
+ */
+function startupOptions(): string {
+  return Object.entries(PINNED_SETTINGS)
+    .map(([name, value]) => `-c ${name}=${value}`)
+    .join(' ');
+}
+
+function tlsOptions(host: string, ssl: Tls | null | undefined): ClientConfig['ssl'] {
+  if (!ssl || ssl.mode === 'disable') return false;
+  // As in libpq, `require` with an authority given means that the authority is checked.
+  const mode = ssl.mode === 'require' && ssl.ca !== null ? 'verify-ca' : ssl.mode;
+  return {
+    rejectUnauthorized: mode !== 'require',
+    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
+    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
+    ...(ssl.key === null ? {} : { key: ssl.key }),
+    ...(ssl.key_password === null ? {} : { passphrase: ssl.key_password }),
+    checkServerIdentity:
+      mode === 'verify-full'
+        ? (_host, certificate) => tls.checkServerIdentity(ssl.server_name ?? host, certificate)
+        : () => undefined,
+  };
+}
+
+/**
+ * The configuration of a `pg.Client` for one side. Every setting that `pg` would take from the environment (PGPASSWORD, PGSSLMODE, .pgpass)
+ * is given, so that only the pipeline file counts.
+ */
+export function clientConfig({ connection, replication }: Endpoint): ClientConfig {
+  const timeout_ms = Math.min(Math.max(0, connection.connect_timeout_seconds) * 1000, TIMER_MS_MAX);
+  const config: ClientConfig & { replication?: 'database' } = {
+    host: connection.host,
+    port: connection.port,
+    user: connection.user,
+    password: () => connection.password ?? '',
+    database: connection.database,
+    application_name: connection.application_name,
+    connectionTimeoutMillis: timeout_ms,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEPALIVE_IDLE_MS,
+    ssl: tlsOptions(connection.host, connection.ssl),
+  };
+  if (replication) {
+    config.replication = 'database';
+    config.options = startupOptions();
+  }
+  return config;
+}
+
+/**
+ * Connects the client that `make` makes, and pins its settings. Throws CONNECTION_FAILED, AUTHENTICATION_FAILED, DATABASE_MISSING, TLS_FAILED
+ * or REPLICATION_NOT_ALLOWED; the client is closed then. A connection that breaks while nobody waits for it fails the next query.
+ */
+export async function connectClient(make: () => Client, endpoint: Endpoint): Promise<Client> {
+  const client = make();
+  try {
+    // `pg` tells some faults of authentication by an event only, and its promise would wait for ever.
+    const { promise: failed, reject } = Promise.withResolvers<never>();
+    failed.catch(() => {});
+    client.on('error', reject);
+    await Promise.race([client.connect(), failed]);
+    if (!endpoint.replication) await client.query(`${pinSettingsSql('SESSION')}; ${LATER_TIMEOUTS_SQL}`);
+    return client;
+  } catch (error) {
+    client.connection.stream.destroy();
+    throw connectionFault(endpoint, error);
+  }
+}
+
+/** Ends the session and resolves when the server has let go of it, or after a bounded wait. Never throws. */
+export async function closeClient(client: Client): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, CLOSE_WAIT_MS_MAX);
+  try {
+    await Promise.race([client.end(), late]);
+  } catch {
+    // It was gone already: closed is what was asked for.
+  } finally {
+    clearTimeout(timer);
+    client.connection.stream.destroy();
+  }
+}
+
+/** Certificates and handshakes: https://nodejs.org/api/tls.html#x509-certificate-error-codes and OpenSSL's own. */
+const TLS_CODE =
+  /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO$|CERT_|CRL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|INVALID_CA$|INVALID_PURPOSE$|HOSTNAME_MISMATCH$|PATH_LENGTH_EXCEEDED$)/;
+const TLS_MESSAGE = /^(The server does not support SSL connections|There was an error establishing an SSL connection)/;
+
+/** An error of connecting, as one of ours. Pure. */
+export function connectionFault(endpoint: Endpoint, error: unknown): SluiceError {
+  if (error instanceof SluiceError) return error;
+  const { host, port, user, database } = endpoint.connection;
+  const facts = { side: endpoint.side, host, port, user, database, reason: reasonOf(error) };
+  const options = { cause: error };
+  if (isServerError(error)) return serverRefusal(endpoint, error.code, facts, options);
+
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (TLS_CODE.test(code) || TLS_MESSAGE.test(message)) return new SluiceError('TLS_FAILED', facts, options);
+  if (message.startsWith('SASL')) {
+    const reason = endpoint.connection.password ? message : 'it asks for a password, and none is configured';
+    return new SluiceError('AUTHENTICATION_FAILED', { ...facts, reason }, options);
+  }
+  if (message === 'timeout expired') {
+    const reason = `no answer in ${endpoint.connection.connect_timeout_seconds} seconds (connect_timeout_seconds)`;
+    return new SluiceError('CONNECTION_FAILED', { ...facts, reason }, options);
+  }
+  if (networkReason(error)) return new SluiceError('CONNECTION_FAILED', facts, options);
+  return new SluiceError('UNEXPECTED', { reason: `${facts.reason} (connecting to the ${facts.side})` }, options);
+}
+
+function serverRefusal(
+  endpoint: Endpoint,
+  sqlstate: string,
+  facts: Readonly<Record<string, string | number>>,
+  options: ErrorOptions,
+): SluiceError {
+  const { user, password } = endpoint.connection;
+  switch (sqlstate) {
+    case '3D000': // invalid_catalog_name
+      return new SluiceError('DATABASE_MISSING', facts, options);
+    case '42501': // insufficient_privilege: to start a walsender; or no CONNECT on the database
+      return endpoint.replication
+        ? new SluiceError('REPLICATION_NOT_ALLOWED', { ...facts, user_sql: quoteIdentifier(user) }, options)
+        : new SluiceError('AUTHENTICATION_FAILED', facts, options);
+    case '28P01': // invalid_password
+    case '28000': // invalid_authorization_specification: no such role, no LOGIN, no line of pg_hba.conf
+    case '55000': // object_not_in_prerequisite_state: the database takes no connections
+      return new SluiceError(
+        'AUTHENTICATION_FAILED',
+        password ? facts : { ...facts, reason: `${facts.reason} (no password is configured)` },
+        options,
+      );
+    default:
+      // Too many connections (53300), starting up or shutting down (57P0x), a proxy without a backend (08xxx): tried again.
+      return /^(08|53|57)/.test(sqlstate)
+        ? new SluiceError('CONNECTION_FAILED', facts, options)
+        : new SluiceError('UNEXPECTED', { reason: `${facts.reason} (SQLSTATE ${sqlstate})` }, options);
+  }
+}

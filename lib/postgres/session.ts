@@ -1,0 +1,29 @@
+/**
+ * One connection for one piece of work: opened for it and closed with it, whatever happens in between. No connection outlives its window (design §3).
+ */
+import type { Client } from 'pg';
+import { closeClient } from './connection.ts';
+import { sourceFault } from './faults.ts';
+
+/** Gives a connected client: `connectClient` with everything bound. */
+export type Connect = () => Promise<Client>;
+
+/** Runs `work` on a connection of the source that is its own. What it throws is mapped; `action` completes "The source refuses to …". */
+export async function onSource<T>(connect: Connect, action: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = await connect();
+  try {
+    return await work(client);
+  } catch (error) {
+    throw sourceFault(error, action);
+  } finally {
+    await closeClient(client);
+  }
+}
+
+/** `server_version_num` of the server: 180004 is 18.4. */
+export async function serverVersion(client: Client): Promise<number> {
+  const { rows } = await client.query<{ version: number }>(
+    "SELECT current_setting('server_version_num')::int4 AS version",
+  );
+  return rows[0]?.version ?? 0;
+}

@@ -1,0 +1,112 @@
+/**
+ * The source's tables as the catalog knows them, in one query: what can be captured, and what planning a copy needs (port SourceTable).
+ *
+ * Built by server version, because columns of the catalog came with time. Nothing here locks a table: a size that would need a lock is an
+ * estimate (pg_class), unless one table is asked for by name.
+ * Catalogs: https://www.postgresql.org/docs/current/catalog-pg-class.html, catalog-pg-attribute.html, catalog-pg-index.html
+ */
+import type { SourceTable } from '../ports.ts';
+
+/** Major versions, as server_version_num gives them. */
+const GENERATED_COLUMNS_SINCE = 120_000;
+const INCLUDED_COLUMNS_SINCE = 110_000;
+const NEVER_ANALYSED_SINCE = 140_000;
+
+interface CatalogRow {
+  readonly oid: string;
+  readonly schema: string;
+  readonly table: string;
+  readonly kind: string;
+  readonly persistence: string;
+  readonly replica_identity: string;
+  readonly columns: readonly [name: string, type_oid: number, type_modifier: number, not_null: boolean][] | null;
+  readonly key: readonly string[] | null;
+  readonly may_select: boolean;
+  readonly row_security: boolean;
+  readonly rows_estimate: number;
+  readonly pages: number;
+  readonly toasted: boolean;
+}
+
+/**
+ * SQL that reads the tables, their columns and their keys. `one`: parameters $1 (schema) and $2 (table) name the only table that is asked for,
+ * and its pages are what they are now; this waits for whoever has it locked exclusively.
+ */
+export function tablesSql(version: number, one: boolean): string {
+  const generated = version >= GENERATED_COLUMNS_SINCE ? "AND a.attgenerated = ''" : '';
+  const keyColumns = version >= INCLUDED_COLUMNS_SINCE ? 'i.indnkeyatts' : 'i.indnatts';
+  // Before 14, a table that was never analysed says 0 rows and 0 pages.
+  const rows =
+    version >= NEVER_ANALYSED_SINCE
+      ? 'c.reltuples'
+      : 'CASE WHEN c.reltuples = 0 AND c.relpages = 0 THEN -1 ELSE c.reltuples END';
+  const pagesNow = `(pg_relation_size(c.oid) / current_setting('block_size')::int8)`;
+  // The estimate grows and shrinks with the table, as the planner's own does.
+  const rowsNow = `CASE WHEN c.relpages > 0 AND c.reltuples >= 0 AND c.relkind IN ('r', 'm') THEN c.reltuples::float8 / c.relpages * ${pagesNow} ELSE ${rows} END`;
+  return `
+    WITH wanted AS (
+      SELECT c.*, n.nspname
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+         AND c.relpersistence <> 't'
+         AND n.nspname !~ '^pg_'
+         AND n.nspname NOT IN ('information_schema', '_sluice')
+         ${one ? 'AND n.nspname = $1 AND c.relname = $2' : ''}
+    ), columns AS (
+      SELECT a.attrelid,
+             json_agg(json_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull) ORDER BY a.attnum) AS columns
+        FROM pg_attribute a
+       WHERE a.attrelid IN (SELECT oid FROM wanted)
+         AND a.attnum > 0
+         AND NOT a.attisdropped
+         ${generated}
+       GROUP BY a.attrelid
+    ), keys AS (
+      SELECT i.indrelid, json_agg(a.attname ORDER BY k.place) AS key
+        FROM pg_index i
+        JOIN wanted c ON c.oid = i.indrelid
+       CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+       WHERE k.place <= ${keyColumns}
+         -- A deferrable key is not unique in the middle of a transaction, and PostgreSQL takes none as replica identity either.
+         AND i.indisunique AND i.indimmediate AND i.indisvalid
+         AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+       GROUP BY i.indrelid
+    )
+    SELECT c.oid::text,
+           c.nspname AS schema,
+           c.relname AS table,
+           c.relkind::text AS kind,
+           c.relpersistence::text AS persistence,
+           c.relreplident::text AS replica_identity,
+           columns.columns,
+           keys.key,
+           has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
+           c.relrowsecurity AND row_security_active(c.oid) AS row_security,
+           (${one ? rowsNow : rows})::float8 AS rows_estimate,
+           ${one ? `CASE WHEN c.relkind IN ('r', 'm') THEN ${pagesNow} ELSE 0 END` : 'c.relpages'}::float8 AS pages,
+           c.reltoastrelid <> 0 AND ${one ? 'pg_relation_size(c.reltoastrelid) > 0' : 'true'} AS toasted
+      FROM wanted c
+      LEFT JOIN columns ON columns.attrelid = c.oid
+      LEFT JOIN keys ON keys.indrelid = c.oid
+     ORDER BY c.nspname, c.relname`;
+}
+
+/** One row of `tablesSql` as a SourceTable. */
+export function tableOf(row: CatalogRow): SourceTable {
+  return {
+    ...row,
+    oid: Number(row.oid),
+    columns: (row.columns ?? []).map(([name, type_oid, type_modifier, not_null]) => ({
+      name,
+      type_oid,
+      type_modifier,
+      not_null,
+    })),
+    key: row.key ?? [],
+    rows_estimate: Math.round(row.rows_estimate),
+  };
+}
+
+export type { CatalogRow };

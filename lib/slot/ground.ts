@@ -1,0 +1,102 @@
+/**
+ * Whether the ground is firm: what the source says of itself and of our slot, held against the chain's end (design §3, Window 2).
+ *
+ * Pure. A recreated slot, an advanced one or another cluster would be a hole (I1) that nobody sees: each is a fault here, before anything is read.
+ */
+import { SluiceError } from '../errors.ts';
+import { formatLsn } from '../lsn.ts';
+import type { Cut, Ground, SlotRow } from '../ports.ts';
+import { quoteIdentifier } from '../sql-text.ts';
+
+/** Logical replication with pgoutput came with PostgreSQL 10. */
+export const SOURCE_VERSION_MIN = 100_000;
+
+export interface GroundExpectations {
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly slot: string;
+  readonly plugin: string;
+  /** False: the slot must be there already, and is taken over as it stands. */
+  readonly create_slot: boolean;
+  /** The ledger says that we were about to make the slot: one that is there without a chain is ours, from a window that died in between. */
+  readonly slot_intended: boolean;
+  /** The chain's end; null: there is no chain yet. */
+  readonly head: Pick<Cut, 'end_lsn' | 'system_identifier' | 'timeline'> | null;
+}
+
+/** The first fault that keeps a window from reading; null: none. Whether the slot is in use by another is not looked at here. */
+export function groundFault(ground: Ground, expected: GroundExpectations): SluiceError | null {
+  return serverFault(ground, expected) ?? clusterFault(ground, expected) ?? slotFault(ground.slot, expected);
+}
+
+/** What the server and the role must be, whatever the slot. */
+export function serverFault(
+  ground: Ground,
+  { host, port }: Pick<GroundExpectations, 'host' | 'port'>,
+): SluiceError | null {
+  if (ground.version < SOURCE_VERSION_MIN) {
+    const facts = {
+      side: 'source',
+      version: String(ground.version / 10_000),
+      minimum: String(SOURCE_VERSION_MIN / 10_000),
+    };
+    return new SluiceError('VERSION_UNSUPPORTED', facts);
+  }
+  if (ground.in_recovery) return new SluiceError('SOURCE_IS_STANDBY', { host, port });
+  if (ground.wal_level !== 'logical') return new SluiceError('WAL_LEVEL', { wal_level: ground.wal_level });
+  if (!ground.may_replicate) {
+    return new SluiceError('REPLICATION_NOT_ALLOWED', { user: ground.user, user_sql: quoteIdentifier(ground.user) });
+  }
+  if (ground.encoding !== 'UTF8') {
+    return new SluiceError('ENCODING_UNSUPPORTED', { side: 'source', encoding: ground.encoding });
+  }
+  return null;
+}
+
+/**
+ * Whether the chain's positions mean anything on this server. A later timeline alone is no fault: a failover slot (17+) survives a promotion, and
+ * where none survived, the slot is missing. An earlier one is a server that was left behind; and a server whose log ends before the chain
+ * was restored, or promoted without what we have read: it will write other changes at positions that we hold for done.
+ */
+export function clusterFault(ground: Ground, { head }: Pick<GroundExpectations, 'head'>): SluiceError | null {
+  if (!head) return null;
+  const changed = (what: string, found: string | number, expected: string | number): SluiceError =>
+    new SluiceError('CLUSTER_CHANGED', { what, found, expected });
+  if (ground.system_identifier !== head.system_identifier) {
+    return changed('system_identifier', ground.system_identifier, head.system_identifier);
+  }
+  if (ground.timeline < head.timeline) return changed('timeline', ground.timeline, head.timeline);
+  if (ground.flush_lsn < head.end_lsn) {
+    return changed('end of its log', formatLsn(ground.flush_lsn), `${formatLsn(head.end_lsn)} or later`);
+  }
+  return null;
+}
+
+export function slotFault(row: SlotRow | null, expected: GroundExpectations): SluiceError | null {
+  const { slot, head } = expected;
+  if (!row) {
+    if (head) return new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(head.end_lsn), known: true });
+    return expected.create_slot ? null : new SluiceError('SLOT_MISSING', { slot, known: false });
+  }
+  if (row.plugin !== expected.plugin) {
+    const found = row.plugin === 'physical' ? 'nothing (it is a physical slot)' : row.plugin;
+    return new SluiceError('SLOT_PLUGIN', { slot, found, expected: expected.plugin });
+  }
+  if (row.database !== expected.database) {
+    return new SluiceError('SLOT_DATABASE', { slot, found: row.database, expected: expected.database });
+  }
+  if (row.wal_status === 'lost' || row.invalidation_reason !== null) {
+    return new SluiceError('SLOT_LOST', { slot, reason: row.invalidation_reason ?? 'wal_removed' });
+  }
+  if (head) {
+    return row.confirmed_lsn > head.end_lsn
+      ? new SluiceError('SLOT_ADVANCED', {
+          slot,
+          confirmed: formatLsn(row.confirmed_lsn),
+          ledger: formatLsn(head.end_lsn),
+        })
+      : null;
+  }
+  return expected.create_slot && !expected.slot_intended ? new SluiceError('SLOT_FOREIGN', { slot }) : null;
+}

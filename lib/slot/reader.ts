@@ -1,0 +1,286 @@
+/**
+ * The slot, open: START_REPLICATION over a socket that `pg` has connected and authenticated (port SlotReader).
+ *
+ * `pg` does what it is good at (TLS, SCRAM, start-up) and then hands its socket over: from there the bytes are read by our own frame
+ * splitter, pulled by the caller, so that a slow stage slows the server down instead of filling memory (I8). Acknowledgements are only those
+ * that `confirm` was given (I1): what has merely arrived is never acknowledged.
+ */
+import type { Duplex } from 'node:stream';
+import type { Client } from 'pg';
+import { SluiceError } from '../errors.ts';
+import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
+import type { Clock, SlotReader, SlotSink } from '../ports.ts';
+import { sourceFault } from '../postgres/faults.ts';
+import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
+import * as wire from './wire.ts';
+
+/** Read ahead of the caller: enough to keep the socket busy while a burst is decoded, little enough to be no cost. */
+const READ_AHEAD_BYTES_MAX = 512 * 1024;
+const OPEN_WAIT_MS_MAX = 60_000;
+const CLOSE_WAIT_MS_MAX = 5_000;
+/** wal_sender_timeout can be set by a session (release notes of 12). */
+const WAL_SENDER_TIMEOUT_SINCE = 120_000;
+/** pgoutput speaks protocol version 2 (release notes of 14); without `streaming` it sends what version 1 does. */
+const PROTOCOL_2_SINCE = 140_000;
+
+export interface SlotReaderOptions {
+  /** Connected with `replication: 'database'`, nothing asked of it yet. It is ours from here on, and closed by us. */
+  readonly client: Client;
+  readonly clock: Clock;
+  readonly slot: string;
+  readonly publication: string;
+  /** Everything up to here is durable with us; changes of later commits are sent. */
+  readonly from: Lsn;
+  /** Session setting of the connection, from 12 on. */
+  readonly wal_sender_timeout_ms: number;
+}
+
+/** Opens the slot. Throws SLOT_ACTIVE when another reader has it, SLOT_LOST, PUBLICATION_LATE, REPLICATION_NOT_ALLOWED, SLOT_STREAM_FAILED. */
+export async function openSlotReader(options: SlotReaderOptions): Promise<SlotReader> {
+  const { client, slot, publication, from } = options;
+  let version: number;
+  try {
+    version = await prepareSession(client, options.wal_sender_timeout_ms);
+  } catch (error) {
+    await client.end();
+    throw sourceFault(error, `open replication slot ${slot}`);
+  }
+  const reader = new SocketSlotReader(takeSocket(client), options.clock, slot, from);
+  const protocol = version >= PROTOCOL_2_SINCE ? '2' : '1';
+  await reader.start(
+    `START_REPLICATION SLOT ${quoteIdentifier(slot)} LOGICAL ${formatLsn(from)}` +
+      ` (proto_version ${quoteLiteral(protocol)}, publication_names ${quoteLiteral(quoteIdentifier(publication))})`,
+    OPEN_WAIT_MS_MAX,
+  );
+  return reader;
+}
+
+/** Returns the server's version number. */
+async function prepareSession(client: Client, wal_sender_timeout_ms: number): Promise<number> {
+  const { rows } = await client.query<{ server_version_num: string }>('SHOW server_version_num');
+  const version = Number(rows[0]?.server_version_num);
+  if (version >= WAL_SENDER_TIMEOUT_SINCE) {
+    await client.query(`SET wal_sender_timeout = ${Math.trunc(wal_sender_timeout_ms)}`);
+  }
+  return version;
+}
+
+/** pg's own connection, as far as it is used here: the only place that reaches behind its public interface. */
+function takeSocket(client: Client): Duplex {
+  const { connection } = client as unknown as { connection: { stream: Duplex } };
+  const socket = connection.stream;
+  socket.pause();
+  socket.removeAllListeners('data');
+  // pg reports the end of the connection as an 'error' of the client; from here on the reader sees to it.
+  client.removeAllListeners('error');
+  client.on('error', () => {});
+  return socket;
+}
+
+class SocketSlotReader implements SlotReader {
+  #socket: Duplex;
+  #clock: Clock;
+  #slot: string;
+  #splitter = new wire.FrameSplitter();
+  #chunks: Buffer[] = [];
+  /** How much of the first chunk has been handed on. */
+  #chunkAt = 0;
+  #queuedBytes = 0;
+  #confirmed: Lsn;
+  #copying = false;
+  #ready = false;
+  #ended = false;
+  #failure: SluiceError | null = null;
+  #sink: SlotSink | null = null;
+  #wake: (() => void) | null = null;
+
+  constructor(socket: Duplex, clock: Clock, slot: string, from: Lsn) {
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#slot = slot;
+    this.#confirmed = from;
+    socket.on('data', (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.#queuedBytes += chunk.length;
+      if (this.#queuedBytes >= READ_AHEAD_BYTES_MAX) socket.pause();
+      this.#awaken();
+    });
+    socket.on('error', (error: Error) => this.#fail(error.message));
+    socket.on('close', () => {
+      this.#ended = true;
+      this.#awaken();
+    });
+  }
+
+  async start(command: string, wait_ms: number): Promise<void> {
+    this.#socket.resume();
+    this.#socket.write(wire.queryFrame(command));
+    const until_ms = this.#clock.now() + wait_ms;
+    while (!this.#copying) {
+      this.#process();
+      if (this.#copying) break;
+      if (this.#ended || this.#ready) this.#fail('the connection was closed');
+      if (this.#clock.now() >= until_ms) this.#fail(`no answer to START_REPLICATION in ${wait_ms} ms`);
+      if (this.#failure) {
+        await this.close();
+        throw this.#failure;
+      }
+      await this.#arrival(Math.min(1_000, until_ms - this.#clock.now()));
+    }
+  }
+
+  async read(sink: SlotSink, wait_ms: number): Promise<'data' | 'nothing'> {
+    if (this.#chunks.length === 0 && !this.#failure && !this.#ended && wait_ms > 0) await this.#arrival(wait_ms);
+    const had = this.#chunks.length > 0;
+    this.#sink = sink;
+    try {
+      this.#process();
+    } finally {
+      this.#sink = null;
+    }
+    if (this.#failure) throw this.#failure;
+    if (!this.#copying || (this.#ended && !had)) {
+      throw new SluiceError('SLOT_STREAM_FAILED', { reason: 'the server closed it' });
+    }
+    return had ? 'data' : 'nothing';
+  }
+
+  askKeepalive(): void {
+    this.#report(true);
+  }
+
+  confirm(lsn: Lsn): void {
+    if (lsn > this.#confirmed) this.#confirmed = lsn;
+    this.#report(false);
+  }
+
+  async close(): Promise<void> {
+    const socket = this.#socket;
+    if (socket.destroyed || this.#ended) return;
+    if (this.#copying && !this.#failure) {
+      socket.write(wire.copyDoneFrame());
+      const until_ms = this.#clock.now() + CLOSE_WAIT_MS_MAX;
+      while (!this.#ready && !this.#ended && !this.#failure && this.#clock.now() < until_ms) {
+        this.#process();
+        if (this.#ready) break;
+        await this.#arrival(until_ms - this.#clock.now());
+      }
+    }
+    this.#chunks = [];
+    this.#chunkAt = 0;
+    this.#queuedBytes = 0;
+    socket.resume();
+    if (socket.writable) socket.end(wire.terminateFrame());
+    const until_ms = this.#clock.now() + CLOSE_WAIT_MS_MAX;
+    while (!this.#ended && this.#clock.now() < until_ms) {
+      this.#chunks = [];
+      await this.#arrival(until_ms - this.#clock.now());
+    }
+    socket.destroy();
+  }
+
+  #report(reply: boolean): void {
+    if (!this.#ended && this.#socket.writable) {
+      this.#socket.write(wire.statusFrame(this.#confirmed, this.#clock.now(), reply));
+    }
+  }
+
+  /** Hands on every whole frame that has arrived; the answer to START_REPLICATION ends a round. */
+  #process(): void {
+    try {
+      while (this.#chunks.length > 0) {
+        const chunk = this.#chunks[0] as Buffer;
+        this.#chunkAt = this.#splitter.feed(chunk, this.#chunkAt, this.#onFrame);
+        if (this.#chunkAt < chunk.length) break;
+        this.#chunks.shift();
+        this.#chunkAt = 0;
+        this.#queuedBytes -= chunk.length;
+      }
+    } catch (error) {
+      if (error instanceof SluiceError) this.#failure ??= error;
+      else if (error instanceof RangeError) this.#fail(error.message);
+      else throw error;
+    }
+    if (!this.#ended && this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  #onFrame = (type: number, bytes: Buffer, start: number, end: number): boolean => {
+    switch (type) {
+      case wire.FRAME.copyData:
+        return this.#sink ? this.#onCopyData(this.#sink, bytes, start, end) : true;
+      case wire.FRAME.copyBoth:
+        // What follows in the same chunk belongs to the first read.
+        this.#copying = true;
+        return false;
+      case wire.FRAME.error:
+        this.#failure ??= slotFault(this.#slot, wire.errorFields(bytes, start, end));
+        break;
+      case wire.FRAME.copyDone:
+      case wire.FRAME.commandComplete:
+      case wire.FRAME.notice:
+      case wire.FRAME.parameterStatus:
+        break;
+      case wire.FRAME.readyForQuery:
+        this.#ready = true;
+        this.#copying = false;
+        break;
+      default:
+        throw new RangeError(`a message of type ${type} in the stream`);
+    }
+    return true;
+  };
+
+  #onCopyData(sink: SlotSink, bytes: Buffer, start: number, end: number): boolean {
+    const kind = bytes[start];
+    if (kind === wire.COPY_XLOG_DATA && end - start >= wire.XLOG_DATA_HEADER_BYTES) {
+      return sink.change(bytes, start + wire.XLOG_DATA_HEADER_BYTES, end);
+    }
+    if (kind === wire.COPY_KEEPALIVE && end - start >= wire.KEEPALIVE_BYTES) {
+      const walEnd = wire.readLsn(bytes, start + 1);
+      if (bytes[start + 17] === 1) this.#report(false);
+      sink.keepalive(walEnd);
+      return true;
+    }
+    throw new RangeError(`a copy message of kind ${kind} and ${end - start} bytes`);
+  }
+
+  #fail(reason: string): void {
+    this.#failure ??= new SluiceError('SLOT_STREAM_FAILED', { reason });
+    this.#awaken();
+  }
+
+  #awaken(): void {
+    this.#wake?.();
+    this.#wake = null;
+  }
+
+  #arrival(wait_ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#awaken(), Math.max(0, wait_ms));
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/** SQLSTATEs of https://www.postgresql.org/docs/current/errcodes-appendix.html, as START_REPLICATION and the decoding raise them. */
+export function slotFault(slot: string, fields: Map<string, string>): SluiceError {
+  const sqlstate = fields.get('C') ?? '';
+  const message = fields.get('M') ?? '';
+  switch (sqlstate) {
+    case '55006': // object_in_use: "replication slot … is active for PID n"
+      return new SluiceError('SLOT_ACTIVE', { slot, pid: Number(/PID (\d+)/.exec(message)?.[1] ?? 0) });
+    case '42501': // insufficient_privilege
+      return new SluiceError('REPLICATION_NOT_ALLOWED', { user: 'of this connection', user_sql: 'CURRENT_USER' });
+    case '55000': // object_not_in_prerequisite_state: WAL removed, slot invalidated
+      return new SluiceError('SLOT_LOST', { slot, reason: message });
+    case '42704': // undefined_object: the slot, or (while decoding) the publication
+      return message.includes('publication')
+        ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })
+        : new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(LSN_ZERO), known: false });
+    default:
+      return new SluiceError('SLOT_STREAM_FAILED', { reason: `SQLSTATE ${sqlstate}: ${message}` });
+  }
+}

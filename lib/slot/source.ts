@@ -1,0 +1,259 @@
+/**
+ * The source's primary, by query (port Source): the ground of a window, the tables, and what capturing a stream needs (I11): publication, slot, writers.
+ *
+ * Each call opens a connection, does one thing in one transaction, and closes it. Reading the slot itself is `reader.ts`'s; deciding whether the
+ * ground is firm is `ground.ts`'s.
+ */
+import type { Client } from 'pg';
+import { SluiceError } from '../errors.ts';
+import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
+import type { Ground, SlotReader, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
+import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
+import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
+import { displayName, type TableName } from '../shape.ts';
+import { quoteIdentifier } from '../sql-text.ts';
+import { type CatalogRow, tableOf, tablesSql } from './catalog.ts';
+import { needsWriterLock, PUBLICATION_SQL, type PublicationState, publicationStep, tableList } from './publication.ts';
+import { GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
+
+const PLUGIN = 'pgoutput';
+/** How often another who changes the same publication may come between. */
+const PUBLISH_ATTEMPTS_MAX = 4;
+/** A publication is added to under a lock that writers do not wait for; theirs, where it must be taken, is held back from them no longer than this. */
+const PUBLISH_LOCK_WAIT_MS = 10_000;
+const WRITER_LOCK_WAIT_MS = 3_000;
+const CREATE_SLOT_WAIT_MS = 60_000;
+const BLOCKERS_SHOWN_MAX = 5;
+/** pg_replication_slot_advance and failover slots. */
+const SLOT_ADVANCE_SINCE = 110_000;
+const FAILOVER_SINCE = 170_000;
+
+export interface SourceOptions {
+  readonly connect: Connect;
+  readonly openSlot: (from: Lsn) => Promise<SlotReader>;
+  readonly config: {
+    readonly database: string;
+    readonly replication_slot: string;
+    readonly publication_name: string;
+    /** The slot is kept on standbys as well (17+). */
+    readonly failover?: boolean;
+  };
+  /** How long the making of a slot may wait for transactions that are open already. */
+  readonly create_slot_wait_ms?: number;
+}
+
+export function postgresSource({ connect, openSlot, config, create_slot_wait_ms }: SourceOptions): Source {
+  const { replication_slot: slot, publication_name: publication } = config;
+  return {
+    look: () => onSource(connect, 'say how it stands', (client) => look(client, slot, publication)),
+    tables: () => onSource(connect, 'list its tables', readTables),
+    publish: (tables) =>
+      onSource(connect, `change publication ${publication}`, (client) => publish(client, publication, tables)),
+    createSlot: () =>
+      onSource(connect, `make replication slot ${slot}`, (client) =>
+        createSlot(client, slot, config.failover ?? false, create_slot_wait_ms ?? CREATE_SLOT_WAIT_MS),
+      ),
+    advanceSlot: (lsn) =>
+      onSource(connect, `advance replication slot ${slot}`, (client) => advanceSlot(client, slot, publication, lsn)),
+    writers: (tables) => onSource(connect, 'show its locks', (client) => readWriters(client, tables)),
+    insertLsn: () => onSource(connect, 'tell its position', readInsertLsn),
+    terminate: (pid) => onSource(connect, `end process ${pid}`, (client) => terminate(client, slot, pid)),
+    openSlot,
+  };
+}
+
+interface GroundRow extends Omit<Ground, 'flush_lsn' | 'slot'> {
+  readonly flush_lsn: string;
+  readonly slot: (Omit<SlotRow, 'confirmed_lsn'> & { readonly confirmed_lsn: string }) | null;
+}
+
+async function look(client: Client, slot: string, publication: string): Promise<Ground> {
+  const { rows } = await client.query<GroundRow>(GROUND_SQL, [slot, publication]);
+  const row = one(rows);
+  return {
+    ...row,
+    flush_lsn: parseLsn(row.flush_lsn),
+    slot: row.slot && { ...row.slot, confirmed_lsn: parseLsn(row.slot.confirmed_lsn) },
+  };
+}
+
+async function readTables(client: Client): Promise<SourceTable[]> {
+  const { rows } = await client.query<CatalogRow>(tablesSql(await serverVersion(client), false));
+  return rows.map(tableOf);
+}
+
+/** Reads what is there, changes what is missing, and looks again, until the publication holds every table. */
+async function publish(client: Client, publication: string, wanted: readonly TableName[]): Promise<void> {
+  const version = await serverVersion(client);
+  let added = false;
+  let last: unknown;
+  for (let attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX; attempt++) {
+    const { rows } = await client.query<{ state: PublicationState | null }>(PUBLICATION_SQL, [publication]);
+    const { state } = one(rows);
+    const step = publicationStep(publication, state, wanted, added);
+    if (step.kind === 'ready') return;
+    if (step.kind === 'fault') throw step.fault;
+    const locked = state !== null && needsWriterLock(version) ? step.tables : [];
+    try {
+      await changePublication(client, step.sql, locked);
+      added = state !== null;
+    } catch (error) {
+      // duplicate_object, unique_violation of the catalog: another window has just done the same.
+      if (!['42710', '23505', 'XX000'].includes(sqlstateOf(error))) {
+        throw await publishFault(client, publication, step.sql, wanted, error);
+      }
+      last = error;
+    }
+  }
+  throw sourceFault(last, `change publication ${publication}`);
+}
+
+async function changePublication(client: Client, sql: string, locked: readonly TableName[]): Promise<void> {
+  await client.query('BEGIN');
+  try {
+    await client.query(`SET LOCAL lock_timeout = ${locked.length > 0 ? WRITER_LOCK_WAIT_MS : PUBLISH_LOCK_WAIT_MS}`);
+    if (locked.length > 0) await client.query(`LOCK TABLE ${tableList(locked)} IN SHARE ROW EXCLUSIVE MODE`);
+    await client.query(sql);
+    await client.query('COMMIT');
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => {}); // The first error is the one to tell.
+    throw error;
+  }
+}
+
+async function publishFault(
+  client: Client,
+  publication: string,
+  sql: string,
+  wanted: readonly TableName[],
+  error: unknown,
+): Promise<unknown> {
+  const options = { cause: error };
+  switch (sqlstateOf(error)) {
+    case '42501': // insufficient_privilege: CREATE on the database, or ownership of the publication or of a table
+      return new SluiceError(
+        'PUBLICATION_NOT_ALLOWED',
+        { user: await currentUser(client), publication, reason: reasonOf(error), sql },
+        options,
+      );
+    case '55P03': {
+      // lock_not_available
+      const reason = `the tables that publication ${publication} takes in were locked by others for too long`;
+      return new SluiceError('SOURCE_TRANSIENT', { reason, sqlstate: '55P03' }, options);
+    }
+    case '42P01': // undefined_table
+    case '3F000': {
+      const existing = new Set((await readTables(client)).map(displayName));
+      const gone = wanted.map(displayName).find((table) => !existing.has(table));
+      return gone === undefined ? error : new SluiceError('TABLE_MISSING', { table: gone }, options);
+    }
+    default:
+      return error;
+  }
+}
+
+async function createSlot(client: Client, slot: string, failover: boolean, wait_ms: number): Promise<Lsn> {
+  const version = await serverVersion(client);
+  if (failover && version < FAILOVER_SINCE) {
+    const facts = {
+      side: 'source',
+      version: String(Math.floor(version / 10_000)),
+      minimum: '17 (for source.failover)',
+    };
+    throw new SluiceError('VERSION_UNSUPPORTED', facts);
+  }
+  const more = failover ? ', failover => true' : '';
+  try {
+    // The server waits here for every transaction that is open in the cluster: without a limit, for ever.
+    await client.query(`SET statement_timeout = ${wait_ms}`);
+    const { rows } = await client.query<{ lsn: string }>(
+      `SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2, false${more})`,
+      [slot, PLUGIN],
+    );
+    return parseLsn(one(rows).lsn);
+  } catch (error) {
+    throw await createSlotFault(client, slot, wait_ms, error);
+  }
+}
+
+async function createSlotFault(client: Client, slot: string, wait_ms: number, error: unknown): Promise<unknown> {
+  const options = { cause: error };
+  switch (sqlstateOf(error)) {
+    case '42710': // duplicate_object
+      return new SluiceError('SLOT_FOREIGN', { slot }, options);
+    case '53400': // configuration_limit_exceeded
+      return new SluiceError('SLOTS_EXHAUSTED', {}, options);
+    case '42501': {
+      const user = await currentUser(client);
+      return new SluiceError('REPLICATION_NOT_ALLOWED', { user, user_sql: quoteIdentifier(user) }, options);
+    }
+    case '57014': {
+      const { rows } = await client.query<{ pid: number | null; gid: string | null }>(OPEN_TRANSACTIONS_SQL, [
+        BLOCKERS_SHOWN_MAX,
+      ]);
+      const blockers = rows.map(({ pid, gid }) => (pid === null ? `prepared transaction ${gid}` : `process ${pid}`));
+      const facts = { slot, wait_seconds: wait_ms / 1000, blockers: blockers.join(', ') || 'they have ended since' };
+      return new SluiceError('SLOT_BLOCKED', facts, options);
+    }
+    case '55000': {
+      const { rows } = await client.query<{ wal_level: string }>("SELECT current_setting('wal_level') AS wal_level");
+      const { wal_level } = one(rows);
+      return wal_level === 'logical' ? error : new SluiceError('WAL_LEVEL', { wal_level }, options);
+    }
+    default:
+      return error;
+  }
+}
+
+async function advanceSlot(client: Client, slot: string, publication: string, lsn: Lsn): Promise<void> {
+  const { slot: before } = await look(client, slot, publication);
+  if (!before) throw new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(lsn), known: false });
+  if (before.confirmed_lsn >= lsn) return;
+  try {
+    if ((await serverVersion(client)) >= SLOT_ADVANCE_SINCE) {
+      await client.query('SELECT pg_replication_slot_advance($1, $2)', [slot, formatLsn(lsn)]);
+    } else {
+      // PostgreSQL 10 can only read the changes and throw them away; it stops at the first record that ends at or past the position.
+      await client.query(
+        `SELECT count(*) FROM pg_logical_slot_get_binary_changes($1, $2, NULL, 'proto_version', '1', 'publication_names', $3)`,
+        [slot, formatLsn(lsn), quoteIdentifier(publication)],
+      );
+    }
+  } catch (error) {
+    if (sqlstateOf(error) !== '55006') throw error;
+    const { slot: now } = await look(client, slot, publication);
+    const facts = { slot, pid: now?.active_pid, application_name: now?.active_application, client: now?.active_client };
+    throw new SluiceError('SLOT_ACTIVE', facts, { cause: error });
+  }
+}
+
+async function readWriters(client: Client, tables: readonly SourceTable[]): Promise<Writer[]> {
+  const { rows } = await client.query<{ transaction: string; pid: number | null }>(WRITERS_SQL, [
+    tables.map((table) => table.oid),
+  ]);
+  return rows;
+}
+
+async function readInsertLsn(client: Client): Promise<Lsn> {
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  return parseLsn(one(rows).lsn);
+}
+
+/** Only while it is the reader of our slot: a pid may be somebody else's by now. */
+async function terminate(client: Client, slot: string, pid: number): Promise<void> {
+  await client.query(
+    'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid = $2',
+    [slot, pid],
+  );
+}
+
+async function currentUser(client: Client): Promise<string> {
+  const { rows } = await client.query<{ user: string }>('SELECT current_user AS user');
+  return one(rows).user;
+}
+
+function one<T>(rows: readonly T[]): T {
+  const [row] = rows;
+  if (row === undefined) throw new RangeError('a query that always has a row gave none');
+  return row;
+}

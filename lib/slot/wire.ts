@@ -1,0 +1,168 @@
+/**
+ * The bytes of a replication connection: frames of the frontend/backend protocol, and the copy messages inside them.
+ * Pure: no socket. The reader beside it (reader.ts) owns the socket.
+ *
+ * Sources: https://www.postgresql.org/docs/current/protocol-message-formats.html and
+ * https://www.postgresql.org/docs/current/protocol-replication.html (Primary keepalive, XLogData, Standby status update).
+ */
+import { type Lsn, lsnOf } from '../lsn.ts';
+
+/** A message's length field counts itself (4 bytes) but not its type byte. */
+const FRAME_HEADER_BYTES = 5;
+/** PostgreSQL's own limit of a message is MaxAllocSize, 1 GiB less one byte; a longer length means that we are out of step. */
+const FRAME_BYTES_MAX = 0x40000000;
+/** PostgreSQL counts microseconds from 2000-01-01 UTC. */
+export const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
+
+/** XLogData: 'w', start LSN, current end of WAL, send time: 1 + 8 + 8 + 8 bytes, then the plugin's message. */
+export const XLOG_DATA_HEADER_BYTES = 25;
+/** Primary keepalive: 'k', end of WAL, send time, reply requested: 1 + 8 + 8 + 1 bytes. */
+export const KEEPALIVE_BYTES = 18;
+
+export const FRAME = {
+  copyData: 0x64, // d
+  copyDone: 0x63, // c
+  copyBoth: 0x57, // W
+  commandComplete: 0x43, // C
+  error: 0x45, // E
+  notice: 0x4e, // N
+  parameterStatus: 0x53, // S
+  readyForQuery: 0x5a, // Z
+} as const;
+
+export const COPY_XLOG_DATA = 0x77; // w
+export const COPY_KEEPALIVE = 0x6b; // k
+
+/** Receives whole frames: the payload is `bytes[start, end)`, valid during the call only. Returning false stops after this frame. */
+export type FrameSink = (type: number, bytes: Buffer, start: number, end: number) => boolean;
+
+/**
+ * Cuts a byte stream into frames. A frame that lies whole in a chunk is handed on in place; one that straddles chunks is put together in a
+ * buffer of exactly its size, which its length names in advance: no doubling, no second copy, whatever the size of a row.
+ */
+export class FrameSplitter {
+  #header = Buffer.alloc(FRAME_HEADER_BYTES);
+  #headerBytes = 0;
+  #frame: Buffer | null = null;
+  #frameBytes = 0;
+
+  /** Bytes held for a frame that has not arrived whole. */
+  get pendingBytes(): number {
+    return this.#headerBytes + this.#frameBytes;
+  }
+
+  /** Feeds `chunk` from `at`; returns the position after the last frame handed on (the chunk's end unless the sink stopped it). */
+  feed(chunk: Buffer, at: number, sink: FrameSink): number {
+    let position = at;
+    const end = chunk.length;
+    while (position < end) {
+      if (this.#frame) {
+        const wanted = this.#frame.length - this.#frameBytes;
+        const taken = Math.min(wanted, end - position);
+        chunk.copy(this.#frame, this.#frameBytes, position, position + taken);
+        this.#frameBytes += taken;
+        position += taken;
+        if (taken < wanted) return position;
+        const frame = this.#frame;
+        const type = this.#header.readUInt8(0);
+        this.#frame = null;
+        this.#frameBytes = 0;
+        this.#headerBytes = 0;
+        if (!sink(type, frame, 0, frame.length)) return position;
+        continue;
+      }
+      if (this.#headerBytes > 0 || end - position < FRAME_HEADER_BYTES) {
+        const taken = Math.min(FRAME_HEADER_BYTES - this.#headerBytes, end - position);
+        chunk.copy(this.#header, this.#headerBytes, position, position + taken);
+        this.#headerBytes += taken;
+        position += taken;
+        if (this.#headerBytes < FRAME_HEADER_BYTES) return position;
+        const payloadBytes = payloadLength(this.#header, 1);
+        this.#frame = Buffer.allocUnsafe(payloadBytes);
+        this.#frameBytes = 0;
+        if (payloadBytes > 0) continue;
+        const type = this.#header.readUInt8(0);
+        const empty = this.#frame;
+        this.#frame = null;
+        this.#headerBytes = 0;
+        if (!sink(type, empty, 0, 0)) return position;
+        continue;
+      }
+      const payloadBytes = payloadLength(chunk, position + 1);
+      const payloadStart = position + FRAME_HEADER_BYTES;
+      if (payloadStart + payloadBytes > end) {
+        chunk.copy(this.#header, 0, position, payloadStart);
+        this.#headerBytes = FRAME_HEADER_BYTES;
+        this.#frame = Buffer.allocUnsafe(payloadBytes);
+        this.#frameBytes = 0;
+        position = payloadStart;
+        continue;
+      }
+      const type = chunk[position] as number;
+      position = payloadStart + payloadBytes;
+      if (!sink(type, chunk, payloadStart, position)) return position;
+    }
+    return position;
+  }
+}
+
+function payloadLength(bytes: Buffer, at: number): number {
+  const length = bytes.readUInt32BE(at);
+  if (length < 4 || length > FRAME_BYTES_MAX) throw new RangeError(`a frame of ${length} bytes`);
+  return length - 4;
+}
+
+export function readLsn(bytes: Buffer, at: number): Lsn {
+  return lsnOf(bytes.readBigUInt64BE(at));
+}
+
+/** `Query`: runs one SQL or replication command. */
+export function queryFrame(command: string): Buffer {
+  const textBytes = Buffer.byteLength(command);
+  const frame = Buffer.alloc(FRAME_HEADER_BYTES + textBytes + 1);
+  frame.write('Q', 0);
+  frame.writeUInt32BE(4 + textBytes + 1, 1);
+  frame.write(command, FRAME_HEADER_BYTES);
+  return frame;
+}
+
+/** `CopyDone`: no more from us; the server answers with its own, then CommandComplete and ReadyForQuery. */
+export function copyDoneFrame(): Buffer {
+  return Buffer.from([FRAME.copyDone, 0, 0, 0, 4]);
+}
+
+/** `Terminate`. */
+export function terminateFrame(): Buffer {
+  return Buffer.from([0x58, 0, 0, 0, 4]);
+}
+
+/**
+ * `Standby status update` in a CopyData: written, flushed and applied are all `lsn`, for what we report is always durable.
+ * `reply`: ask the server to answer with a keepalive at once.
+ */
+export function statusFrame(lsn: Lsn, now_ms: number, reply: boolean): Buffer {
+  const frame = Buffer.alloc(FRAME_HEADER_BYTES + 34);
+  frame.writeUInt8(FRAME.copyData, 0);
+  frame.writeUInt32BE(4 + 34, 1);
+  frame.write('r', 5);
+  frame.writeBigUInt64BE(lsn, 6);
+  frame.writeBigUInt64BE(lsn, 14);
+  frame.writeBigUInt64BE(lsn, 22);
+  frame.writeBigInt64BE(BigInt(Math.trunc(now_ms) - POSTGRES_EPOCH_MS) * 1000n, 30);
+  frame.writeUInt8(reply ? 1 : 0, 38);
+  return frame;
+}
+
+/** Fields of an ErrorResponse or NoticeResponse by their letter (C SQLSTATE, M message, D detail, …). */
+export function errorFields(bytes: Buffer, start: number, end: number): Map<string, string> {
+  const fields = new Map<string, string>();
+  let position = start;
+  while (position < end && bytes[position] !== 0) {
+    const letter = String.fromCharCode(bytes[position] as number);
+    const stop = bytes.indexOf(0, position + 1);
+    if (stop < 0 || stop >= end) break;
+    fields.set(letter, bytes.toString('utf8', position + 1, stop));
+    position = stop + 1;
+  }
+  return fields;
+}

@@ -1,0 +1,73 @@
+/**
+ * The header of a segment, from its JSON: checked before anything is believed of it, so that a damaged or foreign object is STAGE_CORRUPT
+ * and not a statement against the target.
+ */
+import * as z from 'zod';
+import { BLOCK_KINDS, SEGMENT_VERSION, type SegmentHeader } from './segment.ts';
+
+/** MaxTupleAttributeNumber (access/htup_details.h): no tuple has more columns. */
+const COLUMNS_MAX = 1664;
+/** A block per set of absent columns; the cut's writer stays far below. */
+const BLOCKS_MAX = 100_000;
+
+const index = z
+  .int()
+  .min(0)
+  .max(COLUMNS_MAX - 1);
+
+const headerSchema = z
+  .strictObject({
+    version: z.literal(SEGMENT_VERSION),
+    stream: z.string().min(1),
+    operation: z.enum(['changes', 'truncate']),
+    shape: z.strictObject({
+      columns: z
+        .array(
+          z.strictObject({
+            name: z.string().min(1),
+            type_oid: z.int().min(0).max(0xffffffff),
+            type_modifier: z.int(),
+          }),
+        )
+        .max(COLUMNS_MAX),
+      key: z.array(index).min(1),
+    }),
+    extracted_at: z.iso.datetime(),
+    blocks: z
+      .array(
+        z.strictObject({
+          kind: z.enum(BLOCK_KINDS),
+          columns: z.array(index),
+          rows: z.int().min(0).nullable(),
+        }),
+      )
+      .max(BLOCKS_MAX),
+  })
+  .refine((header) => header.operation === 'changes' || header.blocks.length === 0, 'a truncate has no blocks')
+  .refine(
+    ({ shape, blocks }) =>
+      [shape.key, ...blocks.map((block) => block.columns)].flat().every((i) => i < shape.columns.length),
+    'a column outside the shape',
+  )
+  .refine(
+    ({ blocks }) =>
+      blocks.every((block, i) => {
+        const before = blocks[i - 1];
+        return before === undefined || BLOCK_KINDS.indexOf(before.kind) <= BLOCK_KINDS.indexOf(block.kind);
+      }),
+    'blocks out of their order',
+  );
+
+/** Throws what `corrupt` makes of the reason. */
+export function parseHeader(text: Buffer, corrupt: (reason: string) => Error): SegmentHeader {
+  let json: unknown;
+  try {
+    json = JSON.parse(text.toString('utf8'));
+  } catch {
+    throw corrupt('its header is not JSON');
+  }
+  const parsed = headerSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw corrupt(`its header is not one of this version: ${issue?.path.join('.')} ${issue?.message}`);
+}

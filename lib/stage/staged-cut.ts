@@ -1,0 +1,83 @@
+/**
+ * One cut on its way to being durable: its parts are compressed and uploaded one after another while the next is filled, and its object is complete
+ * before the ledger hears of it (I1, I3).
+ */
+import type { Share } from '../cut/open-cut.ts';
+import type { CutStream, Stage, StageWriter } from '../ports.ts';
+import { appendSegment } from './encode.ts';
+import type { ByteRange } from './segment.ts';
+
+/** Ranges that a cut's ledger item may carry, over all its streams: 16 bytes or so each, of the 400 KB that an item has. Beyond: the object's index. */
+const ITEM_RANGES_MAX = 4_000;
+
+/** What the ledger has to know of a cut's object. */
+export interface CutObject {
+  readonly object: string;
+  readonly object_bytes: number;
+  readonly index: ByteRange | null;
+  readonly ranges: ReadonlyMap<string, readonly ByteRange[]>;
+}
+
+export class StagedCut {
+  #writer: StageWriter;
+  #ranges = new Map<string, ByteRange[]>();
+  #rangeCount = 0;
+
+  constructor(stage: Stage, object: string) {
+    this.#writer = stage.begin(object);
+  }
+
+  /** Compresses and uploads the shares of one part, in order. They are views of an arena: it is free when this resolves. */
+  async append(shares: readonly Share[], extracted_at: string): Promise<void> {
+    for (const { stream, operation, shape, blocks } of shares) {
+      const { range } = await appendSegment(
+        this.#writer,
+        { stream, operation, shape, extracted_at },
+        blocks.map(({ kind, columns, rows, pieces }) => ({ kind, columns, rows, slabs: pieces })),
+      );
+      this.#add(stream, range);
+    }
+  }
+
+  /** Makes the object durable. */
+  async complete(): Promise<CutObject> {
+    const { object } = this.#writer;
+    let index: ByteRange | null = null;
+    if (this.#rangeCount > ITEM_RANGES_MAX) {
+      const text = Buffer.from(JSON.stringify(Object.fromEntries(this.#ranges)));
+      index = [this.#writer.bytes, text.length];
+      await this.#writer.append(text);
+    }
+    await this.#writer.complete();
+    return { object, object_bytes: this.#writer.bytes, index, ranges: this.#ranges };
+  }
+
+  abandon(): Promise<void> {
+    return this.#writer.abandon();
+  }
+
+  #add(stream: string, [offset, bytes]: ByteRange): void {
+    const ranges = this.#ranges.get(stream);
+    const last = ranges?.at(-1);
+    if (ranges && last && last[0] + last[1] === offset) {
+      ranges[ranges.length - 1] = [last[0], last[1] + bytes];
+      return;
+    }
+    if (ranges) ranges.push([offset, bytes]);
+    else this.#ranges.set(stream, [[offset, bytes]]);
+    this.#rangeCount++;
+  }
+}
+
+/** The streams of a cut as its ledger item names them. */
+export function cutStreams(
+  counts: ReadonlyMap<string, { changes: number; text_bytes: number }>,
+  { index, ranges }: CutObject,
+): Record<string, CutStream> {
+  const streams: Record<string, CutStream> = {};
+  for (const [stream, own] of ranges) {
+    const { changes, text_bytes } = counts.get(stream) ?? { changes: 0, text_bytes: 0 };
+    streams[stream] = index === null ? { ranges: own, changes, text_bytes } : { changes, text_bytes };
+  }
+  return streams;
+}

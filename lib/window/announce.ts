@@ -1,0 +1,163 @@
+/**
+ * Doorbells (I9): which stream is rung when, as cuts are recorded, and again at each window for what was recorded and is not applied.
+ *
+ * A bell that cannot be rung costs time and no data, so it never fails a window: it is logged, and the next window rings again.
+ */
+import { type BatchOptions, batchesDue, type PendingBatch } from '../cut/due.ts';
+import { asSluiceError } from '../errors.ts';
+import type { Bookmark, Clock, Cut, Doorbell, Epoch, ExtractBell, Ledger, LoadBell, Log } from '../ports.ts';
+
+/** The newest cuts are looked at for who has something in them. */
+const RING_CUTS_MAX = 250;
+/** Who is further behind than this is rung without looking: also a stream without changes, so that old cuts can be pruned. */
+const QUIET_CUTS_MAX = 200;
+/** The outstanding work of an epoch is rung for again after this long. */
+const EPOCH_RING_AGAIN_MS = 120_000;
+
+interface AnnouncePorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly ledger: Ledger;
+  readonly doorbell: Doorbell;
+}
+
+export class Announcer {
+  #ports: AnnouncePorts;
+  #options: BatchOptions;
+  #pending = new Map<string, PendingBatch>();
+  #rung_at_ms = new Map<string, number>();
+
+  constructor(ports: AnnouncePorts, options: BatchOptions) {
+    this.#ports = ports;
+    this.#options = options;
+  }
+
+  /** Takes note of a recorded cut, and rings for the batches that are due. */
+  async recorded(cut: Cut): Promise<void> {
+    const now_ms = this.#ports.clock.now();
+    for (const [stream, { changes }] of Object.entries(cut.streams)) {
+      const before = this.#pending.get(stream);
+      this.#pending.set(stream, {
+        rows: (before?.rows ?? 0) + changes,
+        cut: cut.number,
+        since_ms: before?.since_ms ?? now_ms,
+      });
+    }
+    await this.#ring(batchesDue(this.#pending, this.#rung_at_ms, now_ms, this.#options));
+  }
+
+  /** Rings for what has become due by time. */
+  async tick(): Promise<void> {
+    if (this.#pending.size === 0) return;
+    await this.#ring(batchesDue(this.#pending, this.#rung_at_ms, this.#ports.clock.now(), this.#options));
+  }
+
+  /** The end of a window rings for all. */
+  async ringAll(): Promise<void> {
+    await this.#ring([...this.#pending.keys()]);
+  }
+
+  async #ring(streams: readonly string[]): Promise<void> {
+    if (streams.length === 0) return;
+    const now_ms = this.#ports.clock.now();
+    const bells: LoadBell[] = [];
+    for (const stream of streams) {
+      const batch = this.#pending.get(stream);
+      if (!batch) continue;
+      bells.push({ kind: 'cuts', stream, cut: batch.cut });
+      this.#pending.delete(stream);
+      this.#rung_at_ms.set(stream, now_ms);
+    }
+    await ringLoad(this.#ports, bells);
+  }
+}
+
+/** Rings for everything that was recorded and is not applied, and for the open work of epochs. `all`: also what was rung for a moment ago. */
+export async function ringAgain(ports: AnnouncePorts, bookmarks: readonly Bookmark[], head: Cut, all: boolean): Promise<void> {
+  const applying = bookmarks.filter(({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'));
+  const oldest = Math.min(head.number, ...applying.map(({ applied_cut }) => applied_cut));
+  const from = Math.max(oldest, head.number - RING_CUTS_MAX);
+  const cuts = from < head.number ? await ports.ledger.cutsAfter(from, RING_CUTS_MAX) : [];
+  const bells: LoadBell[] = [];
+  for (const { stream, applied_cut, state } of applying) {
+    const newest = cuts.findLast((cut) => cut.number > applied_cut && cut.streams[stream] !== undefined);
+    if (newest || state === 'catching_up' || head.number - applied_cut > QUIET_CUTS_MAX) {
+      bells.push({ kind: 'cuts', stream, cut: newest?.number ?? head.number });
+    }
+  }
+  await ringLoad(ports, bells);
+  for (const bookmark of bookmarks) {
+    if (bookmark.halt === null && bookmark.epoch > 0 && (bookmark.state === 'captured' || bookmark.state === 'syncing')) {
+      await ringEpoch(ports, bookmark, all);
+    }
+  }
+}
+
+/** At the end of a window: a stream that catches up may have had nothing in it, and learns of the new position all the same. */
+export async function ringCatchingUp(ports: AnnouncePorts, head: Cut): Promise<void> {
+  const bookmarks = await ports.ledger.bookmarks();
+  const behind = bookmarks.filter(({ halt, state }) => halt === null && state === 'catching_up');
+  await ringLoad(
+    ports,
+    behind.map(({ stream }) => ({ kind: 'cuts', stream, cut: head.number })),
+  );
+}
+
+async function ringEpoch(ports: AnnouncePorts, bookmark: Bookmark, all: boolean): Promise<void> {
+  const { stream } = bookmark;
+  const epoch = await ports.ledger.epoch(stream, bookmark.epoch);
+  const now_ms = ports.clock.now();
+  if (!epoch || (!all && now_ms - epoch.rung_at_ms < EPOCH_RING_AGAIN_MS)) return;
+  await ports.ledger.updateEpoch({ ...epoch, rung_at_ms: now_ms }, epoch.state);
+  await ringEpochWork(ports, epoch);
+}
+
+/** Rings for whatever an epoch still lacks: its plan, chunks to extract, chunks to load, its end. */
+export async function ringEpochWork(ports: AnnouncePorts, epoch: Epoch): Promise<void> {
+  const { stream, number, plan } = epoch;
+  switch (epoch.state) {
+    case 'opened':
+      return await ringExtract(ports, [{ kind: 'plan', stream, epoch: number }]);
+    case 'planned': {
+      if (plan === null) return;
+      const chunks = await ports.ledger.chunks(stream, number, plan);
+      const unstaged = chunks.filter(({ staged }) => staged === null);
+      const unloaded = chunks.filter(({ staged, loaded }) => staged !== null && !loaded);
+      await ringExtract(
+        ports,
+        unstaged.map((chunk) => ({ kind: 'chunk', stream, epoch: number, plan, chunk: chunk.number })),
+      );
+      await ringLoad(
+        ports,
+        unloaded.map((chunk) => ({ kind: 'chunk', stream, epoch: number, plan, chunk: chunk.number })),
+      );
+      if (unstaged.length + unloaded.length === 0) await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
+      return;
+    }
+    case 'done':
+    case 'cancelled':
+      return;
+    default:
+      epoch.state satisfies never;
+  }
+}
+
+export async function ringLoad(ports: Pick<AnnouncePorts, 'log' | 'doorbell'>, bells: readonly LoadBell[]): Promise<void> {
+  if (bells.length === 0) return;
+  try {
+    await ports.doorbell.ringLoad(bells);
+  } catch (error) {
+    const { code, message } = asSluiceError(error);
+    ports.log.warn('doorbell_not_rung', { queue: 'load', bells: bells.length, code, message });
+  }
+}
+
+export async function ringExtract(ports: Pick<AnnouncePorts, 'log' | 'doorbell'>, bells: readonly ExtractBell[]): Promise<void> {
+  if (bells.length === 0) return;
+  try {
+    await ports.doorbell.ringExtract(bells);
+  } catch (error) {
+    const { code, message } = asSluiceError(error);
+    ports.log.warn('doorbell_not_rung', { queue: 'extract', bells: bells.length, code, message });
+  }
+}

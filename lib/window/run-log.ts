@@ -1,0 +1,86 @@
+/**
+ * What a window will report of itself (design §3, Window 6), gathered as it goes.
+ */
+import type { SluiceError } from '../errors.ts';
+import type { Lsn } from '../lsn.ts';
+import type { Clock, Cut, RunReport, StopReason } from '../ports.ts';
+
+type Stage = keyof RunReport['seconds'];
+
+export class RunLog {
+  #clock: Clock;
+  #run: string;
+  #started_at_ms: number;
+  #seconds: Record<Stage, number> = { ground: 0, read: 0, stage: 0, record: 0 };
+  #streams: Record<string, { changes: number; text_bytes: number }> = {};
+  #cuts = 0;
+  #changes = 0;
+  #text_bytes = 0;
+  #object_bytes = 0;
+  #transactions = 0;
+  #begin_lsn: Lsn | null = null;
+  #end_lsn: Lsn | null = null;
+  #source_lsn: Lsn | null = null;
+
+  constructor(clock: Clock, run: string) {
+    this.#clock = clock;
+    this.#run = run;
+    this.#started_at_ms = clock.now();
+  }
+
+  get started_at_ms(): number {
+    return this.#started_at_ms;
+  }
+
+  /** Runs `work` and books its time. Stages overlap, so that their sum may exceed the window's time. */
+  async timed<T>(stage: Stage, work: () => Promise<T>): Promise<T> {
+    const began_ms = this.#clock.now();
+    try {
+      return await work();
+    } finally {
+      this.#seconds[stage] += (this.#clock.now() - began_ms) / 1000;
+    }
+  }
+
+  /** Reading begins at `begin_lsn`; the source's log ended at `source_lsn` then. */
+  between(begin_lsn: Lsn, source_lsn: Lsn): void {
+    this.#begin_lsn = begin_lsn;
+    this.#end_lsn = begin_lsn;
+    this.#source_lsn = source_lsn;
+  }
+
+  recorded(cut: Cut, transactions: number): void {
+    this.#end_lsn = cut.end_lsn;
+    this.#transactions += transactions;
+    if (cut.object === null) return;
+    this.#cuts++;
+    this.#object_bytes += cut.object_bytes;
+    for (const [stream, { changes, text_bytes }] of Object.entries(cut.streams)) {
+      const own = (this.#streams[stream] ??= { changes: 0, text_bytes: 0 });
+      own.changes += changes;
+      own.text_bytes += text_bytes;
+      this.#changes += changes;
+      this.#text_bytes += text_bytes;
+    }
+  }
+
+  report(stopped_by: StopReason, error: SluiceError | null): RunReport {
+    return {
+      run: this.#run,
+      started_at_ms: this.#started_at_ms,
+      ended_at_ms: this.#clock.now(),
+      stopped_by,
+      error: error && { code: error.code, message: error.message, remedy: error.remedy },
+      begin_lsn: this.#begin_lsn,
+      end_lsn: this.#end_lsn,
+      source_lsn: this.#source_lsn,
+      cuts: this.#cuts,
+      transactions: this.#transactions,
+      changes: this.#changes,
+      text_bytes: this.#text_bytes,
+      object_bytes: this.#object_bytes,
+      streams: this.#streams,
+      seconds: this.#seconds,
+    };
+  }
+}

@@ -1,0 +1,131 @@
+/** Every form of `schedule` as EventBridge's; and anchored intervals run at exactly the points that they promise. */
+import { describe, expect, test } from 'vitest';
+import { expressionsOf, longestGap } from '../../infra/aws/schedule.ts';
+import { nextCronTime } from '../../lib/config/cron.ts';
+import type { ScheduleConfig } from '../../lib/config/schema.ts';
+import { pipelineYaml, resourcesOf, synthesize } from './support.ts';
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+
+describe('in the template', () => {
+  test.each([
+    ['every: 5 minutes', 'rate(5 minutes)', 'Etc/UTC'],
+    ['every: 1 hour', 'rate(1 hour)', 'Etc/UTC'],
+    ['every: 2 days', 'rate(2 days)', 'Etc/UTC'],
+    ['cron: "0 6 * * ? *"', 'cron(0 6 * * ? *)', 'UTC'],
+    ['cron: "0/10 8-18 ? * MON-FRI *"\ntimezone: Europe/Zurich', 'cron(0/10 8-18 ? * MON-FRI *)', 'Europe/Zurich'],
+    ['every: 15 minutes\nanchor: "06:05"', 'cron(5,20,35,50 * * * ? *)', 'UTC'],
+    ['every: 6 hours\nanchor: "07:30"\ntimezone: America/New_York', 'cron(30 1,7,13,19 * * ? *)', 'America/New_York'],
+    ['every: 1 day\nanchor: "06:00"', 'cron(0 6 * * ? *)', 'UTC'],
+    ['continuous: true', 'rate(1 minute)', 'Etc/UTC'],
+  ])('%j is %s in %s', (schedule, expression, timezone) => {
+    expect(schedulesOf(schedule)).toEqual([{ expression, timezone, state: 'ENABLED' }]);
+  });
+
+  test('an interval that one cron cannot say becomes several', () => {
+    expect(schedulesOf('every: 90 minutes\nanchor: "06:00"').map(({ expression }) => expression)).toEqual([
+      'cron(0 0,3,6,9,12,15,18,21 * * ? *)',
+      'cron(30 1,4,7,10,13,16,19,22 * * ? *)',
+    ]);
+  });
+
+  test('a paused pipeline has its schedule, turned off', () => {
+    expect(schedulesOf('every: 5 minutes\npaused: true')).toEqual([
+      { expression: 'rate(5 minutes)', timezone: 'Etc/UTC', state: 'DISABLED' },
+    ]);
+  });
+
+  test('the event names the pipeline', () => {
+    const { pipeline } = synthesize();
+    const [schedule] = Object.values(resourcesOf(pipeline, 'AWS::Scheduler::Schedule'));
+    const { Input } = schedule?.Properties.Target as { Input: string };
+    expect(JSON.parse(Input)).toEqual({ kind: 'window', pipeline: 'shop' });
+  });
+
+  test('an anchored interval that does not divide a day is refused, with what to do', () => {
+    expect(() => synthesize({ yaml: pipelineYaml({ schedule: 'every: 7 minutes\nanchor: "06:00"' }) })).toThrow(
+      'needs an interval that divides a day',
+    );
+  });
+});
+
+/** Goal: the crons of an anchored interval run at anchor + n × interval, and never else. Method: croner reads them back over three days. */
+describe('anchored intervals', () => {
+  const from_ms = Date.UTC(2026, 4, 1);
+  const divisors = Array.from({ length: 1440 }, (_, i) => i + 1).filter((minutes) => 1440 % minutes === 0);
+
+  test.each(divisors)('every %i minutes', (minutes) => {
+    const anchor = { hour: 6, minute: 7 };
+    const runs = runsOf(every({ every_seconds: minutes * 60, anchor }), from_ms, from_ms + 3 * DAY_MS);
+    const anchor_ms = from_ms + 6 * HOUR_MS + 7 * MINUTE_MS;
+    const expected: number[] = [];
+    for (let at_ms = anchor_ms - DAY_MS; at_ms < from_ms + 3 * DAY_MS; at_ms += minutes * MINUTE_MS) {
+      if (at_ms >= from_ms) expected.push(at_ms);
+    }
+    expect(runs).toEqual(expected);
+  });
+
+  test('keep their time of day when the clocks change', () => {
+    // In Zurich the clocks go forward on 29 March 2026.
+    const daily = every({ every_seconds: 86_400, anchor: { hour: 6, minute: 0 }, timezone: 'Europe/Zurich' });
+    const runs = runsOf(daily, Date.UTC(2026, 2, 28), Date.UTC(2026, 2, 30));
+    expect(runs.map((at_ms) => new Date(at_ms).toISOString())).toEqual([
+      '2026-03-28T05:00:00.000Z',
+      '2026-03-29T04:00:00.000Z',
+    ]);
+  });
+});
+
+describe('the longest gap', () => {
+  const cron = (text: string, timezone = 'UTC'): ScheduleConfig => ({
+    kind: 'cron',
+    cron: text,
+    timezone,
+    paused: false,
+  });
+
+  test.each<[string, ScheduleConfig, number | null]>([
+    ['an interval', every({ every_seconds: 300 }), 5 * MINUTE_MS],
+    ['back to back: a window and the next tick', { kind: 'continuous', paused: false }, 16 * MINUTE_MS],
+    ['paused', { kind: 'continuous', paused: true }, null],
+    ['working hours, over the weekend', cron('0/5 8-17 ? * MON-FRI *'), 62 * HOUR_MS + 5 * MINUTE_MS],
+    ['daily, in a zone whose clocks change', cron('0 6 * * ? *', 'Europe/Zurich'), 25 * HOUR_MS],
+    ['monthly', cron('0 6 1 * ? *'), 31 * DAY_MS],
+    ['in the past', cron('0 6 1 1 ? 2020'), null],
+    ['often, but in one month', cron('* * * 1 ? *'), null],
+  ])('%s', (name, schedule, expected) => {
+    const gap_ms = longestGap(schedule);
+    // Found day by day: to within a day.
+    if (name === 'often, but in one month') expect(gap_ms).toBeGreaterThan(300 * DAY_MS);
+    else expect(gap_ms).toBe(expected);
+  });
+});
+
+function every(given: Partial<Extract<ScheduleConfig, { kind: 'every' }>>): ScheduleConfig {
+  return { kind: 'every', every_seconds: 300, anchor: null, timezone: 'UTC', paused: false, ...given };
+}
+
+function schedulesOf(schedule: string): { expression: unknown; timezone: unknown; state: unknown }[] {
+  const { pipeline } = synthesize({ yaml: pipelineYaml({ schedule }) });
+  return Object.values(resourcesOf(pipeline, 'AWS::Scheduler::Schedule')).map(({ Properties }) => ({
+    expression: Properties.ScheduleExpression,
+    timezone: Properties.ScheduleExpressionTimezone,
+    state: Properties.State,
+  }));
+}
+
+/** Times in [from, to) at which the crons of a schedule run, in order. */
+function runsOf(schedule: ScheduleConfig, from_ms: number, to_ms: number): number[] {
+  const runs: number[] = [];
+  for (const { expressionString, timeZone } of expressionsOf(schedule)) {
+    const cron = /^cron\((.*)\)$/.exec(expressionString)?.[1] ?? '';
+    let at_ms = nextCronTime(cron, timeZone?.timezoneName ?? '', from_ms - 1);
+    while (at_ms !== null && at_ms < to_ms) {
+      runs.push(at_ms);
+      at_ms = nextCronTime(cron, timeZone?.timezoneName ?? '', at_ms);
+    }
+  }
+  return runs.sort((a, b) => a - b);
+}
