@@ -115,7 +115,7 @@ interface OpenWindow {
 /** slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
 async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
   const { clock, source, stage } = ports;
-  const { run, keeper, chain, ground, captured } = open;
+  const { run, keeper, chain, ground } = open;
   const { source: options, target, schedule } = pipeline;
   const begin_lsn = chain.head.end_lsn;
   run.between(begin_lsn, ground.flush_lsn);

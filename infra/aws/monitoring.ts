@@ -185,22 +185,31 @@ function queueAlarms(name: 'load' | 'extract', { queue, dlq }: DoorbellQueue): A
   ];
 }
 
-/** None for a pipeline that is paused, and for one whose windows are further apart than CloudWatch can look back. */
-function windowAlarm(pipeline: string, gap_ms: number | null): AlarmEntry[] {
-  if (gap_ms === null || gap_ms >= LOOK_BACK_LONG.toMilliseconds()) return [];
+/**
+ * How long the alarm waits for a successful window, in periods; null, no alarm, for a pipeline that is paused, and for one whose windows are further
+ * apart than CloudWatch can look back.
+ */
+export function windowSilence(gap_ms: number | null): { readonly period: Duration; readonly periods: number } | null {
+  if (gap_ms === null || gap_ms >= LOOK_BACK_LONG.toMilliseconds()) return null;
   const silence_ms = Math.min(
     Math.max(gap_ms * WINDOWS_MISSED_MAX, WINDOW_SILENCE_MIN.toMilliseconds()),
     LOOK_BACK_LONG.toMilliseconds(),
   );
   const period = silence_ms <= LOOK_BACK_SHORT.toMilliseconds() ? PERIOD : Duration.hours(1);
+  return { period, periods: Math.ceil(silence_ms / period.toMilliseconds()) };
+}
+
+function windowAlarm(pipeline: string, gap_ms: number | null): AlarmEntry[] {
+  const silence = windowSilence(gap_ms);
+  if (!silence) return [];
   return [
     {
       name: 'no-successful-window',
       meaning: `No window has succeeded for ${WINDOWS_MISSED_MAX} times the longest gap of the schedule.`,
-      metric: ownMetric('windows_succeeded', pipeline, Stats.SUM, period),
+      metric: ownMetric('windows_succeeded', pipeline, Stats.SUM, silence.period),
       comparison: ComparisonOperator.LESS_THAN_THRESHOLD,
       threshold: 1,
-      periods: Math.ceil(silence_ms / period.toMilliseconds()),
+      periods: silence.periods,
       // Nothing is what it must hear: a schedule that does not fire prints nothing.
       missing: TreatMissingData.BREACHING,
     },

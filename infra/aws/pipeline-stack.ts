@@ -96,6 +96,7 @@ export class PipelineStack extends Stack {
         value: this.functions[name].functionName,
         description: DESCRIPTIONS[name],
       });
+      new CfnOutput(this, `${IDS[name]}LogGroup`, { value: this.functions[name].logGroup.logGroupName });
     }
   }
 }

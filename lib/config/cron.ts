@@ -35,8 +35,7 @@ export function cronFault(text: string): string | null {
   if (years.some((y) => Number(y) < YEAR_MIN || Number(y) > YEAR_MAX))
     return `not within the years ${YEAR_MIN} to ${YEAR_MAX}`;
   try {
-    parse(text, 'UTC');
-    return null;
+    return nextCronTime(text, 'UTC', 0) === null ? 'never due: there is no such day' : null;
   } catch (error) {
     return `not a cron expression: ${(error as Error).message.replace(/^CronPattern: /, '')}`;
   }

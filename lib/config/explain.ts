@@ -100,11 +100,10 @@ function wrongValue(path: Path, data: unknown): Finding {
 
   const wrong = (problem: string, remedy: string): Finding => ({ path, part: 'value', problem, remedy });
   if (value === undefined) return wrong(`${name} is missing.`, example ? `Add it, for example ${example}` : 'Add it.');
-  if (value === null)
-    return wrong(
-      `${name} has no value.`,
-      example ? `Write one, for example ${example}, or remove it.` : 'Write one, or remove it.',
-    );
+  if (value === null) {
+    const remedy = example ? `Write one, for example ${example}, or remove it.` : 'Write one, or remove it.';
+    return { path, part: 'key', problem: `${name} has no value.`, remedy };
+  }
   if (facts?.secret) return wrong(...wrongSecret(name, key, path, value));
   const unavailable = unavailableValue(path, value);
   if (unavailable) {

@@ -9,8 +9,8 @@ import { pipeline } from 'node:stream/promises';
 import { asSluiceError, SluiceError } from '../errors.ts';
 import type { SegmentSource } from '../ports.ts';
 import { displayName, type Shape } from '../shape.ts';
-import type { Block } from '../stage/segment.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
+import type { Block } from '../stage/segment.ts';
 import { addColumnsSql, addMetadataSql, typedColumns } from './ddl.ts';
 import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
 import type { Purpose, Session } from './session.ts';
@@ -57,7 +57,13 @@ export class Applier {
   #landed = new Map<string, Landed>();
 
   /** `saveForm` is called, in the transaction, whenever the table has been altered. */
-  constructor(session: Session, stream: string, options: LoadOptions, form: TableForm, saveForm: (form: TableForm) => Promise<void>) {
+  constructor(
+    session: Session,
+    stream: string,
+    options: LoadOptions,
+    form: TableForm,
+    saveForm: (form: TableForm) => Promise<void>,
+  ) {
     this.#session = session;
     this.#stream = stream;
     this.#options = options;

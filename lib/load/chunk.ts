@@ -7,8 +7,8 @@
 import { SluiceError } from '../errors.ts';
 import type { Chunk, SegmentSource } from '../ports.ts';
 import { displayName } from '../shape.ts';
-import type { Block } from '../stage/segment.ts';
 import { quoteLiteral, quoteTable } from '../sql-text.ts';
+import type { Block } from '../stage/segment.ts';
 import { Applier, assertRows, type LoadOptions, mayMakeTemps, mayWrite, wantsMetadata } from './apply.ts';
 import {
   beginIfMade,
@@ -49,7 +49,10 @@ export async function loadChunk(loading: Loading): Promise<boolean> {
       await loading.session.rollback();
       await grow(loading);
     }
-    throw new SluiceError('SHAPE_CHANGED', { stream: loading.owner.stream.stream, change: 'its columns, again and again' });
+    throw new SluiceError('SHAPE_CHANGED', {
+      stream: loading.owner.stream.stream,
+      change: 'its columns, again and again',
+    });
   } finally {
     await loading.session.rollback();
   }
@@ -67,7 +70,8 @@ async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'gro
   const lacksMetadata = plan.shadow === null && wantsMetadata(options) && !form.metadata;
   if (lacksMetadata || growthOf(stream, form.shape, segment.header.shape).length > 0) return 'grow';
   if (!(await markChunk(session, owner, chunk.epoch, chunk.plan, chunk.number))) return 'not_needed';
-  const rows = plan.shadow === null ? await upsertChunk(loading, form) : await copyChunk(loading, form, plan.overlapping);
+  const rows =
+    plan.shadow === null ? await upsertChunk(loading, form) : await copyChunk(loading, form, plan.overlapping);
   await session.commit(countChunkSql(owner, chunk.epoch, chunk.plan, chunk.number, rows));
   return 'loaded';
 }
@@ -106,7 +110,8 @@ async function copyChunk({ session, owner, segment }: Loading, form: TableForm, 
 }
 
 function columnsOf(stream: string, { header }: SegmentSource, block: Block): string[] {
-  if (block.kind !== 'upsert') throw new SluiceError('UNEXPECTED', { reason: `a chunk of ${stream} with a block of ${block.kind}` });
+  if (block.kind !== 'upsert')
+    throw new SluiceError('UNEXPECTED', { reason: `a chunk of ${stream} with a block of ${block.kind}` });
   return block.columns.map((index) => columnAt(header.shape, index).name);
 }
 

@@ -9,7 +9,7 @@
  */
 import type { QueryResult } from 'pg';
 import { SluiceError } from '../errors.ts';
-import { type Lsn, formatLsn, parseLsn } from '../lsn.ts';
+import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
 import type { TargetRow, TargetStream } from '../ports.ts';
 import type { Shape, TableName } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
@@ -79,15 +79,16 @@ export async function beginIfMade(session: Session, sql: string): Promise<QueryR
 /** Makes what is missing, and nothing where all is there: that needs no right to make anything. The making lock must be held. */
 export async function makeControl(session: Session): Promise<void> {
   const names = Object.keys(TABLES);
-  const { rows } = await session.query(
+  const { rows } = await session.query<{ schema_missing: boolean; missing: string[] }>(
     `SELECT n.oid IS NULL AS schema_missing, array(SELECT m.name FROM unnest($1::text[]) AS m (name)
        WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = m.name)) AS missing
      FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = '_sluice'`,
     [names],
   );
-  const { schema_missing, missing } = rows[0] as { schema_missing: boolean; missing: string[] };
+  const [found] = rows;
+  const missing = found?.missing ?? names;
   if (missing.length === 0) return;
-  if (schema_missing) await makeSchema(session, '_sluice');
+  if (found?.schema_missing) await makeSchema(session, '_sluice');
   const tables = names.filter((name) => missing.includes(name)).map((name) => TABLES[name]);
   await session.run(tables.join('; '), mayMakeTables(session, '_sluice'));
 }
@@ -161,14 +162,21 @@ function shapeOf(json: unknown): Shape {
 }
 
 /** What a load has applied, for the transaction that applied it. */
-export function advanceSql(owner: Owner, applied: { readonly cut: number; readonly lsn: Lsn; readonly caught_up: boolean }): string {
+export function advanceSql(
+  owner: Owner,
+  applied: { readonly cut: number; readonly lsn: Lsn; readonly caught_up: boolean },
+): string {
   const caught_up = applied.caught_up ? ', catching_up_to = NULL' : '';
   return `UPDATE _sluice.streams SET applied_cut = ${applied.cut}, applied_lsn = '${formatLsn(applied.lsn)}', applied_at = now()${caught_up}
     WHERE ${isOwner(owner)}`;
 }
 
 /** The table's form, when it has changed. */
-export async function saveForm(session: Session, owner: Owner, form: { readonly shape: Shape; readonly metadata: boolean }): Promise<void> {
+export async function saveForm(
+  session: Session,
+  owner: Owner,
+  form: { readonly shape: Shape; readonly metadata: boolean },
+): Promise<void> {
   await session.query(`UPDATE _sluice.streams SET shape = $1::jsonb, metadata = $2 WHERE ${isOwner(owner)}`, [
     JSON.stringify(form.shape),
     form.metadata,
@@ -205,7 +213,13 @@ export function planRowOf({ rows }: QueryResult<Row>): PlanRow | null {
   };
 }
 
-export async function savePlan(session: Session, owner: Owner, epoch: number, plan: string, row: PlanRow): Promise<void> {
+export async function savePlan(
+  session: Session,
+  owner: Owner,
+  epoch: number,
+  plan: string,
+  row: PlanRow,
+): Promise<void> {
   const sql = `INSERT INTO _sluice.plans (pipeline, stream, epoch, plan, incarnation, target_schema, target_table, shadow, overlapping,
     metadata, shape) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb)`;
   await session.query(sql, [
@@ -223,27 +237,38 @@ export async function savePlan(session: Session, owner: Owner, epoch: number, pl
   ]);
 }
 
-export async function savePlanShape(session: Session, owner: Owner, epoch: number, plan: string, shape: Shape): Promise<void> {
-  await session.query(`UPDATE _sluice.plans SET shape = $1::jsonb WHERE ${isOwner(owner)} AND epoch = $2 AND plan = $3`, [
-    JSON.stringify(shape),
-    epoch,
-    plan,
-  ]);
+export async function savePlanShape(
+  session: Session,
+  owner: Owner,
+  epoch: number,
+  plan: string,
+  shape: Shape,
+): Promise<void> {
+  await session.query(
+    `UPDATE _sluice.plans SET shape = $1::jsonb WHERE ${isOwner(owner)} AND epoch = $2 AND plan = $3`,
+    [JSON.stringify(shape), epoch, plan],
+  );
 }
 
 /** Ends every plan of the stream; resolves with the shadow tables that are left to drop. Waits for loads of chunks that are under way. */
 export async function endPlans(session: Session, owner: Owner): Promise<TableName[]> {
-  const { rows } = await session.query(
+  const { rows } = await session.query<{ target_schema: string; shadow: string | null }>(
     `DELETE FROM _sluice.plans WHERE ${isOwner(owner)} RETURNING target_schema, shadow`,
     [],
   );
   return rows.flatMap(({ target_schema, shadow }) =>
-    shadow === null ? [] : [{ schema: String(target_schema), table: String(shadow) }],
+    shadow === null ? [] : [{ schema: target_schema, table: shadow }],
   );
 }
 
 /** True: the mark is new, and the caller must load the chunk in this transaction. Waits for another load of the same chunk. */
-export async function markChunk(session: Session, owner: Owner, epoch: number, plan: string, chunk: number): Promise<boolean> {
+export async function markChunk(
+  session: Session,
+  owner: Owner,
+  epoch: number,
+  plan: string,
+  chunk: number,
+): Promise<boolean> {
   const { rowCount } = await session.query(
     `INSERT INTO _sluice.chunks (pipeline, stream, epoch, plan, chunk, loaded_at) VALUES ($1, $2, $3, $4, $5, now()) ON CONFLICT DO NOTHING`,
     [owner.pipeline, owner.stream.stream, epoch, plan, chunk],

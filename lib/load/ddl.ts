@@ -39,18 +39,23 @@ export interface TypedColumn {
 
 /** The columns with their types on this target. */
 export async function typedColumns(session: Session, columns: readonly Column[]): Promise<TypedColumn[]> {
-  const { rows } = await session.query(TYPE_NAMES_SQL, [
+  const { rows } = await session.query<{ type: string }>(TYPE_NAMES_SQL, [
     columns.map(({ type_oid }) => type_oid),
     columns.map(({ type_modifier }) => type_modifier),
   ]);
-  return columns.map(({ name }, i) => ({ name, type: String(rows[i]?.type) }));
+  return columns.map(({ name }, i) => ({ name, type: rows[i]?.type ?? 'text' }));
 }
 
 /**
  * The shadow table: logged (it becomes the real one), key columns NOT NULL, the others as they come. Its metadata columns have defaults while it
  * is copied into, so that COPY needs no detour.
  */
-export function createShadowSql(shadow: TableName, shape: Shape, columns: readonly TypedColumn[], metadata: boolean): string {
+export function createShadowSql(
+  shadow: TableName,
+  shape: Shape,
+  columns: readonly TypedColumn[],
+  metadata: boolean,
+): string {
   const key = keyNames(shape);
   const definitions = columns.map(({ name, type }) => `${id(name)} ${type}${key.includes(name) ? ' NOT NULL' : ''}`);
   if (metadata) {

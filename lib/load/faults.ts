@@ -5,7 +5,7 @@
  * passed on, because triggers, casts and COPY quote row values in it: the condition's name and the names of table, column and constraint are.
  * For the same reason the server's error is not kept as the cause; a copy without its texts is.
  */
-import { SluiceError, asSluiceError } from '../errors.ts';
+import { asSluiceError, SluiceError } from '../errors.ts';
 import { isServerError, isTransientState, networkReason, type ServerError } from '../postgres/faults.ts';
 import { conditionName } from './conditions.ts';
 
@@ -96,7 +96,12 @@ export function targetFault(error: unknown, context: TargetContext): SluiceError
   const network = networkReason(error);
   if (network === null) return asSluiceError(error);
   if (context.server === null) {
-    const facts = { side: 'target', host: addressOf(error, 'address'), port: addressOf(error, 'port'), reason: network };
+    const facts = {
+      side: 'target',
+      host: addressOf(error, 'address'),
+      port: addressOf(error, 'port'),
+      reason: network,
+    };
     return new SluiceError('CONNECTION_FAILED', facts, { cause: error });
   }
   const facts = { stream: context.stream, reason: network, sqlstate: '08006' };
@@ -130,7 +135,11 @@ function serverFault(error: ServerError, context: TargetContext): SluiceError {
     case 'database_missing':
       return new SluiceError('DATABASE_MISSING', { ...facts, side: 'target', database: server?.database }, options);
     case 'unexpected':
-      return new SluiceError('UNEXPECTED', { ...facts, reason: `${reason} (SQLSTATE ${sqlstate}, to ${action})` }, options);
+      return new SluiceError(
+        'UNEXPECTED',
+        { ...facts, reason: `${reason} (SQLSTATE ${sqlstate}, to ${action})` },
+        options,
+      );
     default:
       return verdict satisfies never;
   }
@@ -141,7 +150,8 @@ function namesOf(error: ServerError, context: TargetContext): string {
   const names = (['table', 'column', 'constraint'] as const)
     .filter((field) => error[field] !== undefined)
     .map((field) => `${field} ${error[field]}`);
-  const place = 'where' in error && typeof error.where === 'string' ? copyPlace(error.where, context.copied ?? []) : null;
+  const place =
+    'where' in error && typeof error.where === 'string' ? copyPlace(error.where, context.copied ?? []) : null;
   if (place?.name !== undefined) names.push(`column ${place.name}`);
   if (place) names.push(`line ${place.line}`);
   return names.join(', ');

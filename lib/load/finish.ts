@@ -9,10 +9,18 @@ import { formatLsn, type Lsn } from '../lsn.ts';
 import type { Clock, Epoch, Log } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
-import { wantsMetadata, type LoadOptions } from './apply.ts';
-import { beginIfMade, endPlans, markedChunksSql, type Owner, planRowOf, planRowSql, streamRowOf, streamRowSql } from './control.ts';
+import {
+  beginIfMade,
+  endPlans,
+  markedChunksSql,
+  type Owner,
+  planRowOf,
+  planRowSql,
+  streamRowOf,
+  streamRowSql,
+} from './control.ts';
 import { addKeySql, dropDefaultsSql, shadowKeyName } from './ddl.ts';
-import { sameTable, dropTables, tableMoved } from './prepare.ts';
+import { dropTables, sameTable, tableMoved } from './prepare.ts';
 import { KEY_LIMITS, LOAD_LIMITS, type Session, SWAP_LIMITS } from './session.ts';
 import { putInPlace } from './swap.ts';
 
@@ -23,4 +31,120 @@ export interface Finish {
   readonly lsn: Lsn;
   /** Position of the cut that the stream goes on from. */
   readonly held_lsn: Lsn;
+}
+
+/** A key that is built while another finisher builds it is found there at the next look. */
+const KEY_LOOKS_MAX = 2;
+
+/** Throws EPOCH_INCOMPLETE, TARGET_TABLE_TAKEN, TARGET_DEPENDENTS, and TARGET_TRANSIENT where a lock cannot be had in time. */
+export async function finish(session: Session, owner: Owner, what: Finish, clock: Clock, log: Log): Promise<void> {
+  const began_ms = clock.now();
+  for (let look = 1; ; look++) {
+    const left = await lookAtShadow(session, owner, what);
+    if (left === 'over') return;
+    if (left === 'keyed') break;
+    try {
+      await session.runAlone(KEY_LIMITS, left.sql, { action: 'build the key of its shadow table' });
+    } catch (error) {
+      if (look === KEY_LOOKS_MAX) throw error;
+    }
+  }
+  const keyed_ms = clock.now();
+  if (!(await swap(session, owner, what))) return;
+  const facts = { stream: owner.stream.stream, table: displayName(owner.stream.target), epoch: what.epoch.number };
+  log.info('epoch_swapped', { ...facts, key_ms: keyed_ms - began_ms, swap_ms: clock.now() - keyed_ms });
+  await analyze(session, owner, log);
+}
+
+/** What the shadow still lacks, as one text of statements that are a transaction by themselves. */
+async function lookAtShadow(
+  session: Session,
+  owner: Owner,
+  { epoch, plan }: Finish,
+): Promise<'over' | 'keyed' | { readonly sql: string }> {
+  const lock = planRowSql(owner, epoch.number, plan, 'FOR UPDATE');
+  const answer = await beginIfMade(session, lock);
+  try {
+    const planned = answer && planRowOf(answer);
+    if (planned === null) return await assertOver(session, owner, epoch, answer !== null);
+    if (!sameTable(planned.target, owner.stream.target))
+      throw tableMoved(owner.stream.stream, planned.target, owner.stream.target);
+    const marks = await session.run(markedChunksSql(owner, epoch.number, plan));
+    if (marks.rowCount !== epoch.chunks) {
+      throw new SluiceError('EPOCH_INCOMPLETE', {
+        stream: owner.stream.stream,
+        epoch: epoch.number,
+        loaded: marks.rowCount,
+        chunks: epoch.chunks,
+      });
+    }
+    if (planned.shadow === null) return 'keyed';
+    const { rows } = await session.query<{ key: boolean; defaults: boolean }>(
+      `SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'p') AS key,
+         EXISTS (SELECT FROM pg_attrdef WHERE adrelid = $1::regclass) AS defaults`,
+      [quoteTable(planned.shadow)],
+    );
+    const statements = [
+      ...(rows[0]?.key ? [] : [addKeySql(planned.shadow, shadowKeyName(planned.shadow), planned.shape)]),
+      ...(rows[0]?.defaults ? [dropDefaultsSql(planned.shadow)] : []),
+    ];
+    // The plan's row stays locked meanwhile: two finishers do not build the same index side by side.
+    return statements.length === 0 ? 'keyed' : { sql: [lock, ...statements].join('; ') };
+  } finally {
+    await session.rollback();
+  }
+}
+
+/** A plan that is not there has been finished, or was never prepared. */
+async function assertOver(session: Session, owner: Owner, epoch: Epoch, made: boolean): Promise<'over'> {
+  const row = made ? streamRowOf(await session.run(streamRowSql(owner, ''))) : null;
+  if (row !== null && row.epoch >= epoch.number) return 'over';
+  throw new SluiceError('UNEXPECTED', {
+    reason: `epoch ${epoch.number} of ${owner.stream.stream} is finished and was not prepared`,
+  });
+}
+
+/** False: somebody else has finished it. */
+async function swap(session: Session, owner: Owner, what: Finish): Promise<boolean> {
+  const { epoch, plan, lsn, held_lsn } = what;
+  return await session.transaction(SWAP_LIMITS, async () => {
+    const row = streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')));
+    const planned = planRowOf(await session.run(planRowSql(owner, epoch.number, plan, 'FOR UPDATE')));
+    if (row === null || planned === null || row.hold !== epoch.number) return false;
+    const { shadow } = planned;
+    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow);
+    const shadows = await endPlans(session, owner);
+    await dropTables(
+      session,
+      shadows.filter(({ table }) => table !== shadow?.table),
+    );
+    // In place the table is as of what is applied, which the hold has kept still: that is where it goes on from. A shadow is as of the held cut.
+    const applied =
+      shadow === null ? '' : `, made = true, incarnation = $7, applied_cut = $8, applied_lsn = $9, applied_at = now()`;
+    await session.query(
+      `UPDATE _sluice.streams SET hold = NULL, epoch = $3, catching_up_to = $4, shape = $5::jsonb, metadata = $6${applied}
+       WHERE pipeline = $1 AND stream = $2`,
+      [
+        owner.pipeline,
+        owner.stream.stream,
+        epoch.number,
+        formatLsn(lsn),
+        JSON.stringify(form.shape),
+        form.metadata,
+        ...(shadow === null ? [] : [planned.incarnation, epoch.held_cut, formatLsn(held_lsn)]),
+      ],
+    );
+    return true;
+  });
+}
+
+/** A table without statistics is planned badly until autovacuum comes by; where this fails, that still happens. */
+async function analyze(session: Session, owner: Owner, log: Log): Promise<void> {
+  const table = displayName(owner.stream.target);
+  try {
+    await session.runAlone(LOAD_LIMITS, `ANALYZE ${quoteTable(owner.stream.target)}`, { action: `analyze ${table}` });
+  } catch (error) {
+    const reason = error instanceof SluiceError ? error.message : String(error);
+    log.warn('analyze_failed', { stream: owner.stream.stream, table, reason });
+  }
 }

@@ -9,6 +9,7 @@ import type { Epoch } from '../ports.ts';
 import { displayName, type Shape, type TableName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
 import {
+  beginIfMade,
   endPlans,
   MAKING_LOCK_SQL,
   makeControl,
@@ -17,8 +18,8 @@ import {
   type Owner,
   planRowOf,
   planRowSql,
-  savePlan,
   type StreamRow,
+  savePlan,
   streamRowOf,
   streamRowSql,
 } from './control.ts';
@@ -57,7 +58,8 @@ export function epochStart(row: StreamRow | null, owner: Owner, { epoch, incarna
   }
   if (epoch.number <= row.epoch || (row.hold !== null && epoch.number < row.hold)) return 'over';
   const joins = row.hold === epoch.number;
-  if (!sameTable(row.target, target) && (joins || epoch.kind === 'backfill')) throw tableMoved(stream, row.target, target);
+  if (!sameTable(row.target, target) && (joins || epoch.kind === 'backfill'))
+    throw tableMoved(stream, row.target, target);
   return joins ? 'join' : 'begin';
 }
 
@@ -72,6 +74,7 @@ export function tableMoved(stream: string, found: TableName, expected: TableName
 /** One transaction: all of it, or nothing. Doing it again changes nothing. */
 export async function prepare(session: Session, owner: Owner, preparation: Preparation): Promise<void> {
   const { epoch, plan, shape, metadata } = preparation;
+  if (await isPrepared(session, owner, preparation)) return;
   if (metadata) assertNoMetadataNames(owner.stream.stream, shape);
   const work = async (): Promise<void> => {
     await makeControl(session);
@@ -86,19 +89,27 @@ export async function prepare(session: Session, owner: Owner, preparation: Prepa
   await session.transaction(LOAD_LIMITS, work, MAKING_LOCK_SQL);
 }
 
+/** True without taking any lock where this plan has been prepared: its row is there as long as its epoch holds the stream. */
+async function isPrepared(session: Session, owner: Owner, { epoch, plan, incarnation }: Preparation): Promise<boolean> {
+  const answer = await beginIfMade(session, planRowSql(owner, epoch.number, plan, ''));
+  await session.rollback();
+  const planned = answer && planRowOf(answer);
+  return planned !== null && planned.incarnation === incarnation && sameTable(planned.target, owner.stream.target);
+}
+
 /** Throws TARGET_TABLE_TAKEN where another stream owns the table, or where there is one that no swap of this stream has made. */
 async function assertNotTaken(session: Session, owner: Owner, row: StreamRow | null): Promise<void> {
   const { stream, target } = owner.stream;
-  const { rows } = await session.query(
+  const { rows } = await session.query<{ taken_by: string | null; there: boolean }>(
     `SELECT (SELECT pipeline || ', stream ' || stream FROM _sluice.streams
         WHERE target_schema = $1 AND target_table = $2 AND (pipeline, stream) <> ($3, $4)) AS taken_by,
       EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2) AS there`,
     [target.schema, target.table, owner.pipeline, stream],
   );
-  const { taken_by, there } = rows[0] as { taken_by: string | null; there: boolean };
+  const [found] = rows;
   const ours = row !== null && row.made && sameTable(row.target, target);
-  if (taken_by !== null) throw tableTaken(owner, `it belongs to pipeline ${taken_by}`);
-  if (there && !ours) throw tableTaken(owner, 'it exists, and Sluice did not make it');
+  if (found?.taken_by != null) throw tableTaken(owner, `in _sluice.streams it belongs to pipeline ${found.taken_by}`);
+  if (found?.there && !ours) throw tableTaken(owner, 'it exists, and Sluice did not make it');
 }
 
 export function tableTaken({ stream }: Owner, reason: string): SluiceError {

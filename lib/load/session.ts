@@ -4,8 +4,9 @@
  * Under everything of `lib/load`. Values' text is pinned (I6) for each transaction alone (SET LOCAL), so that a pooler may hand the session to
  * somebody else afterwards. Every statement and wait is bounded on the server by its timeouts, and here by a limit a little longer (I8).
  */
-import { pipeline } from 'node:stream/promises';
+
 import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { Client, QueryResult } from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { asSluiceError, SluiceError } from '../errors.ts';
@@ -138,8 +139,13 @@ export class Session {
     });
   }
 
-  async query(sql: string, values: readonly unknown[], purpose?: Purpose): Promise<QueryResult<Row>> {
-    return await this.#bounded(this.#statement_ms, purpose, () => this.#client.query<Row>(sql, [...values]));
+  /** One statement with parameters. `R` is what its select list says. */
+  async query<R extends Row = Row>(
+    sql: string,
+    values: readonly unknown[],
+    purpose?: Purpose,
+  ): Promise<QueryResult<R>> {
+    return await this.#bounded(this.#statement_ms, purpose, () => this.#client.query<R>(sql, [...values]));
   }
 
   /**
@@ -174,7 +180,9 @@ export class Session {
     this.#open = false;
     // The answer to the COMMIT of a transaction that had failed (https://www.postgresql.org/docs/current/sql-commit.html).
     if (command === 'ROLLBACK') {
-      throw new SluiceError('UNEXPECTED', { reason: `a transaction for ${this.#subject.stream} had failed before its commit` });
+      throw new SluiceError('UNEXPECTED', {
+        reason: `a transaction for ${this.#subject.stream} had failed before its commit`,
+      });
     }
   }
 
@@ -216,7 +224,11 @@ export class Session {
 }
 
 /** Runs `work` on a connection of its own, which is closed when it is done. */
-export async function withSession<T>(connect: Connect, subject: Subject, work: (session: Session) => Promise<T>): Promise<T> {
+export async function withSession<T>(
+  connect: Connect,
+  subject: Subject,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
   const client = await connect().catch((error: unknown) => {
     throw targetFault(error, { ...subject, action: 'connect', server: null });
   });

@@ -6,8 +6,8 @@
  * types are those of the stream's table, whatever these are by now.
  */
 import type { Shape, TableName } from '../shape.ts';
-import type { Block } from '../stage/segment.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
+import type { Block } from '../stage/segment.ts';
 import { BATCHED_AT, columnAt, DELETED_AT, EXTRACTED_AT } from './growth.ts';
 
 /** The stream's table as statements see it. */

@@ -4,10 +4,9 @@
  * The target's row is the truth; bookmarks are brought up after it and may lag. Everything here may run twice, late, or out of turn.
  */
 import { SluiceError } from '../errors.ts';
-import { type Lsn, LSN_ZERO, lsnMax } from '../lsn.ts';
+import { LSN_ZERO, type Lsn, lsnMax } from '../lsn.ts';
 import type {
   Bookmark,
-  Chunk,
   Clock,
   Cut,
   Doorbell,
@@ -75,7 +74,9 @@ export async function applyCuts(ports: StepPorts, bookmark: Bookmark, deadline_m
     }
     if (!step.more) return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
     if (clock.now() >= deadline_ms) {
-      await ringLoad(ports, [{ kind: 'cuts', stream: bookmark.stream, cut: step.applied?.number ?? bookmark.applied_cut }]);
+      await ringLoad(ports, [
+        { kind: 'cuts', stream: bookmark.stream, cut: step.applied?.number ?? bookmark.applied_cut },
+      ]);
       return { ...NOTHING, outcome: 'applied', cuts, changes };
     }
   }

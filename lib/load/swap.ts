@@ -13,17 +13,26 @@ import type { Owner, PlanRow, StreamRow } from './control.ts';
 import { addColumnsSql, addKeySql, addMetadataSql, keyName, shadowKeyName, typedColumns } from './ddl.ts';
 import { keyNames, METADATA_COLUMNS, sameType } from './growth.ts';
 import { tableTaken } from './prepare.ts';
-import type { Session } from './session.ts';
+import type { Row, Session } from './session.ts';
 
 const id = quoteIdentifier;
 
-/** Resolves with the shape of the table that is in place now. Throws TARGET_TABLE_TAKEN and TARGET_DEPENDENTS. */
-export async function putInPlace(session: Session, owner: Owner, row: StreamRow, plan: PlanRow, shadow: TableName): Promise<Shape> {
+/** What the table in place is made for. */
+export type Form = Pick<StreamRow, 'shape' | 'metadata'>;
+
+/** Resolves with the form of the table that is in place now. Throws TARGET_TABLE_TAKEN and TARGET_DEPENDENTS. */
+export async function putInPlace(
+  session: Session,
+  owner: Owner,
+  row: StreamRow,
+  plan: PlanRow,
+  shadow: TableName,
+): Promise<Form> {
   const { target } = owner.stream;
   const kind = await relationKind(session, target);
   if (kind === null) {
     await rename(session, shadow, target);
-    return plan.shape;
+    return plan;
   }
   if (!row.made) throw tableTaken(owner, 'it exists, and Sluice did not make it');
   if (kind !== 'r' && kind !== 'p') throw tableTaken(owner, 'something else has its name');
@@ -36,15 +45,15 @@ export async function putInPlace(session: Session, owner: Owner, row: StreamRow,
   await carryRights(session, target, shadow);
   await session.run(`DROP TABLE ${quoteTable(target)}`, purpose);
   await rename(session, shadow, target);
-  return plan.shape;
+  return plan;
 }
 
 async function relationKind(session: Session, table: TableName): Promise<string | null> {
-  const { rows } = await session.query(
+  const { rows } = await session.query<{ relkind: string }>(
     'SELECT c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2',
     [table.schema, table.table],
   );
-  return rows[0] === undefined ? null : String(rows[0].relkind);
+  return rows[0]?.relkind ?? null;
 }
 
 /** Gives the shadow the table's name, and its key the name that PostgreSQL would have given it, where that is free. */
@@ -77,7 +86,7 @@ const IS_PLAIN_SQL = `
 
 async function isPlain(session: Session, table: TableName, row: StreamRow): Promise<boolean> {
   const ours = [...row.shape.columns.map(({ name }) => name), ...METADATA_COLUMNS];
-  const { rows } = await session.query(IS_PLAIN_SQL, [quoteTable(table), ours]);
+  const { rows } = await session.query<{ plain: boolean }>(IS_PLAIN_SQL, [quoteTable(table), ours]);
   return rows[0]?.plain === true;
 }
 
@@ -86,11 +95,17 @@ const RIGHTS_SQL = `
   SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee, a.privilege_type, a.is_grantable
   FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1::regclass AND a.grantee <> c.relowner`;
 
+interface Right extends Row {
+  readonly grantee: string;
+  readonly privilege_type: string;
+  readonly is_grantable: boolean;
+}
+
 /** Gives the shadow exactly the rights and the owner of the table. */
 async function carryRights(session: Session, table: TableName, shadow: TableName): Promise<void> {
-  const before = await session.query(RIGHTS_SQL, [quoteTable(shadow)]);
-  const rights = await session.query(RIGHTS_SQL, [quoteTable(table)]);
-  const owners = await session.query(
+  const before = await session.query<Right>(RIGHTS_SQL, [quoteTable(shadow)]);
+  const rights = await session.query<Right>(RIGHTS_SQL, [quoteTable(table)]);
+  const owners = await session.query<{ owner: string; same: boolean }>(
     'SELECT pg_get_userbyid(t.relowner)::text AS owner, t.relowner = s.relowner AS same FROM pg_class t, pg_class s WHERE t.oid = $1::regclass AND s.oid = $2::regclass',
     [quoteTable(table), quoteTable(shadow)],
   );
@@ -99,25 +114,30 @@ async function carryRights(session: Session, table: TableName, shadow: TableName
     ...new Set(before.rows.map(({ grantee }) => `REVOKE ALL ON ${on} FROM ${grantee}`)),
     ...rights.rows.map(
       ({ grantee, privilege_type, is_grantable }) =>
-        `GRANT ${privilege_type} ON ${on} TO ${grantee}${is_grantable === true ? ' WITH GRANT OPTION' : ''}`,
+        `GRANT ${privilege_type} ON ${on} TO ${grantee}${is_grantable ? ' WITH GRANT OPTION' : ''}`,
     ),
   ];
   // Last: what others may do is then theirs from the owner.
   const [owner] = owners.rows;
-  if (owner?.same === false) statements.push(`ALTER TABLE ${on} OWNER TO ${id(String(owner.owner))}`);
-  if (statements.length > 0) await session.run(statements.join('; '), { action: `carry over the rights on ${displayName(table)}` });
+  if (owner && !owner.same) statements.push(`ALTER TABLE ${on} OWNER TO ${id(owner.owner)}`);
+  if (statements.length > 0)
+    await session.run(statements.join('; '), { action: `carry over the rights on ${displayName(table)}` });
 }
 
 /** Keeps the table and replaces its rows. Writes them once more than a swap does, under the lock that keeps readers out. */
-async function refill(session: Session, owner: Owner, row: StreamRow, plan: PlanRow, shadow: TableName): Promise<Shape> {
+async function refill(session: Session, owner: Owner, row: StreamRow, plan: PlanRow, shadow: TableName): Promise<Form> {
   const { target } = owner.stream;
   const table = quoteTable(target);
   try {
     await session.run(`TRUNCATE ${table}`);
     const shape = await reform(session, target, row, plan);
-    const columns = [...plan.shape.columns.map(({ name }) => name), ...(plan.metadata ? METADATA_COLUMNS : [])].map(id).join(', ');
-    await session.run(`INSERT INTO ${table} (${columns}) SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`);
-    return shape;
+    const columns = [...plan.shape.columns.map(({ name }) => name), ...(plan.metadata ? METADATA_COLUMNS : [])]
+      .map(id)
+      .join(', ');
+    await session.run(
+      `INSERT INTO ${table} (${columns}) SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`,
+    );
+    return { shape, metadata: row.metadata || plan.metadata };
   } catch (error) {
     // "cannot alter type of a column used by a view", "cannot truncate a table referenced in a foreign key constraint"
     if (error instanceof SluiceError && error.facts.sqlstate === '0A000') {
@@ -151,14 +171,15 @@ async function reform(session: Session, target: TableName, row: StreamRow, plan:
 
 /** Statements that give the table the shape's key, where it has another one or none. */
 async function newKey(session: Session, target: TableName, shape: Shape): Promise<string[]> {
-  const { rows } = await session.query(
+  const { rows } = await session.query<{ conname: string; columns: string[] }>(
     `SELECT k.conname::text, array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS columns
      FROM pg_constraint k WHERE k.conrelid = $1::regclass AND k.contype = 'p'`,
     [quoteTable(target)],
   );
-  const [old] = rows as { conname: string; columns: string[] }[];
+  const [old] = rows;
   const key = keyNames(shape);
-  const same = old !== undefined && old.columns.length === key.length && key.every((name) => old.columns.includes(name));
+  const same =
+    old !== undefined && old.columns.length === key.length && key.every((name) => old.columns.includes(name));
   if (same) return [];
   const table = quoteTable(target);
   const drop = old === undefined ? [] : [`ALTER TABLE ${table} DROP CONSTRAINT ${id(old.conname)}`];

@@ -239,7 +239,7 @@ describe('the ledger', () => {
 
     test('is taken over when it has expired, with a greater token, and the old holder sees it', async () => {
       const old = await ledger.takeLease('slot', 'a', 60_000);
-      if (!('token' in old)) return expect.fail('not taken');
+      if (!('token' in old)) throw new Error('not taken');
       clock.now_ms += 59_999;
       expect(await ledger.takeLease('slot', 'b', 60_000)).toMatchObject({ held_by: 'a' });
       clock.now_ms += 1;
@@ -251,7 +251,7 @@ describe('the ledger', () => {
 
     test('is renewed, also after it has expired when nobody took it', async () => {
       const lease = await ledger.takeLease('slot', 'a', 1000);
-      if (!('token' in lease)) return expect.fail('not taken');
+      if (!('token' in lease)) throw new Error('not taken');
       clock.now_ms += 5000;
       expect(await ledger.renewLease(lease, 1000)).toBe(true);
       expect(await ledger.takeLease('slot', 'b', 1000)).toEqual({ held_by: 'a', until_ms: clock.now() + 1000 });
@@ -259,7 +259,7 @@ describe('the ledger', () => {
 
     test('is free at once when it is released, and its token goes on growing', async () => {
       const lease = await ledger.takeLease('slot', 'a', 60_000);
-      if (!('token' in lease)) return expect.fail('not taken');
+      if (!('token' in lease)) throw new Error('not taken');
       await ledger.releaseLease(lease);
       expect(await ledger.takeLease('slot', 'b', 60_000)).toMatchObject({ token: 2 });
     });
@@ -347,14 +347,17 @@ describe('the stage', () => {
   describe('behind a connection that breaks', () => {
     let proxy: Server;
     let s3: S3Client;
-    /** Bytes that each of the next connections carries back before it is reset; then connections hold. */
+    /** Bytes that each of the next connections carries back after the head of the answer, before it is reset; then connections hold. */
     const breaks: number[] = [];
     beforeAll(async () => {
       const upstream = new URL(aws.s3_endpoint);
       proxy = createServer((client) => {
         const server = connect(Number(upstream.port), upstream.hostname);
         let room = breaks.shift() ?? Number.POSITIVE_INFINITY;
-        server.on('data', (bytes) => {
+        server.once('data', (head: Buffer) => {
+          room += head.indexOf('\r\n\r\n') + 4;
+        });
+        server.on('data', (bytes: Buffer) => {
           client.write(bytes.subarray(0, Math.min(room, bytes.length)));
           room -= bytes.length;
           if (room <= 0) client.resetAndDestroy();
@@ -405,9 +408,9 @@ describe('the stage', () => {
 
     test('gives up when nothing comes any more', async () => {
       await written();
-      breaks.push(100_000, ...Array.from({ length: 20 }, () => 900));
+      breaks.push(100_000, 0, 0, 0);
       const readable = await s3Stage({ client: s3, bucket: aws.bucket, log }).read('breaking', [0, bytes.length]);
-      await expect(buffer(readable)).rejects.toMatchObject({ code: 'AWS_TRANSIENT' });
+      await expect(buffer(readable).then(() => 'read')).rejects.toMatchObject({ code: 'AWS_TRANSIENT' });
       breaks.length = 0;
     });
 
@@ -479,7 +482,7 @@ describe('the doorbell', () => {
     const lost = sqsDoorbell({
       client: aws.sqs,
       pipeline: 'shop',
-      load_queue_url: `${aws.load_queue_url.replace(/load-/, 'gone-')}`,
+      load_queue_url: aws.load_queue_url.replace(/load-/, 'gone-'),
       extract_queue_url: aws.extract_queue_url,
       clock,
     });

@@ -1,5 +1,7 @@
 /** The functions and what wakes them: runtime, limits and the rules between them, retries, concurrency, logs, VPC. */
 import { describe, expect, test } from 'vitest';
+import { networkIdsOf } from '../../infra/aws/network.ts';
+import { concurrencyOf } from '../../infra/aws/pipeline-stack.ts';
 import { pipelineYaml, type Resource, resourceOf, resourcesOf, synthesize } from './support.ts';
 
 const { state, pipeline } = synthesize();
@@ -99,21 +101,27 @@ describe.each(['Load', 'Extract'])('doorbell of %s', (id) => {
   });
 });
 
-test.each([
-  ['', 16],
-  ['parallelism: 0\nmax_parallelism: 40', 40],
-  ['parallelism: -1\nmax_parallelism: 7', 7],
-  ['parallelism: 5', 5],
-  ['parallelism: 50\nmax_parallelism: 20', 20],
-  ['parallelism: 1', 2],
-  ['max_parallelism: 1', 2],
-])('loaders at once with %j: %i', (target, expected) => {
-  const { pipeline: template } = synthesize({ yaml: pipelineYaml({ target }) });
-  const mappings = Object.values(resourcesOf(template, 'AWS::Lambda::EventSourceMapping'));
-  expect(mappings.map(({ Properties }) => Properties.ScalingConfig)).toEqual([
-    { MaximumConcurrency: expected },
-    { MaximumConcurrency: expected },
-  ]);
+describe('loaders at once', () => {
+  test.each([
+    [0, 16, 16],
+    [0, 40, 40],
+    [-1, 7, 7],
+    [5, 16, 5],
+    [50, 20, 20],
+    [1, 16, 2],
+    [0, 1, 2],
+  ])('with parallelism %i and at most %i: %i', (parallelism, max_parallelism, expected) => {
+    expect(concurrencyOf({ parallelism, max_parallelism })).toBe(expected);
+  });
+
+  test("are the event sources' maximum concurrency", () => {
+    const yaml = pipelineYaml({ target: 'parallelism: 5' });
+    const mappings = Object.values(resourcesOf(synthesize({ yaml }).pipeline, 'AWS::Lambda::EventSourceMapping'));
+    expect(mappings.map(({ Properties }) => Properties.ScalingConfig)).toEqual([
+      { MaximumConcurrency: 5 },
+      { MaximumConcurrency: 5 },
+    ]);
+  });
 });
 
 describe('VPC', () => {
@@ -138,11 +146,11 @@ describe('VPC', () => {
     expect(Object.keys(template.findResources('AWS::EC2::SecurityGroup'))).toEqual([]);
   });
 
-  test('lists from cdk.json do as well', () => {
-    const { pipeline: template } = synthesize({ context: { ...ids, subnets: ids.subnets.split(', ') } });
-    expect(propertiesOf('Load', template).VpcConfig).toMatchObject({
-      SubnetIds: ['subnet-0123456789abcdef0', 'subnet-0123456789abcdef1'],
-    });
+  test('lists from cdk.json do as well as text with commas', () => {
+    const lists = { ...ids, subnets: ids.subnets.split(', ') };
+    expect(networkIdsOf((key) => lists[key as keyof typeof ids])).toEqual(
+      networkIdsOf((key) => ids[key as keyof typeof ids]),
+    );
   });
 
   test.each([

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { windowSilence } from '../../infra/aws/monitoring.ts';
 import { METRIC_DIMENSION, METRIC_NAMES, METRIC_NAMESPACE, METRICS } from '../../lib/metrics.ts';
 import { pipelineYaml, ROOT, resourceOf, resourcesOf, type Synthesized, synthesize } from './support.ts';
 
@@ -110,42 +111,44 @@ test.each(['drain', 'extract', 'load', 'backfill', 'operate'])('%s has an alarm 
 });
 
 describe('no-successful-window', () => {
-  const silenceOf = (schedule: string): number | null => {
-    const found = alarmsOf(synthesize({ yaml: pipelineYaml({ schedule }) })).filter(({ AlarmName }) =>
-      AlarmName.endsWith('no-successful-window'),
-    );
-    const [alarm] = found;
-    if (!alarm) return null;
+  const HOUR_S = 3600;
+  const DAY_S = 24 * HOUR_S;
+
+  test('needs every period to be without a success, silence included', () => {
+    const alarm = alarmNamed('no-successful-window');
     expect(alarm).toMatchObject({
-      TreatMissingData: 'breaching',
+      Statistic: 'Sum',
       Threshold: 1,
       ComparisonOperator: 'LessThanThreshold',
+      TreatMissingData: 'breaching',
     });
     expect(alarm.DatapointsToAlarm).toBe(alarm.EvaluationPeriods);
-    const silence_s = alarm.Period * alarm.EvaluationPeriods;
-    // What CloudWatch accepts (PutMetricAlarm, EvaluationPeriods).
-    expect(silence_s).toBeLessThanOrEqual(alarm.Period < 3600 ? 86_400 : 7 * 86_400);
-    return silence_s;
-  };
-
-  test.each([
-    ['every: 5 minutes', 45 * 60],
-    ['continuous: true', 50 * 60],
-    ['every: 1 hour', 3 * 3600],
-    ['every: 8 hours', 86_400],
-    ['every: 9 hours', 27 * 3600],
-    ['cron: "0 6 * * ? *"', 3 * 86_400],
-    ['every: 3 days', 7 * 86_400],
-  ])('with %j it waits %i seconds', (schedule, expected) => {
-    expect(silenceOf(schedule)).toBe(expected);
+    expect(alarm.Period * alarm.EvaluationPeriods).toBe(45 * 60);
   });
 
-  test.each(['every: 5 minutes\npaused: true', 'every: 7 days', 'cron: "0 6 1 * ? *"'])(
-    'with %j there is none',
-    (schedule) => {
-      expect(silenceOf(schedule)).toBeNull();
-    },
-  );
+  test.each([
+    ['5 minutes', 5 * 60, 45 * 60],
+    ['a window back to back', 16 * 60, 50 * 60],
+    ['1 hour', HOUR_S, 3 * HOUR_S],
+    ['8 hours', 8 * HOUR_S, DAY_S],
+    ['9 hours', 9 * HOUR_S, 27 * HOUR_S],
+    ['a day', DAY_S, 3 * DAY_S],
+    ['3 days', 3 * DAY_S, 7 * DAY_S],
+  ])('with windows %s apart it waits as long as three, as far as CloudWatch looks back', (_, gap_s, expected_s) => {
+    const silence = windowSilence(gap_s * 1000);
+    const period_s = silence?.period.toSeconds() ?? 0;
+    const silence_s = period_s * (silence?.periods ?? 0);
+    expect(silence_s).toBe(expected_s);
+    // PutMetricAlarm, EvaluationPeriods: a day, or a week with periods of an hour and more.
+    expect(silence_s).toBeLessThanOrEqual(period_s < HOUR_S ? DAY_S : 7 * DAY_S);
+  });
+
+  test('with windows a week apart or more there is none, nor while the pipeline is paused', () => {
+    expect([windowSilence(7 * DAY_S * 1000), windowSilence(null)]).toEqual([null, null]);
+    const paused = alarmsOf(synthesize({ yaml: pipelineYaml({ schedule: 'every: 5 minutes\npaused: true' }) }));
+    const names = (of: AlarmProperties[]): string[] => of.map(({ AlarmName }) => AlarmName);
+    expect(names(paused)).toEqual(names(alarms).filter((name) => !name.endsWith('no-successful-window')));
+  });
 });
 
 test('alarms tell the topic of the context, when they begin and when they end; without one they tell nobody', () => {

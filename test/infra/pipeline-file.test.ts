@@ -64,11 +64,7 @@ describe('is refused', () => {
       'source.ssl.key',
     ],
     ['a certificate that is not there', pipelineYaml().replace('ssl: true', 'ssl: { ca: ./none.pem }'), 'none.pem'],
-    [
-      'a side without a host',
-      pipelineYaml().replace(/target:(\n {2}.*|\n)*/, 'target: {}\n\nschedule:'),
-      'target.host',
-    ],
+    ['a side without a host', pipelineYaml().replace(/target:(\n {2}.*|\n)*/, 'target: {}\n\n'), 'target.host'],
     ['a fault in the file', pipelineYaml().replace('plugin', 'plugn').replace('host:', 'hots:'), 'hots'],
   ])('%s', (_, yaml, named) => {
     expect(() => read(yaml)).toThrow(named);

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { expressionsOf, longestGap } from '../../infra/aws/schedule.ts';
 import { nextCronTime } from '../../lib/config/cron.ts';
+import { readPipeline } from '../../lib/config/read.ts';
 import type { ScheduleConfig } from '../../lib/config/schema.ts';
 import { pipelineYaml, resourcesOf, synthesize } from './support.ts';
 
@@ -9,45 +10,52 @@ const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 
-describe('in the template', () => {
+describe('expressions', () => {
   test.each([
-    ['every: 5 minutes', 'rate(5 minutes)', 'Etc/UTC'],
-    ['every: 1 hour', 'rate(1 hour)', 'Etc/UTC'],
-    ['every: 2 days', 'rate(2 days)', 'Etc/UTC'],
-    ['cron: "0 6 * * ? *"', 'cron(0 6 * * ? *)', 'UTC'],
-    ['cron: "0/10 8-18 ? * MON-FRI *"\ntimezone: Europe/Zurich', 'cron(0/10 8-18 ? * MON-FRI *)', 'Europe/Zurich'],
-    ['every: 15 minutes\nanchor: "06:05"', 'cron(5,20,35,50 * * * ? *)', 'UTC'],
-    ['every: 6 hours\nanchor: "07:30"\ntimezone: America/New_York', 'cron(30 1,7,13,19 * * ? *)', 'America/New_York'],
-    ['every: 1 day\nanchor: "06:00"', 'cron(0 6 * * ? *)', 'UTC'],
-    ['continuous: true', 'rate(1 minute)', 'Etc/UTC'],
-  ])('%j is %s in %s', (schedule, expression, timezone) => {
-    expect(schedulesOf(schedule)).toEqual([{ expression, timezone, state: 'ENABLED' }]);
-  });
-
-  test('an interval that one cron cannot say becomes several', () => {
-    expect(schedulesOf('every: 90 minutes\nanchor: "06:00"').map(({ expression }) => expression)).toEqual([
-      'cron(0 0,3,6,9,12,15,18,21 * * ? *)',
-      'cron(30 1,4,7,10,13,16,19,22 * * ? *)',
-    ]);
-  });
-
-  test('a paused pipeline has its schedule, turned off', () => {
-    expect(schedulesOf('every: 5 minutes\npaused: true')).toEqual([
-      { expression: 'rate(5 minutes)', timezone: 'Etc/UTC', state: 'DISABLED' },
-    ]);
-  });
-
-  test('the event names the pipeline', () => {
-    const { pipeline } = synthesize();
-    const [schedule] = Object.values(resourcesOf(pipeline, 'AWS::Scheduler::Schedule'));
-    const { Input } = schedule?.Properties.Target as { Input: string };
-    expect(JSON.parse(Input)).toEqual({ kind: 'window', pipeline: 'shop' });
+    ['every: 5 minutes', ['rate(5 minutes)'], 'Etc/UTC'],
+    ['every: 1 hour', ['rate(1 hour)'], 'Etc/UTC'],
+    ['every: 2 days', ['rate(2 days)'], 'Etc/UTC'],
+    ['cron: "0 6 * * ? *"', ['cron(0 6 * * ? *)'], 'UTC'],
+    ['cron: "0/10 8-18 ? * MON-FRI *"\ntimezone: Europe/Zurich', ['cron(0/10 8-18 ? * MON-FRI *)'], 'Europe/Zurich'],
+    ['every: 15 minutes\nanchor: "06:05"', ['cron(5,20,35,50 * * * ? *)'], 'UTC'],
+    ['every: 6 hours\nanchor: "07:30"\ntimezone: America/New_York', ['cron(30 1,7,13,19 * * ? *)'], 'America/New_York'],
+    ['every: 1 day\nanchor: "06:00"', ['cron(0 6 * * ? *)'], 'UTC'],
+    [
+      'every: 90 minutes\nanchor: "06:00"',
+      ['cron(0 0,3,6,9,12,15,18,21 * * ? *)', 'cron(30 1,4,7,10,13,16,19,22 * * ? *)'],
+      'UTC',
+    ],
+    ['continuous: true', ['rate(1 minute)'], 'Etc/UTC'],
+  ])('of %j are %j in %s', (schedule, expected, timezone) => {
+    const expressions = expressionsOf(readPipeline(pipelineYaml({ schedule }), 'test').schedule);
+    expect(expressions.map(({ expressionString }) => expressionString)).toEqual(expected);
+    // CDK writes UTC by its other name where a rate says none.
+    expect(new Set(expressions.map(({ timeZone }) => timeZone?.timezoneName ?? 'UTC'))).toEqual(new Set([timezone]));
   });
 
   test('an anchored interval that does not divide a day is refused, with what to do', () => {
-    expect(() => synthesize({ yaml: pipelineYaml({ schedule: 'every: 7 minutes\nanchor: "06:00"' }) })).toThrow(
-      'needs an interval that divides a day',
-    );
+    const uneven = every({ every_seconds: 420, anchor: { hour: 6, minute: 0 } });
+    expect(() => expressionsOf(uneven)).toThrow('needs an interval that divides a day');
+  });
+});
+
+describe('in the template', () => {
+  test('there is a schedule for each expression, and its event names the pipeline', () => {
+    const schedules = schedulesOf('every: 90 minutes\nanchor: "06:00"\ntimezone: Europe/Zurich');
+    expect(schedules).toMatchObject([
+      { ScheduleExpression: 'cron(0 0,3,6,9,12,15,18,21 * * ? *)', State: 'ENABLED' },
+      { ScheduleExpression: 'cron(30 1,4,7,10,13,16,19,22 * * ? *)', State: 'ENABLED' },
+    ]);
+    for (const { ScheduleExpressionTimezone, FlexibleTimeWindow, Target } of schedules) {
+      expect([ScheduleExpressionTimezone, FlexibleTimeWindow]).toEqual(['Europe/Zurich', { Mode: 'OFF' }]);
+      expect(JSON.parse((Target as { Input: string }).Input)).toEqual({ kind: 'window', pipeline: 'shop' });
+    }
+  });
+
+  test('a paused pipeline has its schedule, turned off', () => {
+    expect(schedulesOf('every: 5 minutes\npaused: true')).toMatchObject([
+      { ScheduleExpression: 'rate(5 minutes)', State: 'DISABLED' },
+    ]);
   });
 });
 
@@ -107,13 +115,9 @@ function every(given: Partial<Extract<ScheduleConfig, { kind: 'every' }>>): Sche
   return { kind: 'every', every_seconds: 300, anchor: null, timezone: 'UTC', paused: false, ...given };
 }
 
-function schedulesOf(schedule: string): { expression: unknown; timezone: unknown; state: unknown }[] {
+function schedulesOf(schedule: string): Readonly<Record<string, unknown>>[] {
   const { pipeline } = synthesize({ yaml: pipelineYaml({ schedule }) });
-  return Object.values(resourcesOf(pipeline, 'AWS::Scheduler::Schedule')).map(({ Properties }) => ({
-    expression: Properties.ScheduleExpression,
-    timezone: Properties.ScheduleExpressionTimezone,
-    state: Properties.State,
-  }));
+  return Object.values(resourcesOf(pipeline, 'AWS::Scheduler::Schedule')).map(({ Properties }) => Properties);
 }
 
 /** Times in [from, to) at which the crons of a schedule run, in order. */

@@ -7,20 +7,14 @@
  * 536 MB, and reading 900 bytes of it to 744 MB; here both stay within a few MB (I8).
  */
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { type LocalServer, listenOnLoopback } from '../loopback.ts';
 import { S3Fault } from './fault.ts';
 import { HANDLERS, operationOf } from './operations.ts';
 import { S3Store } from './store.ts';
 import { document } from './xml.ts';
-
-export interface LocalServer {
-  readonly endpoint: string;
-  /** Ends open requests and stops listening. */
-  stop(): Promise<void>;
-}
 
 /** One request, with the path and query taken apart. */
 export interface S3Request {
@@ -43,21 +37,7 @@ export async function startS3(directory: string, onError: (error: unknown) => vo
   const server = createServer((message, response) => {
     serve(store, message, response).catch(onError);
   });
-  server.requestTimeout = 0; // A part may take as long as the source takes to fill it.
-  server.keepAliveTimeout = 60_000; // Longer than the SDK keeps an idle connection, or it would write to a closing one.
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new TypeError('a server without a port');
-  return {
-    endpoint: `http://127.0.0.1:${address.port}`,
-    stop: async () => {
-      const closed = once(server, 'close');
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    },
-  };
+  return await listenOnLoopback(server);
 }
 
 async function serve(store: S3Store, message: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -80,7 +60,12 @@ function takeApart(message: IncomingMessage): S3Request {
   const [path = '', query = ''] = (message.url ?? '').split('?', 2);
   const [, bucket = '', key = ''] = /^\/([^/]*)\/?(.*)$/s.exec(path) ?? [];
   try {
-    return { bucket: decodeURIComponent(bucket), key: decodeURIComponent(key), query: new URLSearchParams(query), message };
+    return {
+      bucket: decodeURIComponent(bucket),
+      key: decodeURIComponent(key),
+      query: new URLSearchParams(query),
+      message,
+    };
   } catch {
     throw new S3Fault('InvalidArgument', 'The path is not percent-encoded UTF-8.');
   }

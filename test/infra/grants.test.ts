@@ -1,0 +1,177 @@
+/**
+ * What each role may do, action by action. The list stands here once more, in full: a right that is added must be added in two places, by
+ * somebody who has thought about it.
+ */
+import { describe, expect, test } from 'vitest';
+import { resourcesOf, type Synthesized, synthesize } from './support.ts';
+
+interface Statement {
+  readonly Effect: string;
+  readonly Action: string | readonly string[];
+  readonly Resource: unknown;
+  readonly Condition?: unknown;
+}
+
+const synthesized = synthesize();
+
+const LEDGER_READ = ['dynamodb:GetItem Ledger', 'dynamodb:Query Ledger'];
+const LEDGER_WRITE = ['dynamodb:PutItem Ledger', 'dynamodb:UpdateItem Ledger'];
+const LEDGER_BATCH = ['dynamodb:BatchWriteItem Ledger'];
+const RING_LOAD = ['sqs:SendMessage LoadQueue'];
+const RING_EXTRACT = ['sqs:SendMessage ExtractQueue'];
+const answer = (queue: string): string[] => [
+  `sqs:DeleteMessage ${queue}`,
+  `sqs:GetQueueAttributes ${queue}`,
+  `sqs:ReceiveMessage ${queue}`,
+];
+const log = (id: string): string[] => [`logs:CreateLogStream ${id}Logs`, `logs:PutLogEvents ${id}Logs`];
+const stageWrite = [
+  's3:AbortMultipartUpload Stage/*',
+  's3:GetObject Stage/*',
+  's3:PutObject Stage/*',
+  's3:ListBucket Stage',
+];
+const SOURCE_SECRET = ['secretsmanager:GetSecretValue secret:sluice/shop-source-??????'];
+const TARGET_SECRET = ['secretsmanager:GetSecretValue secret:sluice/warehouse-??????'];
+
+test.each([
+  [
+    'Drain',
+    [
+      ...log('Drain'),
+      ...LEDGER_READ,
+      ...LEDGER_WRITE,
+      ...LEDGER_BATCH,
+      ...stageWrite,
+      ...RING_LOAD,
+      ...RING_EXTRACT,
+      ...SOURCE_SECRET,
+    ],
+  ],
+  [
+    'Extract',
+    [
+      ...log('Extract'),
+      ...LEDGER_READ,
+      ...LEDGER_WRITE,
+      ...LEDGER_BATCH,
+      ...stageWrite,
+      ...RING_LOAD,
+      ...RING_EXTRACT,
+      ...answer('ExtractQueue'),
+      ...SOURCE_SECRET,
+      ...TARGET_SECRET,
+    ],
+  ],
+  [
+    'Load',
+    [
+      ...log('Load'),
+      ...LEDGER_READ,
+      ...LEDGER_WRITE,
+      's3:GetObject Stage/*',
+      's3:ListBucket Stage',
+      ...RING_LOAD,
+      ...RING_EXTRACT,
+      ...answer('LoadQueue'),
+      ...TARGET_SECRET,
+    ],
+  ],
+  ['Backfill', [...log('Backfill'), ...LEDGER_READ, ...LEDGER_WRITE, ...RING_EXTRACT]],
+  ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_WRITE, ...RING_LOAD]],
+  ['Window', ['lambda:InvokeFunction Drain']],
+])('%s may do this and nothing else', (id, expected) => {
+  expect(rightsOf(synthesized, id)).toEqual([...expected].sort());
+});
+
+test('roles have their own policies only: no managed policy, no permissions elsewhere', () => {
+  const roles = Object.values(resourcesOf(synthesized.pipeline, 'AWS::IAM::Role'));
+  expect(roles).toHaveLength(6);
+  for (const { Properties } of roles) {
+    expect(Properties.ManagedPolicyArns).toBeUndefined();
+    expect(Properties.Policies).toBeUndefined();
+  }
+  expect(resourcesOf(synthesized.pipeline, 'AWS::Lambda::Permission')).toEqual({});
+});
+
+test('the scheduler is trusted for schedules of this account only', () => {
+  const role = Object.entries(resourcesOf(synthesized.pipeline, 'AWS::IAM::Role')).find(([id]) =>
+    id.startsWith('WindowRole'),
+  );
+  const { Statement } = role?.[1].Properties.AssumeRolePolicyDocument as { Statement: unknown[] };
+  expect(Statement).toMatchObject([
+    {
+      Principal: { Service: 'scheduler.amazonaws.com' },
+      Condition: { StringEquals: { 'aws:SourceAccount': { Ref: 'AWS::AccountId' } } },
+    },
+  ]);
+  expect(JSON.stringify(Statement)).toContain('schedule-group/default');
+});
+
+describe('with a VPC', () => {
+  const inVpc = synthesize({
+    context: { vpc: 'vpc-01234567', subnets: 'subnet-01234567', security_groups: 'sg-01234567' },
+  });
+
+  test.each(['Drain', 'Extract', 'Load', 'Backfill', 'Operate'])(
+    '%s may have network interfaces, and nothing else in addition',
+    (id) => {
+      const before = new Set(rightsOf(synthesized, id));
+      expect(rightsOf(inVpc, id).filter((right) => !before.has(right))).toEqual([
+        'ec2:AssignPrivateIpAddresses *',
+        'ec2:CreateNetworkInterface *',
+        'ec2:DeleteNetworkInterface *',
+        'ec2:DescribeNetworkInterfaces *',
+        'ec2:DescribeSubnets *',
+        'ec2:UnassignPrivateIpAddresses *',
+      ]);
+    },
+  );
+});
+
+test('with a key of its own for the secrets, those that read secrets may decrypt by Secrets Manager alone', () => {
+  const key = 'arn:aws:kms:eu-central-1:123456789012:key/0f1e2d3c';
+  const withKey = synthesize({ context: { secrets_key: key } });
+  const decrypting = ['Drain', 'Extract', 'Load', 'Backfill', 'Operate'].filter((id) =>
+    rightsOf(withKey, id).includes(`kms:Decrypt ${key}`),
+  );
+  expect(decrypting).toEqual(['Drain', 'Extract', 'Load']);
+  const conditions = statementsOf(withKey, 'Drain').flatMap(({ Condition }) => Condition ?? []);
+  expect(JSON.stringify(conditions)).toMatch(/^\[{"StringEquals":{"kms:ViaService":.*secretsmanager\..*}}\]$/);
+});
+
+/** Every right of a role as `action resource`, sorted. */
+function rightsOf(from: Synthesized, id: string): string[] {
+  return statementsOf(from, id)
+    .flatMap(({ Effect, Action, Resource }) => {
+      expect(Effect).toBe('Allow');
+      return [Action]
+        .flat()
+        .flatMap((action) => [Resource].flat().map((resource) => `${action} ${resourceName(resource)}`));
+    })
+    .sort();
+}
+
+function statementsOf({ pipeline }: Synthesized, id: string): readonly Statement[] {
+  return Object.values(resourcesOf(pipeline, 'AWS::IAM::Policy'))
+    .filter(({ Properties }) => (Properties.Roles as { Ref: string }[]).some(({ Ref }) => Ref.startsWith(`${id}Role`)))
+    .flatMap(({ Properties }) => (Properties.PolicyDocument as { Statement: Statement[] }).Statement);
+}
+
+/** The template's way to name a resource, as a word: its id in this stack or in the other, or the end of its ARN. */
+function resourceName(resource: unknown): string {
+  if (typeof resource === 'string') return resource;
+  const {
+    'Fn::GetAtt': attribute,
+    'Fn::ImportValue': imported,
+    'Fn::Join': joined,
+  } = resource as {
+    'Fn::GetAtt'?: [string, string];
+    'Fn::ImportValue'?: string;
+    'Fn::Join'?: [string, unknown[]];
+  };
+  if (attribute) return attribute[0].replace(/[0-9A-F]{8}$/, '');
+  if (imported) return /ExportsOutputFnGetAtt(\w+?)[0-9A-F]{8}Arn/.exec(imported)?.[1] ?? imported;
+  const text = (joined?.[1] ?? []).map((part) => (typeof part === 'string' ? part : resourceName(part))).join('');
+  return text.replace(/^.*:secret:/, 'secret:');
+}

@@ -1,0 +1,204 @@
+/**
+ * What a pipeline file that is right becomes: every default, every form, YAML and JSON alike.
+ */
+import { describe, expect, test } from 'vitest';
+import { readPipeline } from '../../lib/config/read.ts';
+import { defaultPublicationName, defaultSlotName, loadersAtOnce } from '../../lib/config/schema.ts';
+
+const read = (text: string) => readPipeline(text, 'pipeline.yaml');
+const withSource = (lines: string) =>
+  `pipeline: shop\ntables: [public.*]\nsource:\n  host: h\n  user: u\n  database: d\n${lines}`;
+const withTarget = (lines: string) => withSource('').replace('source:', 'target:') + lines;
+
+const NO_SSL = { mode: 'disable', ca: null, cert: null, key: null, key_password: null, server_name: null };
+const EMBEDDED = {
+  host: null,
+  port: 5432,
+  user: 'postgres',
+  password: null,
+  database: 'postgres',
+  connect_timeout_seconds: 30,
+  application_name: 'sluice/shop',
+  ssl: NO_SSL,
+};
+
+test('the least that a file can say has every default', () => {
+  expect(read('pipeline: shop\ntables: [public.*]\n')).toEqual({
+    pipeline: 'shop',
+    source: {
+      ...EMBEDDED,
+      plugin: 'pgoutput',
+      replication_slot: 'sluice_postgres',
+      publication_name: 'sluice_postgres',
+      create_slot: true,
+      logical_poll_total_seconds: 10_800,
+      break_at_end_lsn: false,
+      max_run_seconds: 43_200,
+      wal_sender_timeout: 3_600_000,
+    },
+    tables: [{ table: 'public.*', replication_method: 'LOG_BASED', target_schema: null, target_table: null }],
+    target: {
+      ...EMBEDDED,
+      default_target_schema: null,
+      schema_mapping: {},
+      hard_delete: false,
+      add_metadata_columns: false,
+      batch_size_rows: 10_000,
+      batch_flush_interval: 60,
+      batch_flush_min_time_gap: 60,
+      flush_all_streams: false,
+      parallelism: 0,
+      max_parallelism: 16,
+      stage_retention_days: 14,
+      on_truncate: 'apply',
+    },
+    schedule: { kind: 'every', every_seconds: 300, anchor: null, timezone: 'UTC', paused: false },
+  });
+});
+
+test('what is said is kept, and names that depend on it follow', () => {
+  const { source, target, tables } = read(`
+pipeline: web-shop
+source:
+  host: db.internal
+  port: 6543
+  user: sluice
+  password: \${env:SOURCE_PASSWORD}
+  database: Web-Shop
+  connect_timeout_seconds: -1
+  create_slot: false
+  break_at_end_lsn: true
+  wal_sender_timeout: 0
+target:
+  host: ::1
+  user: loader
+  password: { secret: prod/warehouse, key: password }
+  database: analytics
+  application_name: nightly
+  schema_mapping: { public: shop }
+  hard_delete: true
+  parallelism: -1
+  on_truncate: halt
+tables:
+  - { table: 'public."a.b"', target_schema: x, target_table: y }
+`);
+  expect(source).toMatchObject({
+    host: 'db.internal',
+    port: 6543,
+    password: { from: 'env', name: 'SOURCE_PASSWORD' },
+    connect_timeout_seconds: 0,
+    application_name: 'sluice/web-shop',
+    replication_slot: 'sluice_web_shop',
+    publication_name: 'sluice_web_shop',
+    create_slot: false,
+    break_at_end_lsn: true,
+    wal_sender_timeout: 0,
+  });
+  expect(target).toMatchObject({
+    host: '::1',
+    password: { from: 'secret', name: 'prod/warehouse', key: 'password' },
+    application_name: 'nightly',
+    schema_mapping: { public: 'shop' },
+    hard_delete: true,
+    add_metadata_columns: true,
+    parallelism: -1,
+    on_truncate: 'halt',
+  });
+  expect(tables).toEqual([
+    { table: 'public."a.b"', replication_method: 'LOG_BASED', target_schema: 'x', target_table: 'y' },
+  ]);
+});
+
+test('JSON says the same as YAML', () => {
+  const file = {
+    pipeline: 'shop',
+    source: { host: 'h', user: 'u', database: 'd', password: { secret: 'arn:aws:secretsmanager:x' } },
+    tables: ['public.*', { table: 'a.b', target_table: 'c' }],
+    schedule: { cron: '0 6 * * ? *', timezone: 'Europe/Zurich' },
+  };
+  const pipeline = read(JSON.stringify(file, null, 2));
+  expect(pipeline.source.password).toEqual({ from: 'secret', name: 'arn:aws:secretsmanager:x', key: null });
+  expect(pipeline.tables.map((entry) => entry.table)).toEqual(['public.*', 'a.b']);
+  expect(pipeline.schedule).toEqual({ kind: 'cron', cron: '0 6 * * ? *', timezone: 'Europe/Zurich', paused: false });
+});
+
+test('an anchor of YAML stands for what it names', () => {
+  const pipeline = read(`pipeline: shop
+source: &server { host: h, user: u, database: a }
+target: *server
+tables: [public.*]
+`);
+  expect(pipeline.target).toMatchObject({ host: 'h', user: 'u', database: 'a' });
+});
+
+describe('ssl', () => {
+  test.each([
+    ['ssl: true', { ...NO_SSL, mode: 'require' }],
+    ['ssl: false', NO_SSL],
+    ['ssl: {}', { ...NO_SSL, mode: 'require' }],
+    ['ssl: { ca: ./ca.pem }', { ...NO_SSL, mode: 'verify-ca', ca: { from: 'file', path: './ca.pem' } }],
+    ['ssl: { ca: "${env:CA}", mode: require }', { ...NO_SSL, mode: 'require', ca: { from: 'env', name: 'CA' } }],
+    [
+      'ssl: { mode: verify-full, ca: "-----BEGIN CERTIFICATE-----\\nx", server_name: db }',
+      {
+        ...NO_SSL,
+        mode: 'verify-full',
+        ca: { from: 'text', pem: '-----BEGIN CERTIFICATE-----\nx' },
+        server_name: 'db',
+      },
+    ],
+    [
+      'ssl: { cert: c.pem, key: { secret: k }, key_password: "${env:P}" }',
+      {
+        ...NO_SSL,
+        mode: 'require',
+        cert: { from: 'file', path: 'c.pem' },
+        key: { from: 'secret', name: 'k', key: null },
+        key_password: { from: 'env', name: 'P' },
+      },
+    ],
+  ])('%s', (line, ssl) => {
+    expect(read(withSource(`  ${line}\n`)).source.ssl).toEqual(ssl);
+  });
+});
+
+describe('metadata columns', () => {
+  test.each([
+    ['', false, false],
+    ['  add_metadata_columns: true\n', false, true],
+    ['  hard_delete: true\n', true, true],
+    ['  hard_delete: true\n  add_metadata_columns: true\n', true, true],
+    ['  hard_delete: false\n  add_metadata_columns: false\n', false, false],
+  ])('%j', (lines, hard_delete, add_metadata_columns) => {
+    expect(read(withTarget(lines)).target).toMatchObject({ hard_delete, add_metadata_columns });
+  });
+});
+
+describe('names of slot and publication', () => {
+  test.each([
+    ['shop', 'sluice_shop'],
+    ['Web-Shop 2', 'sluice_web_shop_2'],
+    ['Größe', 'sluice_gr__e'],
+    ['😀', 'sluice__'],
+    ['x'.repeat(63), `sluice_${'x'.repeat(56)}`],
+  ])('%s', (database, name) => {
+    expect(defaultSlotName(database)).toBe(name);
+    expect(defaultPublicationName(database)).toBe(name);
+    expect(Buffer.byteLength(name)).toBeLessThanOrEqual(63);
+  });
+});
+
+describe('loaders at once', () => {
+  const { target } = read('pipeline: shop\ntables: [public.*]\n');
+  test.each([
+    [0, 16, 5, 5],
+    [0, 16, 50, 16],
+    [0, 16, 0, 1],
+    [-1, 16, 50, 4],
+    [-1, 2, 50, 2],
+    [3, 16, 50, 3],
+    [32, 16, 50, 16],
+  ])('parallelism %i of %i for %i streams on 4 cores: %i', (parallelism, max_parallelism, streams, loaders) => {
+    expect(loadersAtOnce({ ...target, parallelism, max_parallelism }, streams, 4)).toBe(loaders);
+  });
+});
