@@ -1,14 +1,14 @@
 /**
- * What an AWS SDK error means here: one pure mapping, used by every adapter of S3, SQS and DynamoDB.
+ * What an AWS SDK error means here: one pure mapping, used by every adapter.
  *
  * Facts hold the service, the operation, the error's name and its request id, never the request: a validation message may quote a key or
  * a value. Messages are kept only where AWS or the system wrote them about rights or the network. A SluiceError passes unchanged.
  */
 import { SluiceError } from './errors.ts';
 
-export type AwsService = 'DynamoDB' | 'S3' | 'SQS';
+export type AwsService = 'DynamoDB' | 'S3' | 'SQS' | 'Secrets Manager';
 
-/** Names of errors that pass by themselves, over all three services (their API references, "Common Errors" and each operation's errors). */
+/** Names of errors that pass by themselves, over all of them (their API references, "Common Errors" and each operation's errors). */
 const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
   'BandwidthLimitExceeded',
   'InternalError',
@@ -35,11 +35,18 @@ const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
   'TransactionInProgressException',
 ]);
 
-const MISSING_RESOURCE: Readonly<Record<string, string>> = {
-  'AWS.SimpleQueueService.NonExistentQueue': 'such queue',
-  NoSuchBucket: 'such bucket',
-  QueueDoesNotExist: 'such queue',
-  ResourceNotFoundException: 'such table',
+const MISSING_NAMES: ReadonlySet<string> = new Set([
+  'AWS.SimpleQueueService.NonExistentQueue',
+  'NoSuchBucket',
+  'QueueDoesNotExist',
+  'ResourceNotFoundException',
+]);
+
+const MISSING_RESOURCE: Readonly<Record<AwsService, string>> = {
+  DynamoDB: 'such table',
+  S3: 'such bucket',
+  SQS: 'such queue',
+  'Secrets Manager': 'such secret',
 };
 
 const DENIED_NAMES: ReadonlySet<string> = new Set([
@@ -101,8 +108,7 @@ export function awsFault(service: AwsService, operation: string, thrown: unknown
   const seen = look(thrown);
   const code = codeOf(seen);
   if (code === 'AWS_MISSING') {
-    const resource = MISSING_RESOURCE[seen.name] ?? 'such resource';
-    return new SluiceError(code, { service, operation, resource });
+    return new SluiceError(code, { service, operation, resource: MISSING_RESOURCE[service] });
   }
   if (code !== null) return new SluiceError(code, { service, operation, reason: `${reasonOf(seen)}${seen.request}` });
   // An error that no service sent is a fault of ours: its stack is worth keeping, and it has seen no request.
@@ -117,7 +123,7 @@ export function isConditionFailed(thrown: unknown): boolean {
 }
 
 function codeOf(seen: Seen): 'AWS_TRANSIENT' | 'AWS_DENIED' | 'AWS_MISSING' | null {
-  if (seen.name in MISSING_RESOURCE) return 'AWS_MISSING';
+  if (MISSING_NAMES.has(seen.name)) return 'AWS_MISSING';
   if (TRANSIENT_NAMES.has(seen.name) || NETWORK_CODES.has(seen.code)) return 'AWS_TRANSIENT';
   if (DENIED_NAMES.has(seen.name)) return 'AWS_DENIED';
   if (seen.status === 429 || seen.status >= 500) return 'AWS_TRANSIENT';

@@ -18,6 +18,8 @@ export class Tuple {
   readonly kind = new Uint8Array(TUPLE_COLUMNS_MAX);
   readonly start = new Int32Array(TUPLE_COLUMNS_MAX);
   readonly end = new Int32Array(TUPLE_COLUMNS_MAX);
+  /** Giant values by column, in pieces that may be kept; such a column is of kind text, with nothing in `bytes`. Null: there is none. */
+  giants: Map<number, readonly Buffer[]> | null = null;
 }
 
 export interface RelationColumn extends Column {

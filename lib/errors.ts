@@ -389,6 +389,7 @@ const GROUND_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'VERSION_UNSUPPORTED',
   'AWS_TRANSIENT',
   'AWS_DENIED',
+  'AWS_MISSING',
 ]);
 
 export class SluiceError extends Error {

@@ -29,6 +29,8 @@ export interface Log {
 export interface SlotSink {
   /** One message of the output plugin: `bytes[start, end)`. False: no more in this read; what follows waits for the next. */
   change(bytes: Buffer, start: number, end: number): boolean;
+  /** One message of a megabyte or more, in the pieces in which it arrived; they may be kept. As `change` otherwise. */
+  giantChange(pieces: readonly Buffer[]): boolean;
   /** The server has sent everything up to `walEnd` that concerns this slot, and has nothing more at this moment. */
   keepalive(walEnd: Lsn): void;
 }

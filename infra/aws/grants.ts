@@ -27,8 +27,8 @@ const ANSWER = ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttribut
 
 interface Rights {
   readonly ledger: readonly string[];
-  /** On the stage's objects. */
-  readonly stage: readonly string[];
+  /** On the stage's objects whose names begin with the pipeline's name and this folder (`objectName` in lib/pipeline.ts); null: none. */
+  readonly stage: { readonly actions: readonly string[]; readonly folder: 'cuts/' | 'chunks/' | '' } | null;
   readonly rings: readonly ('load' | 'extract')[];
   readonly answers: 'load' | 'extract' | null;
   /** Databases that it connects to, and so whose secrets it reads. */
@@ -38,30 +38,37 @@ interface Rights {
 export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   drain: {
     ledger: [...LEDGER_READ, ...LEDGER_WRITE, ...LEDGER_BATCH],
-    stage: STAGE_WRITE,
+    stage: { actions: STAGE_WRITE, folder: 'cuts/' },
     rings: ['load', 'extract'],
     answers: null,
     connects: ['source'],
   },
   extract: {
     ledger: [...LEDGER_READ, ...LEDGER_WRITE, ...LEDGER_BATCH],
-    stage: STAGE_WRITE,
+    stage: { actions: STAGE_WRITE, folder: 'chunks/' },
     rings: ['load', 'extract'],
     answers: 'extract',
     connects: ['source', 'target'],
   },
   load: {
     ledger: [...LEDGER_READ, ...LEDGER_WRITE],
-    stage: STAGE_READ,
+    stage: { actions: STAGE_READ, folder: '' },
     rings: ['load', 'extract'],
     answers: 'load',
     connects: ['target'],
   },
-  backfill: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: [], rings: ['extract'], answers: null, connects: [] },
-  operate: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: [], rings: ['load'], answers: null, connects: [] },
+  backfill: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: null, rings: ['extract'], answers: null, connects: [] },
+  operate: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: null, rings: ['load'], answers: null, connects: [] },
 };
 
+/** Names of objects in the stage, as a pattern of IAM. */
+export function stageObjects(pipeline: string, folder: string): string {
+  return `${pipeline}/${folder}*`;
+}
+
 export interface GrantTargets {
+  /** Name of the pipeline. */
+  readonly pipeline: string;
   readonly state: StatefulStack;
   readonly logs: ILogGroup;
   /** Names or ARNs in Secrets Manager. */
@@ -81,8 +88,9 @@ export function statementsOf(scope: Construct, name: FunctionName, to: GrantTarg
     ...rights.rings.map((queue) => allow(RING, [state[queue].queue.queueArn])),
   ];
   if (rights.answers) statements.push(allow(ANSWER, [state[rights.answers].queue.queueArn]));
-  if (rights.stage.length > 0) {
-    statements.push(allow(rights.stage, [state.stage.arnForObjects('*')]), allow(STAGE_LIST, [state.stage.bucketArn]));
+  if (rights.stage) {
+    const objects = state.stage.arnForObjects(stageObjects(to.pipeline, rights.stage.folder));
+    statements.push(allow(rights.stage.actions, [objects]), allow(STAGE_LIST, [state.stage.bucketArn]));
   }
   const secrets = [...new Set(rights.connects.flatMap((side) => to.secrets[side]))];
   if (secrets.length > 0) statements.push(...secretStatements(scope, secrets, to.secrets_key_arn));

@@ -20,7 +20,7 @@ import { LambdaInvoke } from 'aws-cdk-lib/aws-scheduler-targets';
 import type { Construct } from 'constructs';
 import type { TargetConfig } from '../../lib/config/schema.ts';
 import { bundleOf, HANDLER, PIPELINE_PATH } from './bundle.ts';
-import { type GrantTargets, RIGHTS, statementsOf } from './grants.ts';
+import { type GrantTargets, RIGHTS, stageObjects, statementsOf } from './grants.ts';
 import {
   DRAIN_CONCURRENCY,
   FUNCTION_LIMITS,
@@ -118,7 +118,14 @@ function sluiceFunction(
     description: `What ${name} of the pipeline ${deployed.pipeline.pipeline} may do`,
   });
   const { secrets } = deployed;
-  const to: GrantTargets = { state, logs, secrets, secrets_key_arn: props.secrets_key_arn, in_vpc: network !== null };
+  const to: GrantTargets = {
+    pipeline: deployed.pipeline.pipeline,
+    state,
+    logs,
+    secrets,
+    secrets_key_arn: props.secrets_key_arn,
+    in_vpc: network !== null,
+  };
   for (const statement of statementsOf(stack, name, to)) role.addToPolicy(statement);
   acknowledgeWildcards(stack, role, name, to);
   return new LambdaFunction(stack, IDS[name], {
@@ -211,10 +218,11 @@ export function concurrencyOf(target: Pick<TargetConfig, 'parallelism' | 'max_pa
 
 /** cdk-nag names a finding by the resource as the template has it: an import, for what is in the other stack. */
 function acknowledgeWildcards(stack: Stack, role: Role, name: FunctionName, to: GrantTargets): void {
-  if (RIGHTS[name].stage.length > 0) {
-    const stage = stack.resolve(to.state.exportValue(to.state.stage.bucketArn)) as { 'Fn::ImportValue': string };
+  const { stage } = RIGHTS[name];
+  if (stage) {
+    const bucket = stack.resolve(to.state.exportValue(to.state.stage.bucketArn)) as { 'Fn::ImportValue': string };
     Validations.of(role).acknowledge({
-      id: `AwsSolutions-IAM5[Resource::${stage['Fn::ImportValue']}/*]`,
+      id: `AwsSolutions-IAM5[Resource::${bucket['Fn::ImportValue']}/${stageObjects(to.pipeline, stage.folder)}]`,
       reason: "Objects of the stage get their names as they are written; the bucket is this pipeline's alone.",
     });
   }

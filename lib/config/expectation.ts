@@ -42,7 +42,7 @@ const TYPES: Readonly<Record<string, string>> = {
 export function expectation(schema: Schema): string {
   const form = formOf(schema);
   if (form !== null) return form;
-  const json = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  const json = jsonSchemaOf(schema);
   if (json.enum) return oneOf(json.enum.map(String));
   if (json.type === 'integer') return `a whole number${bounds(json.minimum, json.maximum)}`;
   return TYPES[String(json.type)] ?? 'one of several forms';
@@ -50,10 +50,19 @@ export function expectation(schema: Schema): string {
 
 /** The default that is declared for the option itself; null: none, or one that depends on others. */
 export function defaultOf(schema: Schema): string | number | boolean | null {
-  const standard: unknown = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }).default;
+  const standard: unknown = jsonSchemaOf(schema).default;
   return typeof standard === 'string' || typeof standard === 'number' || typeof standard === 'boolean'
     ? standard
     : null;
+}
+
+const jsonSchemas = new WeakMap<Schema, z.core.JSONSchema.BaseSchema>();
+
+/** Made once for a declaration: a file can have many faults. */
+function jsonSchemaOf(schema: Schema): z.core.JSONSchema.BaseSchema {
+  const known = jsonSchemas.get(schema) ?? z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  jsonSchemas.set(schema, known);
+  return known;
 }
 
 /** Declared for the option, or for the kind of value that it takes. */

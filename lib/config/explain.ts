@@ -81,14 +81,13 @@ function unknownKeyRemedy(key: string, parent: Path): string {
     const candidate = schemaAt(section);
     return candidate !== null && Object.hasOwn(optionsOf(candidate), key);
   });
-  if (elsewhere)
-    return elsewhere.length === 0
-      ? 'It belongs to the top of the file.'
-      : `It is an option of ${elsewhere[0]}: move it there.`;
+  if (elsewhere?.length === 0) return 'It belongs to the top of the file.';
+  if (elsewhere) return `It is an option of ${elsewhere[0]}: move it there.`;
   if (nearest !== null) return `Did you mean ${nearest}?`;
-  if (here.length > 0 && here.length <= OPTIONS_LISTED_MAX)
-    return `Remove it; the options there are ${here.join(', ')}.`;
-  return 'Remove it; docs/CONFIGURATION.md lists the options.';
+  const few = here.length > 0 && here.length <= OPTIONS_LISTED_MAX;
+  return few
+    ? `Remove it; the options there are ${here.join(', ')}.`
+    : 'Remove it; docs/CONFIGURATION.md lists the options.';
 }
 
 function wrongValue(path: Path, data: unknown): Finding {
@@ -114,7 +113,8 @@ function wrongValue(path: Path, data: unknown): Finding {
   }
   const cron = sectionOf(path) === 'schedule.cron' && typeof value === 'string' ? cronFault(value) : null;
   if (cron) return wrong(`${name} is ${cron}.`, `Write for example ${example}: every day at six.`);
-  if (typeof value === 'string' && sectionOf(path).startsWith('tables') && parseTablePattern(`public.${value}`)) {
+  const isTable = typeof path.at(-1) === 'number' || key === 'table';
+  if (isTable && typeof value === 'string' && parseTablePattern(`public.${value}`)) {
     return wrong(`${name} must name a schema: ${shown(value)}.`, `If its schema is public, write public.${value}`);
   }
   const schema = schemaAt(path);

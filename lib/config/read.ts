@@ -2,6 +2,7 @@
  * From the text of a pipeline file to a Pipeline: the one way in, for the command, the synthesis of the stack and the functions at cold start alike.
  * All faults of a file are told at once, each with line, column, key, what is wrong and what to do; never with a secret.
  */
+import type * as z from 'zod';
 import { SluiceError } from '../errors.ts';
 import { type ConfigFault, parseConfig } from './document.ts';
 import { explainIssues, type Finding } from './explain.ts';
@@ -35,9 +36,10 @@ export function checkPipeline(text: string): ConfigCheck {
   if (data === null || data === undefined) return refused('The file is empty.');
   if (typeof data !== 'object' || Array.isArray(data)) return refused('The file has no map of options at its top.');
 
-  const { file, findings } = checkSections(data as Readonly<Record<string, unknown>>);
-  findings.push(...checkRules(file));
-  if (findings.length === 0) return { pipeline: pipelineOf(pipelineSchema.parse(data)), faults: [] };
+  const whole = pipelineSchema.safeParse(data);
+  const file = whole.success ? whole.data : soundSections(data, whole.error.issues);
+  const findings = [...(whole.success ? [] : explainIssues(whole.error.issues, data)), ...checkRules(file)];
+  if (whole.success && findings.length === 0) return { pipeline: pipelineOf(whole.data), faults: [] };
   const faults = findings
     .map(({ path, part, problem, remedy }) => ({ ...document.place(path, part), path, problem, remedy }))
     .sort((a, b) => a.line - b.line || a.column - b.column);
@@ -48,17 +50,15 @@ function refused(problem: string): ConfigCheck {
   return { pipeline: null, faults: [{ line: 1, column: 1, path: [], problem, remedy: MINIMAL }] };
 }
 
-/** Each section by itself, so that a fault in one does not hide what the rules find in others. */
-function checkSections(data: Readonly<Record<string, unknown>>): { file: Partial<PipelineFile>; findings: Finding[] } {
-  const whole = pipelineSchema.safeParse(data);
-  if (whole.success) return { file: whole.data, findings: [] };
-  const broken = new Set(whole.error.issues.map((issue) => issue.path[0]));
-  const file = Object.fromEntries(
+/** Sections without a fault of their own, so that a fault in one does not hide what the rules find in others. */
+function soundSections(data: object, issues: readonly z.core.$ZodIssue[]): Partial<PipelineFile> {
+  const broken = new Set(issues.map((issue) => issue.path[0]));
+  const sections: Partial<Record<string, unknown>> = { ...data };
+  return Object.fromEntries(
     Object.entries(pipelineSchema.shape)
       .filter(([section]) => !broken.has(section))
-      .map(([section, schema]) => [section, schema.parse(data[section])]),
-  ) as Partial<PipelineFile>;
-  return { file, findings: explainIssues(whole.error.issues, data) };
+      .map(([section, schema]) => [section, schema.parse(sections[section])]),
+  );
 }
 
 function configError(faults: readonly ConfigFault[], fileName: string): SluiceError {

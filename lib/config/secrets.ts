@@ -100,10 +100,12 @@ async function reading(path: string, what: string, read: () => Promise<string>):
 }
 
 function fieldOf(text: string, key: string, name: string, path: string): string {
-  const value = jsonObject(text)?.[key];
-  if (typeof value === 'string') return value;
-  const problem = value === undefined ? `has no field ${key}` : `has a field ${key} that is not text`;
-  throw unreadable(path, `secret ${name} ${jsonObject(text) ? problem : 'is not a JSON object, and a key is named'}.`);
+  const fields = jsonObject(text);
+  if (!fields) throw unreadable(path, `secret ${name} is not a JSON object, and a key is named.`);
+  if (!Object.hasOwn(fields, key)) throw unreadable(path, `secret ${name} has no field ${key}.`);
+  const value = fields[key];
+  if (typeof value !== 'string') throw unreadable(path, `secret ${name} has a field ${key} that is not text.`);
+  return value;
 }
 
 /** Null for anything else. The parser's own error would quote the secret: it goes no further. */

@@ -61,6 +61,18 @@ export function writeEscaped(out: Buffer, at: number, bytes: Buffer, start: numb
   return position + bytes.copy(out, position, run, end);
 }
 
+/** A giant value's pieces, escaped: a piece that needs none is handed on as it is. */
+export function escapedPieces(pieces: readonly Buffer[]): Buffer[] {
+  return pieces.map((piece) => {
+    let escapes = 0;
+    for (const byte of piece) if ((ESCAPES[byte] as number) !== 0) escapes++;
+    if (escapes === 0) return piece;
+    const out = Buffer.allocUnsafe(piece.length + escapes);
+    writeEscaped(out, 0, piece, 0, piece.length);
+    return out;
+  });
+}
+
 /** Bytes that the tuple's columns may take as one line, delimiters and line end included. */
 export function lineBytesMax(tuple: Tuple): number {
   let text = 0;

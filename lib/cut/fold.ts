@@ -11,6 +11,8 @@ import type { Shape } from '../shape.ts';
 import type { BlockKind } from '../stage/segment.ts';
 import type { Arena } from './arena.ts';
 import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
+import { DeletionTimes } from './deletion-times.ts';
+import { giantLine } from './giant-line.ts';
 import { KeyTable } from './key-table.ts';
 import { Lines } from './lines.ts';
 
@@ -47,6 +49,8 @@ export class Fold {
   #deletedAt = new Float64Array(ENTRIES_MIN).fill(Number.NaN);
   #sets: ColumnSet[] = [];
   #rekeys: { at: number; end: number; set: number }[] = [];
+  /** The line of a row with giant values: such a row has a share of its own, so that nothing is ever merged with it. */
+  #giant: { readonly kind: 'rekey' | 'row'; readonly pieces: readonly Buffer[]; readonly set: number } | null = null;
   #keyText: Buffer = Buffer.allocUnsafeSlow(256);
   #keyTextEnd = 0;
   #oldKeyText: Buffer = Buffer.allocUnsafeSlow(256);
@@ -124,6 +128,13 @@ export class Fold {
     const to = this.#keys.find(this.#keyText, 0, this.#keyTextEnd);
     if (from >= 0 || to >= 0) return false;
     const set = this.#setOf(row);
+    if (row.giants) {
+      const oldKey = Buffer.from(`${this.#oldKeyText.toString('latin1', 0, this.#oldKeyTextEnd)}\t`, 'latin1');
+      this.#giant = { kind: 'rekey', pieces: [oldKey, ...giantLine(row)], set };
+      this.#entry();
+      this.#markOld();
+      return true;
+    }
     this.#arena.reserve(this.#oldKeyTextEnd + 1 + lineBytesMax(row));
     const start = this.#arena.used;
     let at = start + this.#oldKeyText.copy(this.#arena.bytes, start, 0, this.#oldKeyTextEnd);
@@ -171,6 +182,10 @@ export class Fold {
   #put(index: number, row: Tuple): void {
     this.#deletedAt[index] = Number.NaN;
     const whole = isWhole(row);
+    if (row.giants) {
+      this.#giant = { kind: 'row', pieces: giantLine(row), set: whole ? FULL : this.#setOf(row) };
+      return;
+    }
     if (!whole && this.#lineAt[index] !== NO_LINE) {
       const at = this.#lineAt[index] as number;
       this.#merge(index, row, at, this.#lineEnd[index] as number, this.#lineSet[index] as number);
@@ -259,6 +274,8 @@ export class Fold {
       row.kind[i] = VALUE.text;
       row.start[i] = old.start[i] as number;
       row.end[i] = old.end[i] as number;
+      const giant = old.giants?.get(i);
+      if (giant) (row.giants ??= new Map()).set(i, giant);
     }
   }
 
@@ -306,7 +323,7 @@ export class Fold {
     const deletes = new Lines();
     const upserts = new Lines();
     const updates = new Map<number, Lines>();
-    const deletedAt = new TimeText();
+    const deletedAt = new DeletionTimes();
     for (let index = 0; index < this.#keys.size; index++) {
       const deleted_at_us = this.#deletedAt[index] as number;
       if (!Number.isNaN(deleted_at_us)) {
@@ -325,6 +342,11 @@ export class Fold {
     }
     const rekeys = new Map<number, Lines>();
     for (const { at, end, set } of this.#rekeys) linesOf(rekeys, set).add(bytes, at, end);
+    if (this.#giant) {
+      const { kind, pieces, set } = this.#giant;
+      const lines = kind === 'rekey' ? linesOf(rekeys, set) : set === FULL ? upserts : linesOf(updates, set);
+      lines.addPieces(pieces);
+    }
     const all = this.shape.columns.map((_, i) => i);
     return [
       ...this.#partial('rekey', rekeys),
@@ -364,25 +386,4 @@ function grown<T extends Int32Array | Float64Array>(from: T, to: T): T {
 
 function roomFor(buffer: Buffer, size: number): Buffer {
   return size <= buffer.length ? buffer : Buffer.allocUnsafeSlow(Math.max(size, buffer.length * 2));
-}
-
-/** `\t2026-01-02 03:04:05.678901+00\n`, made once for the deletions of one transaction. */
-class TimeText {
-  #of_us = Number.NaN;
-  #tail: Buffer = Buffer.alloc(0);
-
-  tail(at_us: number): Buffer {
-    if (at_us !== this.#of_us) {
-      this.#of_us = at_us;
-      this.#tail = Buffer.from(`\t${timestampText(at_us)}\n`);
-    }
-    return this.#tail;
-  }
-}
-
-/** Microseconds since the Unix epoch as PostgreSQL reads a timestamptz. */
-export function timestampText(at_us: number): string {
-  const ms = Math.floor(at_us / 1000);
-  const micros = String(at_us - ms * 1000).padStart(3, '0');
-  return new Date(ms).toISOString().replace('T', ' ').replace('Z', `${micros}+00`);
 }

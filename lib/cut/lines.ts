@@ -33,6 +33,20 @@ export class Lines {
     this.#copy(tail, 0, tail.length);
   }
 
+  /** Adds a line that is in pieces. They must not change until they have been used. */
+  addPieces(pieces: readonly Buffer[]): void {
+    this.#count++;
+    this.#endRun();
+    for (const piece of pieces) {
+      if (piece.length < VIEW_BYTES_MIN) {
+        this.#copy(piece, 0, piece.length);
+      } else {
+        this.#endPage();
+        this.#pieces.push(piece);
+      }
+    }
+  }
+
   pieces(): Buffer[] {
     this.#endRun();
     this.#endPage();

@@ -62,6 +62,7 @@ export class OpenCut implements ChangeSink {
   #sealed: (Share | { stream: OpenStream; fold: Fold })[] = [];
   #partKeys = 0;
   #partStarted = false;
+  #partGiantBytes = 0;
   #committed_at_us = 0;
 
   /** Position after the last commit or keepalive: where the cut ends if it ends now. */
@@ -88,7 +89,8 @@ export class OpenCut implements ChangeSink {
 
   /** The part is full, and must be taken before more is read. */
   get partIsFull(): boolean {
-    return this.#arena.used >= PART_TEXT_BYTES_MAX || this.#partKeys >= PART_KEYS_MAX || this.#sealed.length >= PART_SHARES_MAX;
+    if (this.#arena.used + this.#partGiantBytes >= PART_TEXT_BYTES_MAX) return true;
+    return this.#partKeys >= PART_KEYS_MAX || this.#sealed.length >= PART_SHARES_MAX;
   }
 
   /** Begins the next cut: what was counted is reset. The last part must have been taken. */
@@ -153,7 +155,7 @@ export class OpenCut implements ChangeSink {
   insert(relation: number, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
     if (!stream) return;
-    this.#change(stream, (fold) => {
+    this.#change(stream, row, (fold) => {
       fold.insert(row);
       return true;
     });
@@ -162,13 +164,13 @@ export class OpenCut implements ChangeSink {
   update(relation: number, oldImage: OldImage, old: Tuple, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
     if (!stream) return;
-    this.#change(stream, (fold) => fold.update(oldImage, old, row));
+    this.#change(stream, row, (fold) => fold.update(oldImage, old, row));
   }
 
   delete(relation: number, _oldImage: 'key' | 'full', old: Tuple): void {
     const stream = this.#streamOf(relation, old.count);
     if (!stream) return;
-    this.#change(stream, (fold) => {
+    this.#change(stream, null, (fold) => {
       fold.delete(old, this.#committed_at_us);
       return true;
     });
@@ -201,6 +203,7 @@ export class OpenCut implements ChangeSink {
     this.#sealed = [];
     this.#partKeys = 0;
     this.#partStarted = false;
+    this.#partGiantBytes = 0;
     const spare = this.#spare;
     this.#spare = this.#arena;
     this.#arena = spare;
@@ -208,7 +211,10 @@ export class OpenCut implements ChangeSink {
     return shares.filter(({ operation, blocks }) => operation === 'truncate' || blocks.length > 0);
   }
 
-  #change(stream: OpenStream, apply: (fold: Fold) => boolean): void {
+  #change(stream: OpenStream, row: Tuple | null, apply: (fold: Fold) => boolean): void {
+    // A giant has a share of its own, and is given up at once: it is not in the arena, and nothing may be merged with it.
+    const giant_bytes = giantBytes(row);
+    if (giant_bytes > 0) this.#seal(stream);
     const before = this.#arena.used;
     let fold = this.#foldOf(stream);
     let keys = fold.keys;
@@ -219,8 +225,9 @@ export class OpenCut implements ChangeSink {
       if (!apply(fold)) throw new SluiceError('UNEXPECTED', { reason: 'a change of key into an empty share was refused' });
     }
     this.#partKeys += fold.keys - keys;
-    if (fold.isFull) this.#seal(stream);
-    this.#count(stream, this.#arena.used - before);
+    if (fold.isFull || giant_bytes > 0) this.#seal(stream);
+    this.#partGiantBytes += giant_bytes;
+    this.#count(stream, this.#arena.used - before + giant_bytes);
   }
 
   #count(stream: OpenStream, text_bytes: number): void {
@@ -263,6 +270,12 @@ export class OpenCut implements ChangeSink {
     }
     return stream;
   }
+}
+
+function giantBytes(row: Tuple | null): number {
+  let bytes = 0;
+  for (const pieces of row?.giants?.values() ?? []) for (const piece of pieces) bytes += piece.length;
+  return bytes;
 }
 
 function nameKey(schema: string, table: string): string {

@@ -7,6 +7,7 @@
  */
 import { type ChangeSink, type OldImage, type Relation, type RelationColumn, Tuple, TUPLE_COLUMNS_MAX, VALUE } from '../change.ts';
 import { SluiceError } from '../errors.ts';
+import { compactGiant, GIANT_LENGTH } from './giant.ts';
 import { type Lsn, lsnOf } from '../lsn.ts';
 import { POSTGRES_EPOCH_MS } from '../slot/wire.ts';
 
@@ -37,6 +38,8 @@ export class PgoutputDecoder {
   #start = 0;
   #at = 0;
   #end = 0;
+  /** Values that the compacted message leaves out, in its order; empty for an ordinary one. */
+  #giants: (readonly Buffer[])[] = [];
 
   constructor(sink: ChangeSink) {
     this.#sink = sink;
@@ -83,6 +86,19 @@ export class PgoutputDecoder {
       }
       default:
         throw this.#fault(`unknown message type ${letter}`);
+    }
+  }
+
+  /** Decodes a message that is held in pieces, without putting it together. Throws DECODE_FAILED. */
+  decodeGiant(pieces: readonly Buffer[]): void {
+    const { bytes, giants } = compactGiant(pieces);
+    this.#giants = giants;
+    try {
+      this.decode(bytes, 0, bytes.length);
+    } finally {
+      this.#giants = [];
+      this.#old.giants = null;
+      this.#row.giants = null;
     }
   }
 
@@ -184,6 +200,13 @@ export class PgoutputDecoder {
             (bytes[at + 3] as number)) >>>
           0;
         at += 4;
+        if (length === GIANT_LENGTH && this.#giants.length > 0) {
+          tuple.giants ??= new Map();
+          tuple.giants.set(i, this.#giants.shift() as readonly Buffer[]);
+          tuple.start[i] = at;
+          tuple.end[i] = at;
+          continue;
+        }
         if (length > end - at) throw this.#fault(`a value of ${length} bytes beyond the end`);
         tuple.start[i] = at;
         at += length;

@@ -206,7 +206,7 @@ export function planRowOf({ rows }: QueryResult<Row>): PlanRow | null {
   return {
     incarnation: String(row.incarnation),
     target,
-    shadow: row.shadow === null ? null : { schema: target.schema, table: String(row.shadow) },
+    shadow: typeof row.shadow === 'string' ? { schema: target.schema, table: row.shadow } : null,
     overlapping: isTrue(row.overlapping),
     metadata: isTrue(row.metadata),
     shape: shapeOf(row.shape),

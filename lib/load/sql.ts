@@ -199,7 +199,7 @@ export function rekeySql(table: TableForm, landed: Landed, extracted_at: string)
 function deletedRows(table: TableForm, landed: Landed): string {
   const at = columnIn(landed);
   const inexact = inexactKeyOf(table);
-  const exactly = inexact.map((name) => `ROW(t.${id(name)}) *= ROW(s.${at(name)})`);
+  const exactly = inexact.map((name) => `record_image_eq(ROW(t.${id(name)}), ROW(s.${at(name)}))`);
   return [sameKey(table, 't', at), ...exactly].join(' AND ');
 }
 

@@ -204,7 +204,8 @@ class SocketSlotReader implements SlotReader {
     if (!this.#ended && this.#socket.isPaused()) this.#socket.resume();
   }
 
-  #onFrame = (type: number, bytes: Buffer, start: number, end: number): boolean => {
+  #onFrame: wire.FrameSink = (type, bytes, start, end, pieces) => {
+    if (pieces) return this.#onGiant(type, pieces);
     switch (type) {
       case wire.FRAME.copyData:
         return this.#sink ? this.#onCopyData(this.#sink, bytes, start, end) : true;
@@ -229,6 +230,16 @@ class SocketSlotReader implements SlotReader {
     }
     return true;
   };
+
+  /** Only a change can be this large. */
+  #onGiant(type: number, pieces: readonly Buffer[]): boolean {
+    if (!this.#sink) return true;
+    const header = Buffer.concat(pieces.slice(0, wire.XLOG_DATA_HEADER_BYTES), wire.XLOG_DATA_HEADER_BYTES);
+    if (type !== wire.FRAME.copyData || header[0] !== wire.COPY_XLOG_DATA) {
+      throw new RangeError(`a giant message of type ${type}`);
+    }
+    return this.#sink.giantChange(withoutHead(pieces, wire.XLOG_DATA_HEADER_BYTES));
+  }
 
   #onCopyData(sink: SlotSink, bytes: Buffer, start: number, end: number): boolean {
     const kind = bytes[start];
@@ -263,6 +274,16 @@ class SocketSlotReader implements SlotReader {
       };
     });
   }
+}
+
+function withoutHead(pieces: readonly Buffer[], bytes: number): Buffer[] {
+  const rest: Buffer[] = [];
+  let skip = bytes;
+  for (const piece of pieces) {
+    if (piece.length > skip) rest.push(piece.subarray(skip));
+    skip = Math.max(0, skip - piece.length);
+  }
+  return rest;
 }
 
 /** SQLSTATEs of https://www.postgresql.org/docs/current/errcodes-appendix.html, as START_REPLICATION and the decoding raise them. */

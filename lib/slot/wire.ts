@@ -33,22 +33,39 @@ export const FRAME = {
 export const COPY_XLOG_DATA = 0x77; // w
 export const COPY_KEEPALIVE = 0x6b; // k
 
-/** Receives whole frames: the payload is `bytes[start, end)`, valid during the call only. Returning false stops after this frame. */
-export type FrameSink = (type: number, bytes: Buffer, start: number, end: number) => boolean;
+/** From here a frame is not put together, but handed on in the pieces in which it arrived. */
+export const GIANT_FRAME_BYTES_MIN = 1024 * 1024;
+const NO_BYTES = Buffer.alloc(0);
+
+/**
+ * Receives whole frames: the payload is `bytes[start, end)`, valid during the call only; or, for a giant, `pieces`, which may be kept.
+ * Returning false stops after this frame.
+ */
+export type FrameSink = (
+  type: number,
+  bytes: Buffer,
+  start: number,
+  end: number,
+  pieces: readonly Buffer[] | null,
+) => boolean;
 
 /**
  * Cuts a byte stream into frames. A frame that lies whole in a chunk is handed on in place; one that straddles chunks is put together in a
- * buffer of exactly its size, which its length names in advance: no doubling, no second copy, whatever the size of a row.
+ * buffer of exactly its size; and a giant is not put together at all, so that a row of 100 MB is in memory once. Chunks that are fed must not be
+ * reused: the pieces of a giant are views of them.
  */
 export class FrameSplitter {
   #header = Buffer.alloc(FRAME_HEADER_BYTES);
   #headerBytes = 0;
   #frame: Buffer | null = null;
   #frameBytes = 0;
+  #pieces: Buffer[] = [];
+  /** Bytes that a giant still lacks; 0: there is none. */
+  #piecesWanted = 0;
 
   /** Bytes held for a frame that has not arrived whole. */
   get pendingBytes(): number {
-    return this.#headerBytes + this.#frameBytes;
+    return this.#headerBytes + this.#frameBytes + this.#pieces.reduce((sum, piece) => sum + piece.length, 0);
   }
 
   /** Feeds `chunk` from `at`; returns the position after the last frame handed on (the chunk's end unless the sink stopped it). */
@@ -56,6 +73,18 @@ export class FrameSplitter {
     let position = at;
     const end = chunk.length;
     while (position < end) {
+      if (this.#piecesWanted > 0) {
+        const taken = Math.min(this.#piecesWanted, end - position);
+        this.#pieces.push(chunk.subarray(position, position + taken));
+        this.#piecesWanted -= taken;
+        position += taken;
+        if (this.#piecesWanted > 0) return position;
+        const pieces = this.#pieces;
+        this.#pieces = [];
+        this.#headerBytes = 0;
+        if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, pieces)) return position;
+        continue;
+      }
       if (this.#frame) {
         const wanted = this.#frame.length - this.#frameBytes;
         const taken = Math.min(wanted, end - position);
@@ -68,7 +97,7 @@ export class FrameSplitter {
         this.#frame = null;
         this.#frameBytes = 0;
         this.#headerBytes = 0;
-        if (!sink(type, frame, 0, frame.length)) return position;
+        if (!sink(type, frame, 0, frame.length, null)) return position;
         continue;
       }
       if (this.#headerBytes > 0 || end - position < FRAME_HEADER_BYTES) {
@@ -78,14 +107,12 @@ export class FrameSplitter {
         position += taken;
         if (this.#headerBytes < FRAME_HEADER_BYTES) return position;
         const payloadBytes = payloadLength(this.#header, 1);
-        this.#frame = Buffer.allocUnsafe(payloadBytes);
-        this.#frameBytes = 0;
-        if (payloadBytes > 0) continue;
-        const type = this.#header.readUInt8(0);
-        const empty = this.#frame;
-        this.#frame = null;
+        if (payloadBytes > 0) {
+          this.#begin(payloadBytes);
+          continue;
+        }
         this.#headerBytes = 0;
-        if (!sink(type, empty, 0, 0)) return position;
+        if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, null)) return position;
         continue;
       }
       const payloadBytes = payloadLength(chunk, position + 1);
@@ -93,16 +120,24 @@ export class FrameSplitter {
       if (payloadStart + payloadBytes > end) {
         chunk.copy(this.#header, 0, position, payloadStart);
         this.#headerBytes = FRAME_HEADER_BYTES;
-        this.#frame = Buffer.allocUnsafe(payloadBytes);
-        this.#frameBytes = 0;
+        this.#begin(payloadBytes);
         position = payloadStart;
         continue;
       }
       const type = chunk[position] as number;
       position = payloadStart + payloadBytes;
-      if (!sink(type, chunk, payloadStart, position)) return position;
+      if (!sink(type, chunk, payloadStart, position, null)) return position;
     }
     return position;
+  }
+
+  #begin(payloadBytes: number): void {
+    if (payloadBytes >= GIANT_FRAME_BYTES_MIN) {
+      this.#piecesWanted = payloadBytes;
+      return;
+    }
+    this.#frame = Buffer.allocUnsafe(payloadBytes);
+    this.#frameBytes = 0;
   }
 }
 

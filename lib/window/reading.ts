@@ -72,6 +72,10 @@ export class Reading {
         this.#decoder.decode(bytes, start, end);
         return !this.cut.isDue && !this.cut.partIsFull;
       },
+      giantChange: (pieces) => {
+        this.#decoder.decodeGiant(pieces);
+        return !this.cut.isDue && !this.cut.partIsFull;
+      },
       keepalive: (walEnd) => {
         this.#standstill = walEnd > this.cut.end_lsn ? 0 : this.#standstill + 1;
         this.cut.keepalive(walEnd);

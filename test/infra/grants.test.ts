@@ -2,8 +2,10 @@
  * What each role may do, action by action. The list stands here once more, in full: a right that is added must be added in two places, by
  * somebody who has thought about it.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { resourcesOf, type Synthesized, synthesize } from './support.ts';
+import { ROOT, resourceOf, resourcesOf, type Synthesized, synthesize } from './support.ts';
 
 interface Statement {
   readonly Effect: string;
@@ -25,10 +27,10 @@ const answer = (queue: string): string[] => [
   `sqs:ReceiveMessage ${queue}`,
 ];
 const log = (id: string): string[] => [`logs:CreateLogStream ${id}Logs`, `logs:PutLogEvents ${id}Logs`];
-const stageWrite = [
-  's3:AbortMultipartUpload Stage/*',
-  's3:GetObject Stage/*',
-  's3:PutObject Stage/*',
+const stageWrite = (objects: string): string[] => [
+  `s3:AbortMultipartUpload ${objects}`,
+  `s3:GetObject ${objects}`,
+  `s3:PutObject ${objects}`,
   's3:ListBucket Stage',
 ];
 const SOURCE_SECRET = ['secretsmanager:GetSecretValue secret:sluice/shop-source-??????'];
@@ -42,7 +44,7 @@ test.each([
       ...LEDGER_READ,
       ...LEDGER_WRITE,
       ...LEDGER_BATCH,
-      ...stageWrite,
+      ...stageWrite('Stage/shop/cuts/*'),
       ...RING_LOAD,
       ...RING_EXTRACT,
       ...SOURCE_SECRET,
@@ -55,7 +57,7 @@ test.each([
       ...LEDGER_READ,
       ...LEDGER_WRITE,
       ...LEDGER_BATCH,
-      ...stageWrite,
+      ...stageWrite('Stage/shop/chunks/*'),
       ...RING_LOAD,
       ...RING_EXTRACT,
       ...answer('ExtractQueue'),
@@ -69,7 +71,7 @@ test.each([
       ...log('Load'),
       ...LEDGER_READ,
       ...LEDGER_WRITE,
-      's3:GetObject Stage/*',
+      's3:GetObject Stage/shop/*',
       's3:ListBucket Stage',
       ...RING_LOAD,
       ...RING_EXTRACT,
@@ -84,6 +86,14 @@ test.each([
   expect(rightsOf(synthesized, id)).toEqual([...expected].sort());
 });
 
+/** Goal: what is written is what may be written. Method: the names are made in one function, whose calls are read here. */
+test('objects of the stage are named as the grants say', () => {
+  const source = readFileSync(join(ROOT, 'lib/pipeline.ts'), 'utf8');
+  const folders = [...source.matchAll(/objectName\(pipeline, ['`](\w+)/g)].map(([, folder]) => folder);
+  expect(new Set(folders)).toEqual(new Set(['chunks', 'cuts']));
+  expect(source).toContain('return `${pipeline.pipeline}/${folder}/');
+});
+
 test('roles have their own policies only: no managed policy, no permissions elsewhere', () => {
   const roles = Object.values(resourcesOf(synthesized.pipeline, 'AWS::IAM::Role'));
   expect(roles).toHaveLength(6);
@@ -95,10 +105,8 @@ test('roles have their own policies only: no managed policy, no permissions else
 });
 
 test('the scheduler is trusted for schedules of this account only', () => {
-  const role = Object.entries(resourcesOf(synthesized.pipeline, 'AWS::IAM::Role')).find(([id]) =>
-    id.startsWith('WindowRole'),
-  );
-  const { Statement } = role?.[1].Properties.AssumeRolePolicyDocument as { Statement: unknown[] };
+  const { AssumeRolePolicyDocument } = resourceOf(synthesized.pipeline, 'AWS::IAM::Role', 'WindowRole').Properties;
+  const { Statement } = AssumeRolePolicyDocument as { Statement: unknown[] };
   expect(Statement).toMatchObject([
     {
       Principal: { Service: 'scheduler.amazonaws.com' },

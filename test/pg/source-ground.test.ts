@@ -1,6 +1,6 @@
 /** What a plain role sees of the source's ground: primary, standby, slot and publication; and how connecting fails. */
 import net from 'node:net';
-import pg from 'pg';
+import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LSN_ZERO } from '../../lib/lsn.ts';
 import { type Connection, clientConfig, closeClient, connectClient } from '../../lib/postgres/connection.ts';
@@ -12,7 +12,7 @@ const CONFIG = { database: 'postgres', replication_slot: 'sluice_test', publicat
 const noReader: SourceOptions['openSlot'] = () => Promise.reject(new Error('not read here'));
 
 let server: TestPostgres;
-let admin: pg.Client;
+let admin: Client;
 beforeAll(async () => {
   server = await startPostgres();
   admin = await server.connect();
@@ -54,7 +54,7 @@ describe('look', () => {
       connection: connectionTo(server, { application_name: 'sluice/test#7' }),
       replication: true,
     } as const;
-    const reader = await connectClient(() => new pg.Client(clientConfig(reading)), reading);
+    const reader = await connectClient(() => new Client(clientConfig(reading)), reading);
     const stream = reader.query(
       `START_REPLICATION SLOT sluice_test LOGICAL 0/0 (proto_version '1', publication_names '"Sluice ""pub"""')`,
     );
@@ -163,7 +163,7 @@ describe('connecting', () => {
       connection: connectionTo(server, { user: 'plain', password: 'x' }),
       replication: true,
     } as const;
-    const failure = connectClient(() => new pg.Client(clientConfig(endpoint)), endpoint);
+    const failure = connectClient(() => new Client(clientConfig(endpoint)), endpoint);
     await expect(failure).rejects.toMatchObject({ code: 'REPLICATION_NOT_ALLOWED', facts: { user: 'plain' } });
     await admin.query('DROP ROLE plain');
   });
@@ -181,7 +181,7 @@ describe('connecting', () => {
         `ALTER ROLE ${ROLE_SQL} SET extra_float_digits = -3; ALTER ROLE ${ROLE_SQL} SET idle_session_timeout = 7`,
       );
       const endpoint = { side: 'source', connection: connectionTo(server), replication } as const;
-      const client = await connectClient(() => new pg.Client(clientConfig(endpoint)), endpoint);
+      const client = await connectClient(() => new Client(clientConfig(endpoint)), endpoint);
       try {
         const pinned = [
           'DateStyle',

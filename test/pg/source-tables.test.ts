@@ -76,8 +76,8 @@ describe('what there is', () => {
   });
 
   test('a table that is asked for by name is the same; one that is not there is null', async () => {
-    const { rows_estimate, pages, toasted, ...all } = (await tableNamed('Cols')) as SourceTable;
-    expect(await readOne('public', 'Cols')).toMatchObject(all);
+    const { schema, table, oid, columns, key } = (await tableNamed('Cols')) as SourceTable;
+    expect(await readOne('public', 'Cols')).toMatchObject({ schema, table, oid, columns, key });
     expect(await readOne('public', 'cols')).toBeNull();
     expect(await readOne('pg_catalog', 'pg_class')).toBeNull();
   });

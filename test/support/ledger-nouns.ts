@@ -45,7 +45,16 @@ export function aCut(change: Partial<Cut> = {}): Cut {
     object: 'shop/cuts/000000000001-a',
     object_bytes: 1234,
     index: null,
-    streams: { 'public.t': { ranges: [[0, 1000], [1100, 134]], changes: 7, text_bytes: 4000 } },
+    streams: {
+      'public.t': {
+        ranges: [
+          [0, 1000],
+          [1100, 134],
+        ],
+        changes: 7,
+        text_bytes: 4000,
+      },
+    },
     captures: [],
     incarnation: 'inc-1',
     system_identifier: '7300000000000000001',

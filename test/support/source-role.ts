@@ -2,7 +2,7 @@
  * The role that a source is read with: LOGIN and REPLICATION, SELECT on what it is granted, and nothing else. Tests of the source go through it, so
  * that nothing works only because a superuser asked.
  */
-import pg from 'pg';
+import { Client } from 'pg';
 import { type Connection, clientConfig, connectClient, type Side } from '../../lib/postgres/connection.ts';
 import type { Connect } from '../../lib/postgres/session.ts';
 import type { TestPostgres } from './postgres.ts';
@@ -36,5 +36,5 @@ export function connectionTo(server: TestPostgres, overrides: Partial<Connection
 /** Connects as the pipeline would. */
 export function connectTo(server: TestPostgres, overrides: Partial<Connection> = {}, side: Side = 'source'): Connect {
   const endpoint = { side, connection: connectionTo(server, overrides) };
-  return () => connectClient(() => new pg.Client(clientConfig(endpoint)), endpoint);
+  return () => connectClient(() => new Client(clientConfig(endpoint)), endpoint);
 }

@@ -1,0 +1,39 @@
+/**
+ * The pipeline file that a command is given by `-c FILE`.
+ */
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { readPipeline } from '../lib/config/read.ts';
+import type { Pipeline } from '../lib/config/schema.ts';
+import { SluiceError } from '../lib/errors.ts';
+
+export interface PipelineFile {
+  readonly pipeline: Pipeline;
+  /** The file as it is, for those who pass it on. */
+  readonly text: string;
+  /** Absolute; paths in the file are relative to it. */
+  readonly directory: string;
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there',
+  EISDIR: 'is a directory',
+  EACCES: 'may not be read by this user',
+};
+
+/** Throws USAGE for a file that cannot be read, CONFIG_INVALID for what is wrong in it. */
+export async function readPipelineFile(path: string): Promise<PipelineFile> {
+  const text = await readText(path);
+  return { pipeline: readPipeline(text, path), text, directory: resolve(dirname(path)) };
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+    const remedy = 'Name the pipeline file with -c FILE; `sluice init URL` writes one.';
+    const problem = `The pipeline file ${path} ${REASONS[code] ?? `cannot be read (${code})`}.`;
+    throw new SluiceError('USAGE', { problem, remedy }, { cause: error });
+  }
+}

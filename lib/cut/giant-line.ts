@@ -1,0 +1,27 @@
+/**
+ * A row with values of megabytes as a line in pieces: what is small is gathered, what is giant stays where it arrived (I8).
+ */
+import { type Tuple, VALUE } from '../change.ts';
+import { escapedPieces, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
+
+/** The present columns as a line in pieces: small values gathered, giants between them as they arrived. */
+export function giantLine(row: Tuple): Buffer[] {
+  const pieces: Buffer[] = [];
+  const small = Buffer.allocUnsafe(lineBytesMax(row));
+  let from = 0;
+  let at = 0;
+  for (let i = 0; i < row.count; i++) {
+    if (row.kind[i] === VALUE.unchanged) continue;
+    const giant = row.giants?.get(i);
+    if (giant) {
+      pieces.push(small.subarray(from, at), ...escapedPieces(giant));
+      from = at;
+    } else {
+      at = writeValue(small, at, row, i);
+    }
+    small[at++] = TAB;
+  }
+  small[at - 1] = NEWLINE;
+  pieces.push(small.subarray(from, at));
+  return pieces;
+}

@@ -1,0 +1,87 @@
+/**
+ * Keys that are unknown, misplaced, or of a later version: the nearest known name, or what to do instead.
+ */
+import { HEAD, SOURCE, TARGET, testFaults } from '../support/config-cases.ts';
+
+testFaults([
+  ['unknown key, near', `${HEAD}${SOURCE}  prot: 1\n`, '7:3', 'source.prot is not an option.', 'Did you mean port?'],
+  [
+    'unknown key, other case',
+    `${HEAD}${TARGET}  hardDelete: true\n`,
+    '7:3',
+    'target.hardDelete is not an option.',
+    'Did you mean hard_delete?',
+  ],
+  [
+    'unknown key, a word of one',
+    `${HEAD}${SOURCE}  publication: x\n`,
+    '7:3',
+    'source.publication is not an option.',
+    'Did you mean publication_name?',
+  ],
+  [
+    'unknown key, of another section',
+    `${HEAD}${SOURCE}  batch_size_rows: 5\n`,
+    '7:3',
+    'source.batch_size_rows is not an option.',
+    'It is an option of target: move it there.',
+  ],
+  [
+    'unknown key, of the top',
+    `${HEAD}${SOURCE}  schedule: {}\n`,
+    '7:3',
+    'source.schedule is not an option.',
+    'It belongs to the top of the file.',
+  ],
+  [
+    'unknown key, like none',
+    `${HEAD}zzzzzzzz: 1\n`,
+    '3:1',
+    'zzzzzzzz is not an option.',
+    'Remove it; the options there are pipeline, source, tables, target, schedule.',
+  ],
+  [
+    'unknown key in a table',
+    'pipeline: shop\ntables:\n  - table: a.b\n    target_tabel: c\n',
+    '4:5',
+    'tables[0].target_tabel is not an option.',
+    'Did you mean target_table?',
+  ],
+  [
+    'unknown key in ssl',
+    `${HEAD}${SOURCE}  ssl: { caa: x }\n`,
+    '7:10',
+    'source.ssl.caa is not an option.',
+    'Did you mean ca?',
+  ],
+  ['unknown key of a strange name', `${HEAD}"a b\\n": 1\n`, '3:1', '["a b\\n"] is not an option.', 'Remove it'],
+  ['__proto__', `${HEAD}__proto__: { a: 1 }\n`, '3:1', '__proto__ is not an option.', 'Remove it'],
+  [
+    'key of a later version',
+    `${HEAD}${SOURCE}  ssh: { host: x }\n`,
+    '7:3',
+    'source.ssh is not available in this version (an SSH tunnel).',
+    'Remove it',
+  ],
+  [
+    'table option of a later version',
+    'pipeline: shop\ntables:\n  - table: a.b\n    where: x > 1\n',
+    '4:5',
+    'tables[0].where is not available in this version',
+    'all rows are replicated',
+  ],
+  [
+    'target option of a later version',
+    `${HEAD}${TARGET}  consistency: transaction\n`,
+    '7:3',
+    'target.consistency is not available in this version',
+    'Remove it',
+  ],
+  [
+    'IAM',
+    `${HEAD}${SOURCE}  password: { iam: true }\n`,
+    '7:15',
+    'source.password.iam is not available in this version (RDS IAM tokens).',
+    'name a password',
+  ],
+]);

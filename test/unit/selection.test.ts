@@ -1,0 +1,277 @@
+/**
+ * Which tables become streams: names, globs and overrides; what cannot be followed; and that no two streams meet in one target table.
+ */
+import { describe, expect, test } from 'vitest';
+import { readPipeline } from '../../lib/config/read.ts';
+import type { Pipeline } from '../../lib/config/schema.ts';
+import { type Selection, selectTables } from '../../lib/config/selection.ts';
+import { streamId } from '../../lib/config/stream-id.ts';
+import { findStreams } from '../../lib/config/stream-selector.ts';
+import type { SourceTable } from '../../lib/ports.ts';
+import { displayName } from '../../lib/shape.ts';
+import { sourceTable } from '../support/source-tables.ts';
+
+type Entry = string | Readonly<Record<string, string>>;
+
+function pipelineOf(entries: readonly Entry[], target: object = {}, source: object = {}): Pipeline {
+  const server = { host: 'db', user: 'Copy', database: 'd' };
+  const file = {
+    pipeline: 'p',
+    source: { ...server, ...source },
+    target: { ...server, host: 'wh', ...target },
+    tables: entries,
+  };
+  return readPipeline(JSON.stringify(file), 'p');
+}
+
+/** `source → target` of every stream. */
+function moves({ streams }: Selection): string[] {
+  return streams.map(({ source, target }) => `${displayName(source)} → ${displayName(target)}`);
+}
+
+const codes = ({ faults }: Selection): string[] => faults.map((fault) => fault.code);
+const named = (...names: string[]): SourceTable[] => names.map((name) => sourceTable(name));
+
+const ALL = named('public.orders', 'public.items', 'public.order_lines', 'sales.orders', 'Sales.Orders');
+
+describe('names and globs', () => {
+  test.each<[Entry[], string[]]>([
+    [['public.orders'], ['public.orders']],
+    [['public.*'], ['public.items', 'public.order_lines', 'public.orders']],
+    [['*.orders'], ['public.orders', 'sales.orders']],
+    [['public.order?'], ['public.orders']],
+    [['public.order*'], ['public.order_lines', 'public.orders']],
+    [['?ales.*'], ['Sales.Orders', 'sales.orders']],
+    [['*.*'], ['Sales.Orders', 'public.items', 'public.order_lines', 'public.orders', 'sales.orders']],
+    [['public.items', 'public.items', 'public.it*'], ['public.items']],
+    [['Sales.Orders'], ['Sales.Orders']],
+    [['"Sales"."Orders"'], ['Sales.Orders']],
+  ])('%j takes %j', (entries, names) => {
+    const selection = selectTables(ALL, pipelineOf(entries));
+    expect(selection.streams.map(({ source }) => displayName(source))).toEqual(names);
+    expect(selection.faults).toEqual([]);
+  });
+
+  test('in quotes nothing is a wildcard, and a dot is part of the name', () => {
+    const tables = [sourceTable('s.t', { table: 'a.b' }), sourceTable('s.t', { table: 'a*' }), ...named('s.ab')];
+    const taken = (entry: string) =>
+      selectTables(tables, pipelineOf([entry])).streams.map(({ source }) => source.table);
+    expect(taken('s."a.b"')).toEqual(['a.b']);
+    expect(taken('s."a*"')).toEqual(['a*']);
+    expect(taken('s.a*')).toEqual(['a*', 'a.b', 'ab']);
+  });
+
+  test('a regular expression in a name is no pattern', () => {
+    const tables = [sourceTable('s.t', { table: '[a-z]+(x' }), ...named('s.a')];
+    expect(selectTables(tables, pipelineOf(['s.[a-z]+(x'])).streams.map(({ source }) => source.table)).toEqual([
+      '[a-z]+(x',
+    ]);
+  });
+
+  test('schemas of the system and of Sluice are in no glob', () => {
+    const tables = named('_sluice.streams', 'pg_catalog.pg_class', 'pg_temp_3.x', 'information_schema.x', 'public.a');
+    expect(moves(selectTables(tables, pipelineOf(['*.*'])))).toEqual(['public.a → public.a']);
+  });
+
+  test('a stream carries the table and its id', () => {
+    const [table] = named('public.orders');
+    const { streams } = selectTables(table ? [table] : [], pipelineOf(['public.*']));
+    expect(streams).toEqual([
+      {
+        id: 'public.orders-86a1f739',
+        source: { schema: 'public', table: 'orders' },
+        target: { schema: 'public', table: 'orders' },
+        table,
+      },
+    ]);
+  });
+});
+
+describe('where a table goes', () => {
+  test.each<[string, Entry[], object, string[]]>([
+    ['as the source', ['public.items'], {}, ['public.items → public.items']],
+    ['default schema', ['public.items'], { default_target_schema: 'x' }, ['public.items → x.items']],
+    [
+      'mapping before the default',
+      ['public.items', 'sales.orders'],
+      { default_target_schema: 'x', schema_mapping: { public: 'y' } },
+      ['public.items → y.items', 'sales.orders → x.orders'],
+    ],
+    [
+      'entry before the mapping',
+      [{ table: 'public.items', target_schema: 'z', target_table: 'i' }],
+      { schema_mapping: { public: 'y' } },
+      ['public.items → z.i'],
+    ],
+    [
+      'a later entry overrides for its table',
+      ['public.*', { table: 'public.items', target_table: 'i' }],
+      {},
+      ['public.items → public.i', 'public.order_lines → public.order_lines', 'public.orders → public.orders'],
+    ],
+    [
+      'a later glob overrides an earlier name',
+      [
+        { table: 'public.items', target_table: 'i' },
+        { table: 'public.i*', target_schema: 'x' },
+      ],
+      {},
+      ['public.items → x.items'],
+    ],
+    [
+      'a schema of an odd name',
+      ['public.items'],
+      { schema_mapping: { toString: 'x' } },
+      ['public.items → public.items'],
+    ],
+  ])('%s', (_name, entries, target, expected) => {
+    const selection = selectTables(ALL, pipelineOf(entries, target));
+    expect(selection.faults).toEqual([]);
+    expect(moves(selection)).toEqual(expected);
+  });
+});
+
+describe('what cannot be followed', () => {
+  const cases: [string, Partial<SourceTable>, string, string][] = [
+    ['a view', { kind: 'v' }, 'TABLE_KIND', 'is a view'],
+    ['a materialized view', { kind: 'm' }, 'TABLE_KIND', 'is a materialized view'],
+    ['a foreign table', { kind: 'f' }, 'TABLE_KIND', 'is a foreign table'],
+    ['a partitioned table', { kind: 'p' }, 'TABLE_KIND', 'its partitions can be named instead'],
+    ['a kind of a later version', { kind: 'X' }, 'TABLE_KIND', 'relkind X'],
+    ['an unlogged table', { persistence: 'u' }, 'TABLE_KIND', 'is an unlogged table'],
+    ['a temporary table', { persistence: 't' }, 'TABLE_KIND', 'is a temporary table'],
+    ['a table without a key', { key: [] }, 'TABLE_WITHOUT_KEY', 'has no primary key'],
+    ['a table whose identity is nothing', { replica_identity: 'n' }, 'TABLE_IDENTITY', 'REPLICA IDENTITY NOTHING'],
+    ['a table with a generated key', { key: ['id', 'made'] }, 'TABLE_IDENTITY', 'column made of its key is generated'],
+    ['a table that may not be read', { may_select: false }, 'TABLE_UNREADABLE', 'may not read public.x'],
+    ['a table with row security', { row_security: true }, 'TABLE_ROW_SECURITY', 'hides rows of public.x from Copy'],
+  ];
+
+  test.each(cases)('%s is a fault when it is named', (_name, over, code, message) => {
+    const selection = selectTables(
+      [sourceTable('public.x', over), ...named('public.y')],
+      pipelineOf(['public.*', 'public.x']),
+    );
+    expect(codes(selection)).toEqual([code]);
+    expect(selection.faults[0]?.message).toContain(message);
+    expect(selection.skipped).toEqual([]);
+  });
+
+  test.each(cases)('%s is left out of a glob, which says so', (_name, over, _code, message) => {
+    const selection = selectTables([sourceTable('public.x', over), ...named('public.y')], pipelineOf(['public.*']));
+    expect(selection.faults).toEqual([]);
+    expect(moves(selection)).toEqual(['public.y → public.y']);
+    expect(selection.skipped).toEqual([
+      { table: { schema: 'public', table: 'x' }, reason: expect.stringContaining(message) as string },
+    ]);
+  });
+
+  test('the remedies carry the SQL, with names quoted', () => {
+    const remedy = (over: Partial<SourceTable>): string | undefined =>
+      selectTables([sourceTable('public.x', { table: 'X y', ...over })], pipelineOf(['public.X y'])).faults[0]?.remedy;
+    expect(remedy({ may_select: false })).toContain(
+      'GRANT USAGE ON SCHEMA "public" TO "Copy"; GRANT SELECT ON "public"."X y" TO "Copy";',
+    );
+    expect(remedy({ row_security: true })).toContain('ALTER ROLE "Copy" BYPASSRLS');
+    expect(remedy({ key: [] })).toContain('ALTER TABLE "public"."X y" ADD PRIMARY KEY');
+    expect(remedy({ replica_identity: 'n' })).toContain('ALTER TABLE "public"."X y" REPLICA IDENTITY DEFAULT');
+  });
+
+  test('REPLICA IDENTITY FULL and an identity index are followed', () => {
+    const tables = [
+      sourceTable('public.f', { replica_identity: 'f' }),
+      sourceTable('public.i', { replica_identity: 'i' }),
+    ];
+    expect(moves(selectTables(tables, pipelineOf(['public.*'])))).toHaveLength(2);
+  });
+
+  test('a name that is missing is a fault, with the spelling that is there', () => {
+    const { faults } = selectTables(ALL, pipelineOf(['public.Orders', 'public.nothing']));
+    expect(faults.map((fault) => [fault.code, fault.message, fault.remedy])).toEqual([
+      [
+        'TABLE_MISSING',
+        'The source has no table public.Orders.',
+        expect.stringContaining('Did you mean public.orders?'),
+      ],
+      ['TABLE_MISSING', 'The source has no table public.nothing.', expect.stringContaining('Check its schema')],
+    ]);
+  });
+
+  test('a glob that takes nothing is a fault, and says why', () => {
+    const views = Array.from({ length: 5 }, (_, i) => sourceTable(`v.v${i}`, { kind: 'v' }));
+    const { faults, streams } = selectTables([...ALL, ...views], pipelineOf(['public.*', 'nope.*', 'v.*']));
+    expect(streams).toHaveLength(3);
+    expect(faults.map((fault) => [fault.code, fault.message])).toEqual([
+      ['NOTHING_SELECTED', 'No table of the source matches nope.*.'],
+      [
+        'NOTHING_SELECTED',
+        'No table that matches v.* can be followed: v.v0 is a view; its changes are not in the log. v.v1 is a view; its changes are not in the log. v.v2 is a view; its changes are not in the log. 2 more.',
+      ],
+    ]);
+  });
+
+  test('a source without tables selects nothing', () => {
+    expect(codes(selectTables([], pipelineOf(['public.*', 'public.a'])))).toEqual([
+      'NOTHING_SELECTED',
+      'TABLE_MISSING',
+    ]);
+  });
+});
+
+describe('targets that collide', () => {
+  test('two streams in one table', () => {
+    const selection = selectTables(ALL, pipelineOf(['*.orders'], { default_target_schema: 'x' }));
+    expect(codes(selection)).toEqual(['TARGET_TABLE_TAKEN']);
+    expect(selection.faults[0]?.message).toContain('public.orders and sales.orders would both be written to it.');
+  });
+
+  test('names that differ only in case, or in where the dot is, do not', () => {
+    const tables = [
+      ...named('Sales.Orders', 'sales.orders'),
+      sourceTable('a.b', { schema: 'a', table: 'b.c' }),
+      sourceTable('a.b', { schema: 'a.b', table: 'c' }),
+    ];
+    expect(selectTables(tables, pipelineOf(['*.*'])).faults).toEqual([]);
+  });
+
+  test('a replicated table of the source itself', () => {
+    const same = { host: 'DB' };
+    expect(codes(selectTables(ALL, pipelineOf(['public.i*'], same)))).toEqual(['TARGET_TABLE_TAKEN']);
+    expect(codes(selectTables(ALL, pipelineOf(['public.i*'], { ...same, default_target_schema: 'x' })))).toEqual([]);
+    expect(codes(selectTables(ALL, pipelineOf(['*.*'], { ...same, schema_mapping: { sales: 'public' } })))).toContain(
+      'TARGET_TABLE_TAKEN',
+    );
+    expect(codes(selectTables(ALL, pipelineOf(['public.i*'], { ...same, port: 5433 })))).toEqual([]);
+    expect(codes(selectTables(ALL, pipelineOf(['public.i*'], { ...same, database: 'e' })))).toEqual([]);
+  });
+});
+
+describe('streams by argument', () => {
+  const { streams } = selectTables(ALL, pipelineOf(['*.*']));
+  const found = (argument: string) => findStreams(argument, streams).map(({ source }) => displayName(source));
+
+  test.each([
+    ['public.orders', ['public.orders']],
+    [streamId({ schema: 'sales', table: 'orders' }), ['sales.orders']],
+    [streamId({ schema: 'Sales', table: 'Orders' }), ['Sales.Orders']],
+    ['public.order*', ['public.order_lines', 'public.orders']],
+    ['"Sales"."Orders"', ['Sales.Orders']],
+    ['orders', []],
+    ['public.nothing', []],
+    ['', []],
+  ])('%j finds %j', (argument, names) => {
+    expect(found(argument)).toEqual(names);
+  });
+});
+
+describe('a stream id', () => {
+  test.each([
+    [{ schema: 'public', table: 'orders' }, 'public.orders-'],
+    [{ schema: 'Odd Schema', table: 'ta"ble/..' }, 'odd_schema.ta_ble_..-'],
+    [{ schema: 'größe', table: '商店' }, 'gr__e.__-'],
+    [{ schema: 's'.repeat(63), table: 't' }, `${'s'.repeat(40)}-`],
+  ])('%j begins with %s', (name, slug) => {
+    expect(streamId(name)).toMatch(/^[a-z0-9_.-]{1,40}-[0-9a-f]{8}$/);
+    expect(streamId(name).slice(0, -8)).toBe(slug);
+  });
+});
