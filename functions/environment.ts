@@ -6,6 +6,11 @@ import * as z from 'zod';
 import { SluiceError } from '../lib/errors.ts';
 
 const text = z.string().min(1);
+/** Empty is unset, as it is for the SDK. */
+const endpoint = z
+  .string()
+  .optional()
+  .transform((url) => url || undefined);
 
 const environmentSchema = z.object({
   /** Path of the pipeline file. */
@@ -17,9 +22,9 @@ const environmentSchema = z.object({
   /** How long a window's lease lasts without being renewed. */
   SLUICE_LEASE_MS: z.coerce.number().int().min(1000),
   /** Read by the SDK itself; looked at only because some clients need another option where there is an endpoint. */
-  AWS_ENDPOINT_URL: z.string().optional(),
-  AWS_ENDPOINT_URL_S3: z.string().optional(),
-  AWS_ENDPOINT_URL_SQS: z.string().optional(),
+  AWS_ENDPOINT_URL: endpoint,
+  AWS_ENDPOINT_URL_S3: endpoint,
+  AWS_ENDPOINT_URL_SQS: endpoint,
 });
 
 export type Environment = z.output<typeof environmentSchema>;

@@ -112,16 +112,14 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
   };
 }
 
-/** The applied lag of the stream that is furthest behind, halted ones left out, in seconds; null where it cannot be told. For the metric. */
+/** How long the oldest change that a live stream has not applied has been waiting, halted streams left out; null where it cannot be told. */
 export async function appliedLagSeconds(ports: Pick<OperatePorts, 'clock' | 'ledger'>): Promise<number | null> {
   const head = await ports.ledger.head();
-  const applying = (await ports.ledger.bookmarks()).filter(
-    (bookmark) => bookmark.halt === null && isApplying(bookmark),
-  );
-  if (!head || applying.length === 0) return null;
-  const part = await chainPart(ports.ledger, applying, head);
-  const lags = applying.map((bookmark) => streamLag(bookmark, part, head, ports.clock.now()));
-  return lags.includes(null) ? null : Math.max(...lags.map((lag) => lag?.seconds ?? 0));
+  if (!head) return null;
+  const live = (await ports.ledger.bookmarks()).filter(({ halt, state }) => halt === null && state === 'live');
+  const part = await chainPart(ports.ledger, live, head);
+  const lags = live.map((bookmark) => streamLag(bookmark, part, head, ports.clock.now()));
+  return lags.includes(null) ? null : Math.max(0, ...lags.map((lag) => lag?.seconds ?? 0));
 }
 
 /** What was done about one stream. */
@@ -161,19 +159,22 @@ export async function resume(ports: OperatePorts, named: string): Promise<Resume
 }
 
 /**
- * Asks for every stream that `named` means to be synchronised anew: the next window captures it and opens the epoch, and a halt ends with that.
- * Throws USAGE for a name that means none.
+ * Asks for every stream that one of `named` means to be synchronised anew: the next window captures it and opens the epoch, and a halt ends with
+ * that. Throws USAGE for a name that means none; nothing is changed then.
  */
-export async function requestReset(
+export async function requestResets(
   ports: Pick<OperatePorts, 'ledger' | 'log'>,
-  named: string,
+  named: readonly string[],
 ): Promise<{ readonly stream: string; readonly table: string }[]> {
-  const streams = await streamsOf(ports.ledger, named);
-  for (const { stream } of streams) {
+  const streams = new Map<string, Bookmark>();
+  for (const name of named) {
+    for (const bookmark of await streamsOf(ports.ledger, name)) streams.set(bookmark.stream, bookmark);
+  }
+  for (const stream of streams.keys()) {
     await ports.ledger.updateBookmark(stream, { reset_requested: true });
     ports.log.info('reset_requested', { stream });
   }
-  return streams.map(({ stream, table }) => ({ stream, table: displayName(table) }));
+  return [...streams.values()].map(({ stream, table }) => ({ stream, table: displayName(table) }));
 }
 
 async function streamsOf(ledger: Ledger, named: string): Promise<Bookmark[]> {
@@ -261,7 +262,7 @@ function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochSta
   };
 }
 
-function reportStatus(report: RunReport): ReportStatus {
+export function reportStatus(report: RunReport): ReportStatus {
   const { started_at_ms, ended_at_ms, begin_lsn, end_lsn, source_lsn, ...rest } = report;
   return {
     ...rest,

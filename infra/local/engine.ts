@@ -89,8 +89,8 @@ class RunningEngine implements Engine {
   readonly #stopAt = new Float64Array(new SharedArrayBuffer(8)).fill(Number.POSITIVE_INFINITY);
   readonly #sandboxes: Readonly<Record<string, Sandbox>>;
   readonly #pollers: readonly Poller[];
+  readonly #calls = new Set<Promise<unknown>>();
   #lastWindow: Promise<unknown> = Promise.resolve();
-  #schedule: Promise<void> = Promise.resolve();
   #windows = 0;
   #stopped: Promise<void> | undefined;
 
@@ -108,7 +108,13 @@ class RunningEngine implements Engine {
     }
     const sandbox = this.#sandboxes[SANDBOX_OF[name]];
     if (sandbox === undefined) throw new TypeError(`no sandbox for ${name}`);
-    return await sandbox.invoke(name, event, FUNCTION_MS[name]);
+    const call = sandbox.invoke(name, event, FUNCTION_MS[name]);
+    this.#calls.add(call);
+    try {
+      return await call;
+    } finally {
+      this.#calls.delete(call);
+    }
   }
 
   async window(options: { readonly break_at_end_lsn?: boolean } = {}): Promise<unknown> {
@@ -126,7 +132,7 @@ class RunningEngine implements Engine {
   }
 
   async runSchedule(): Promise<void> {
-    this.#schedule = runSchedule({
+    await runSchedule({
       schedule: this.#options.schedule,
       clock: { now: Date.now, sleep: sleepUntilAborted },
       signal: this.#stopping.signal,
@@ -140,7 +146,6 @@ class RunningEngine implements Engine {
         }
       },
     });
-    await this.#schedule;
   }
 
   async idle(): Promise<void> {
@@ -162,11 +167,7 @@ class RunningEngine implements Engine {
   async #stop(): Promise<void> {
     this.#stopping.abort();
     this.#stopAt.fill(Date.now());
-    const ended = Promise.allSettled([
-      this.#schedule,
-      this.#lastWindow,
-      ...this.#pollers.map((poller) => poller.stop()),
-    ]);
+    const ended = Promise.allSettled([...this.#calls, ...this.#pollers.map((poller) => poller.stop())]);
     const patience = new AbortController();
     await Promise.race([ended, sleepUntilAborted(GRACE_MS, patience.signal)]);
     patience.abort();

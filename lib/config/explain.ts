@@ -153,7 +153,7 @@ function writtenOut(path: Path, key: string, example: string): string {
   return typeof path.at(-1) === 'number' ? example : `${key}: ${example}`;
 }
 
-export function pathText(path: Path): string {
+function pathText(path: Path): string {
   return path
     .map((step, i) => {
       if (typeof step === 'number') return `[${step}]`;

@@ -32,7 +32,7 @@ function normal(name: string): string {
 }
 
 /** Optimal string alignment: insertions, deletions, substitutions, swaps of neighbours. */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   const width = b.length + 1;
   const rows = Array.from({ length: a.length + 1 }, (_, i) =>
     Array.from({ length: width }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)),

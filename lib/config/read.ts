@@ -5,7 +5,7 @@
 import type * as z from 'zod';
 import { SluiceError } from '../errors.ts';
 import { type ConfigFault, parseConfig } from './document.ts';
-import { explainIssues, type Finding } from './explain.ts';
+import { explainIssues } from './explain.ts';
 import { checkRules } from './rules.ts';
 import { type Pipeline, type PipelineFile, pipelineOf, pipelineSchema } from './schema.ts';
 

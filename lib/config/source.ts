@@ -10,7 +10,7 @@ const RUN_SECONDS_MAX = 604_800;
 /** Largest value of the server's setting (https://www.postgresql.org/docs/current/runtime-config-replication.html). */
 const WAL_SENDER_TIMEOUT_MAX = 2_147_483_647;
 
-export const PLUGINS = ['pgoutput'] as const;
+const PLUGINS = ['pgoutput'] as const;
 
 export const sourceOptions = z.strictObject({
   ...connectionOptions,

@@ -8,7 +8,7 @@ import { parseTablePattern, tablePatternForm } from './table-pattern.ts';
 
 const TABLE_ENTRIES_MAX = 10_000;
 
-export const REPLICATION_METHODS = ['LOG_BASED'] as const;
+const REPLICATION_METHODS = ['LOG_BASED'] as const;
 
 const table = form(
   z.string().refine((text) => parseTablePattern(text) !== null),

@@ -11,7 +11,7 @@ const BATCH_SECONDS_MAX = 86_400;
 const LOADERS_MAX = 256;
 const RETENTION_DAYS_MAX = 3650;
 
-export const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
+const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
 
 export const targetOptions = z.strictObject({
   ...connectionOptions,

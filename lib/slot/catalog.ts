@@ -45,7 +45,8 @@ export function tablesSql(version: number, one: boolean): string {
   const rowsNow = `CASE WHEN c.relpages > 0 AND c.reltuples >= 0 AND c.relkind IN ('r', 'm') THEN c.reltuples::float8 / c.relpages * ${pagesNow} ELSE ${rows} END`;
   return `
     WITH wanted AS (
-      SELECT c.*, n.nspname
+      SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relnamespace, c.relrowsecurity,
+             c.reltuples, c.relpages, c.reltoastrelid, n.nspname
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')

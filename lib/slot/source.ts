@@ -7,7 +7,7 @@
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
-import type { Ground, SlotReader, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
+import type { Ground, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
 import { displayName, type TableName } from '../shape.ts';
@@ -30,7 +30,7 @@ const FAILOVER_SINCE = 170_000;
 
 export interface SourceOptions {
   readonly connect: Connect;
-  readonly openSlot: (from: Lsn) => Promise<SlotReader>;
+  readonly openSlot: Source['openSlot'];
   readonly config: {
     readonly database: string;
     readonly replication_slot: string;
@@ -100,7 +100,7 @@ async function publish(client: Client, publication: string, wanted: readonly Tab
     } catch (error) {
       // duplicate_object, unique_violation of the catalog: another window has just done the same.
       if (!['42710', '23505', 'XX000'].includes(sqlstateOf(error))) {
-        throw await publishFault(client, publication, step.sql, wanted, error);
+        throw await publishFault(client, publication, ownersSql(step.sql, locked), wanted, error);
       }
       last = error;
     }
@@ -119,6 +119,12 @@ async function changePublication(client: Client, sql: string, locked: readonly T
     await client.query('ROLLBACK').catch(() => {}); // The first error is the one to tell.
     throw error;
   }
+}
+
+/** What an owner runs to the same effect. */
+function ownersSql(sql: string, locked: readonly TableName[]): string {
+  if (locked.length === 0) return sql;
+  return `BEGIN; LOCK TABLE ${tableList(locked)} IN SHARE ROW EXCLUSIVE MODE; ${sql}; COMMIT`;
 }
 
 async function publishFault(

@@ -237,15 +237,19 @@ describe('a stop', () => {
 
   test('does not wait for ever for one that does not', async () => {
     const { engine } = await start();
-    const call = engine.invoke('operate', { wait_ms: 1 });
-    await call;
-    const { ring, output } = { ring: engine.window(), output: null };
-    expect(output).toBeNull();
-    await sleep(200);
+    const call = engine.invoke('operate', { wait_ms: 600_000 });
+    const failed = expect(call).rejects.toMatchObject({ code: 'LOCAL_ENGINE_FAILED' });
+    await sleep(500);
     const asked_ms = Date.now();
     await engine.stop();
-    await ring;
+    await failed;
     expect(Date.now() - asked_ms).toBeLessThan(STOP_MS_MAX);
+  });
+
+  test('answers no more calls', async () => {
+    const { engine } = await start();
+    await engine.stop();
+    await expect(engine.window()).rejects.toMatchObject({ code: 'LOCAL_ENGINE_FAILED' });
   });
 });
 
@@ -334,8 +338,6 @@ describe('SIGKILL of the engine’s process', () => {
   test('loses nothing that was answered, and leaves no half of anything', async () => {
     for (const killed_after of [3, 20, 40]) {
       const { owner, lines } = await startOwner();
-      const before = await highest();
-      expect(before).toBeNull();
       await eventually('some writes', () => lines.length > killed_after);
       owner.kill('SIGKILL');
       await once(owner, 'exit');
@@ -359,12 +361,6 @@ describe('SIGKILL of the engine’s process', () => {
       await removeDirectory(join(directory, 'state'));
     }
   });
-
-  async function highest(): Promise<null> {
-    const engine = await findEngine(join(directory, 'state'));
-    expect(engine?.pid).toBeGreaterThan(0);
-    return null;
-  }
 });
 
 test('queues have the redrive of the stack', async () => {

@@ -158,7 +158,7 @@ testFaults([
   [
     'table without a schema, as an entry',
     'pipeline: shop\ntables: [{ table: orders }]\n',
-    '2:18',
+    '2:19',
     'tables[0].table must name a schema: "orders".',
     'write public.orders',
   ],

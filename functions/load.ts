@@ -1,0 +1,23 @@
+/** Answers the doorbells of the load queue: cuts, a chunk, the end of an epoch. */
+import { parseLoadBell } from '../lib/ledger/bells.ts';
+import { load } from '../lib/pipeline.ts';
+import { clock, runtime } from './clients.ts';
+import { answerDoorbells, doorbellEvent } from './doorbells.ts';
+import { deadlineOf, edge } from './edge.ts';
+import { printHalts } from './metrics.ts';
+
+/** For the cut that is being applied when time runs out: a killed load is rolled back, and its work done again. */
+const MARGIN_MS = 60_000;
+
+export const handler = edge('load', doorbellEvent, async (event, context) => {
+  const { pipeline, environment, sqs, load: ports } = runtime();
+  const name = pipeline.pipeline;
+  const bells = { sqs, queue_url: environment.SLUICE_LOAD_QUEUE_URL, log: ports.log, random: Math.random };
+  return await answerDoorbells(bells, event, async (body) => {
+    const bell = parseLoadBell(name, body);
+    const began_ms = clock.now();
+    const report = await load(ports, bell, { deadline_ms: deadlineOf(context, MARGIN_MS, began_ms) });
+    ports.log.info('loaded', { bell: bell.kind, ...report, seconds: (clock.now() - began_ms) / 1000 });
+    if (report.outcome === 'halted') await printHalts(ports, name);
+  });
+});

@@ -1,0 +1,77 @@
+/**
+ * Bounds (I8): neither a transaction of two million rows nor one row of 100 MB makes the process grow past its limit, on any of the ways that it can take.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { columnsOf, tableText } from '../support/compare.ts';
+import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { type Workplace, workplace } from '../support/sluice.ts';
+
+const RSS_BYTES_MAX = 400 * 1000 * 1000;
+const TRANSACTION_ROWS = 2_000_000;
+/** 32 hexadecimal digits each: text that does not compress to nothing. */
+const GIANT_PARTS = 3_125_000;
+
+let source: TestPostgres;
+let target: TestPostgres;
+let place: Workplace;
+
+beforeAll(async () => {
+  source = await startPostgres({ settings: { max_wal_size: '4GB' } });
+  target = await startPostgres({ settings: { max_wal_size: '4GB' } });
+  place = await workplace(source, target);
+  const client = await source.connect();
+  await client.query(`
+    CREATE TABLE rows (id bigint PRIMARY KEY, n int, note text, at timestamptz);
+    CREATE TABLE giants (id int PRIMARY KEY, before text, giant text, after text);
+    INSERT INTO giants SELECT 1, 'a', ${giant()}, 'b'`);
+  await client.end();
+});
+
+afterAll(async () => {
+  await place?.[Symbol.asyncDispose]();
+  await source?.stop();
+  await target?.stop();
+});
+
+function giant(): string {
+  return `(SELECT string_agg(md5(i::text), '') FROM generate_series(1, ${GIANT_PARTS}) AS i)`;
+}
+
+async function write(sql: string): Promise<void> {
+  const client = await source.connect();
+  await client.query(sql);
+  await client.end();
+}
+
+async function runAndCompare(...tables: string[]): Promise<void> {
+  const { code, err, rss_bytes_max } = await place.run('--until-caught-up').ended;
+  expect(code, err).toBe(0);
+  console.log(`peak RSS ${Math.round(rss_bytes_max / 1e6)} MB`);
+  const [from, to] = [await source.connect(), await target.connect()];
+  for (const table of tables) {
+    const name = { schema: 'public', table };
+    const columns = await columnsOf(from, name);
+    expect({ table, ...(await tableText(to, name, columns)) }).toEqual({ table, ...(await tableText(from, name, columns)) });
+  }
+  await from.end();
+  await to.end();
+  expect(rss_bytes_max).toBeLessThan(RSS_BYTES_MAX);
+}
+
+describe('the process stays under 400 MB', () => {
+  test('first sync with a row of 100 MB', async () => {
+    await runAndCompare('giants', 'rows');
+  });
+
+  test('one transaction of 2,000,000 rows', async () => {
+    await write(`INSERT INTO rows SELECT i, i, md5(i::text) || md5(i::text), now() FROM generate_series(1, ${TRANSACTION_ROWS}) i`);
+    await runAndCompare('rows');
+  });
+
+  test('one row of 100 MB by the log: inserted, updated beside it, its key changed, deleted', async () => {
+    await write(`INSERT INTO giants SELECT 2, E'tab\\tnewline\\n', ${giant()}, 'b'; UPDATE giants SET after = 'c' WHERE id = 2`);
+    await runAndCompare('giants');
+    await write('UPDATE giants SET id = 3 WHERE id = 2; DELETE FROM giants WHERE id = 1');
+    await runAndCompare('giants');
+  });
+});
