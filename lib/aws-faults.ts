@@ -10,6 +10,7 @@ export type AwsService = 'DynamoDB' | 'S3' | 'SQS' | 'Secrets Manager';
 
 /** Names of errors that pass by themselves, over all of them (their API references, "Common Errors" and each operation's errors). */
 const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
+  'AbortError',
   'BandwidthLimitExceeded',
   'InternalError',
   'InternalFailure',

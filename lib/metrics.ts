@@ -21,27 +21,27 @@ export const METRICS = {
   streams_halted: {
     unit: 'Count',
     sentence:
-      'Streams of the pipeline that wait for a person. Printed by drain at the end of every window, and by load when it halts a stream or finds one halted.',
+      'Streams of the pipeline that wait for a person. Printed by drain after every window, and by load and extract when they halt a stream or find one halted.',
   },
   slot_lag_bytes: {
     unit: 'Bytes',
     sentence:
-      'WAL that the source keeps for the slot: from its confirmed position to the end of the WAL. Printed by drain whenever a window has looked at the slot.',
+      'WAL that the source keeps for the slot: from its confirmed position to the end of the WAL. Printed by drain after every window that has seen the slot.',
   },
   safe_wal_bytes: {
     unit: 'Bytes',
     sentence:
-      'WAL that the source can still write before it gives the slot up; 0 for a slot that is lost, absent where max_slot_wal_keep_size sets no limit. Printed by drain whenever a window has looked at the slot.',
+      'WAL that the source can still write before it gives the slot up; 0 for a slot that is lost, absent where max_slot_wal_keep_size sets no limit. Printed by drain after every window that has seen the slot.',
   },
   windows_succeeded: {
     unit: 'Count',
     sentence:
-      'Windows that ended without an error; one that was skipped because another holds the lease does not count. Printed by drain: 1 or 0.',
+      'Windows that ended without an error: 1 or 0 for each. Printed by drain after every window; one that was skipped because another holds the lease prints nothing.',
   },
   applied_lag_seconds: {
     unit: 'Seconds',
     sentence:
-      'How long the oldest recorded change that a live stream has not applied has been waiting; halted streams do not count; 0 when nothing waits. Printed by drain with every window that has read the ledger.',
+      'Age of the oldest recorded change that a live stream has not applied; halted streams do not count; 0 when nothing waits. Printed by drain after every window.',
   },
 } as const satisfies Record<string, MetricEntry>;
 

@@ -263,14 +263,15 @@ function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochSta
 }
 
 export function reportStatus(report: RunReport): ReportStatus {
-  const { started_at_ms, ended_at_ms, begin_lsn, end_lsn, source_lsn, ...rest } = report;
+  const { run, started_at_ms, ended_at_ms, begin_lsn, end_lsn, source_lsn, ...rest } = report;
   return {
-    ...rest,
+    run,
     started_at: iso(started_at_ms),
     ended_at: iso(ended_at_ms),
     begin_lsn: begin_lsn === null ? null : formatLsn(begin_lsn),
     end_lsn: end_lsn === null ? null : formatLsn(end_lsn),
     source_lsn: source_lsn === null ? null : formatLsn(source_lsn),
+    ...rest,
   };
 }
 

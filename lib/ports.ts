@@ -119,7 +119,7 @@ export interface SourceColumn {
 
 /** A transaction that holds a write lock on a table: it may have written before the table was captured. */
 export interface Writer {
-  /** pg_locks.virtualtransaction: names the transaction as long as it lives. */
+  /** Its oldest xid: names the transaction as long as it lives, also when it is prepared, and when the server is started anew. */
   readonly transaction: string;
   readonly pid: number | null;
 }

@@ -11,7 +11,8 @@ import type { Side } from './pipeline-file.ts';
 import type { StatefulStack } from './stateful-stack.ts';
 
 const LEDGER_READ = ['dynamodb:GetItem', 'dynamodb:Query'];
-const LEDGER_WRITE = ['dynamodb:PutItem', 'dynamodb:UpdateItem'];
+const LEDGER_PUT = ['dynamodb:PutItem'];
+const LEDGER_UPDATE = ['dynamodb:UpdateItem'];
 /** Of many items at once: the window removes old cuts, a plan writes its chunks. A batch needs no right to single deletes. */
 const LEDGER_BATCH = ['dynamodb:BatchWriteItem'];
 
@@ -22,8 +23,8 @@ const STAGE_READ = ['s3:GetObject'];
 const STAGE_LIST = ['s3:ListBucket'];
 
 const RING = ['sqs:SendMessage'];
-/** What Lambda's event source asks of the function's role. */
-const ANSWER = ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes'];
+/** What Lambda's event source asks of the function's role; and ChangeMessageVisibility, by which the function says when a failed bell rings again. */
+const ANSWER = ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes', 'sqs:ChangeMessageVisibility'];
 
 interface Rights {
   readonly ledger: readonly string[];
@@ -37,28 +38,40 @@ interface Rights {
 
 export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   drain: {
-    ledger: [...LEDGER_READ, ...LEDGER_WRITE, ...LEDGER_BATCH],
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
     stage: { actions: STAGE_WRITE, folder: 'cuts/' },
     rings: ['load', 'extract'],
     answers: null,
     connects: ['source'],
   },
   extract: {
-    ledger: [...LEDGER_READ, ...LEDGER_WRITE, ...LEDGER_BATCH],
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
     stage: { actions: STAGE_WRITE, folder: 'chunks/' },
     rings: ['load', 'extract'],
     answers: 'extract',
     connects: ['source', 'target'],
   },
   load: {
-    ledger: [...LEDGER_READ, ...LEDGER_WRITE],
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE],
     stage: { actions: STAGE_READ, folder: '' },
-    rings: ['load', 'extract'],
+    rings: ['load'],
     answers: 'load',
     connects: ['target'],
   },
-  backfill: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: null, rings: ['extract'], answers: null, connects: [] },
-  operate: { ledger: [...LEDGER_READ, ...LEDGER_WRITE], stage: null, rings: ['load'], answers: null, connects: [] },
+  backfill: {
+    ledger: ['dynamodb:Query', ...LEDGER_UPDATE],
+    stage: null,
+    rings: [],
+    answers: null,
+    connects: [],
+  },
+  operate: {
+    ledger: [...LEDGER_READ, ...LEDGER_UPDATE],
+    stage: null,
+    rings: ['load', 'extract'],
+    answers: null,
+    connects: [],
+  },
 };
 
 /** Names of objects in the stage, as a pattern of IAM. */

@@ -18,9 +18,10 @@ export const FUNCTION_LIMITS: Readonly<Record<FunctionName, FunctionLimits>> = {
   drain: { memory_mb: 1769, timeout: Duration.minutes(15) },
   // A chunk is one COPY from the source: as long as the source takes.
   extract: { memory_mb: 1769, timeout: Duration.minutes(15) },
-  // What does not fit goes on with the next doorbell; a shorter run frees the stream's lock and its message group sooner.
-  load: { memory_mb: 1024, timeout: Duration.minutes(5) },
-  // Both read and write some items of the ledger, and wait for no copy.
+  // What does not fit goes on with the next doorbell. But a source transaction is one on the target too (I3), and a first sync ends with the
+  // making of a primary key: the longest of these must fit, so it has all the time that there is.
+  load: { memory_mb: 1024, timeout: Duration.minutes(15) },
+  // These two read and write some items of the ledger, and wait for nothing.
   backfill: { memory_mb: 512, timeout: Duration.minutes(5) },
   operate: { memory_mb: 512, timeout: Duration.minutes(1) },
 };
@@ -44,8 +45,11 @@ export function visibilityOf(name: FunctionName): Duration {
   return Duration.seconds(FUNCTION_LIMITS[name].timeout.toSeconds() * VISIBILITY_TIMEOUTS);
 }
 
-/** Receives before a message is put aside. It is a doorbell (I9): the next window rings again, so few are enough. */
-export const RECEIVES_MAX = 5;
+/**
+ * Receives before a message is put aside. functions/doorbells.ts gives a message back for 5 seconds, then 20, 80, 320, 900: eight of them are an
+ * hour at most, long enough for a target's maintenance. It is a doorbell (I9): the next window rings again.
+ */
+export const RECEIVES_MAX = 8;
 
 /** The most that SQS keeps: time to look at what was put aside. */
 export const DLQ_RETENTION = Duration.days(14);
@@ -74,5 +78,8 @@ export const WINDOWS_MISSED_MAX = 3;
 /** The least that the alarm above waits: a window may run for 15 minutes before it reports. */
 export const WINDOW_SILENCE_MIN = Duration.minutes(45);
 
-/** A doorbell older than two visibility timeouts has been tried and is not getting through. */
-export const QUEUE_AGE_TIMEOUTS = 2;
+/** A doorbell for load that is as old has been given back again and again; chunks of a first sync may have to wait their turn. */
+export const QUEUE_AGE_ALARM = { load: Duration.hours(1), extract: Duration.hours(3) } as const;
+
+/** So long every window must have failed before it is said; a single one may be the only one. */
+export const WINDOW_FAILED_PERIOD = Duration.minutes(15);

@@ -13,10 +13,10 @@ import {
   APPLIED_LAG_ALARM,
   FUNCTION_NAMES,
   type FunctionName,
-  QUEUE_AGE_TIMEOUTS,
+  QUEUE_AGE_ALARM,
   SAFE_WAL_ALARM_BYTES,
   SLOT_LAG_ALARM_BYTES,
-  visibilityOf,
+  WINDOW_FAILED_PERIOD,
   WINDOW_SILENCE_MIN,
   WINDOWS_MISSED_MAX,
 } from './limits.ts';
@@ -126,13 +126,23 @@ function pipelineAlarms(pipeline: string): AlarmEntry[] {
       // As for the slot: what waits goes on waiting while nobody looks.
       missing: TreatMissingData.IGNORE,
     },
+    {
+      name: 'window-failed',
+      meaning: `Every window of ${WINDOW_FAILED_PERIOD.toMinutes()} minutes ended with an error.`,
+      metric: ownMetric('windows_succeeded', pipeline, Stats.MAXIMUM, WINDOW_FAILED_PERIOD),
+      comparison: ComparisonOperator.LESS_THAN_THRESHOLD,
+      threshold: 1,
+      periods: 1,
+      // No window, no value; that there is none is no-successful-window's to say.
+      missing: TreatMissingData.NOT_BREACHING,
+    },
   ];
 }
 
 function failureAlarm(name: FunctionName, fn: LambdaFunction): AlarmEntry {
   return {
     name: `${name}-failed`,
-    meaning: `An invocation of ${name} ended with an error or ran out of time or memory.`,
+    meaning: `An invocation of ${name} threw an error, or ran out of time or memory.`,
     metric: fn.metricErrors({ period: PERIOD, statistic: Stats.SUM }),
     comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
     threshold: 1,
@@ -167,7 +177,7 @@ function queueAlarms(name: 'load' | 'extract', { queue, dlq }: DoorbellQueue): A
       meaning: `Doorbells for ${name} are not getting through.`,
       metric: queue.metricApproximateAgeOfOldestMessage({ period: PERIOD, statistic: Stats.MAXIMUM }),
       comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-      threshold: visibilityOf(name).toSeconds() * QUEUE_AGE_TIMEOUTS,
+      threshold: QUEUE_AGE_ALARM[name].toSeconds(),
       periods: 1,
       // SQS stops reporting for a queue that has been empty for hours.
       missing: TreatMissingData.NOT_BREACHING,

@@ -155,8 +155,8 @@ function sluiceFunction(
     applicationLogLevelV2: ApplicationLogLevel.INFO,
     systemLogLevelV2: SystemLogLevel.INFO,
     tracing: Tracing.DISABLED,
-    // Who rings again for work that is left (load, extract) is no runaway: what it works off is in the ledger, and ends.
-    recursiveLoop: RecursiveLoop.ALLOW,
+    // A loader that runs out of time rings for itself, and Lambda would take sixteen such rings for a runaway. It is none: each applies cuts.
+    ...(name === 'load' ? { recursiveLoop: RecursiveLoop.ALLOW } : {}),
     ...network,
     ...(name === 'drain' ? { reservedConcurrentExecutions: DRAIN_CONCURRENCY } : {}),
     // A failed call is not made again behind the caller's back: the next window is drain's retry, a person the others'.

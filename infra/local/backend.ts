@@ -69,7 +69,7 @@ async function connect(endpoints: ServiceEndpoints, options: BackendOptions): Pr
     for (const client of Object.values(clients)) client.destroy();
   };
   try {
-    const resources = await makeResources(clients, options.pipeline);
+    const resources = await makeResources(clients, endpoints, options.pipeline);
     const environment = functionEnvironment(base, endpoints, resources, resolve(options.configPath));
     return { endpoints, resources, clients, environment, stop };
   } catch (thrown) {

@@ -9,6 +9,7 @@ import type { ScheduleConfig } from '../../lib/config/schema.ts';
 import { asSluiceError, SluiceError } from '../../lib/errors.ts';
 import { type Backend, type BackendOptions, openBackend } from './backend.ts';
 import { type Poller, startPoller } from './poller.ts';
+import { VISIBILITY_SECONDS } from './resources.ts';
 import { Sandbox } from './sandbox.ts';
 import { runSchedule } from './scheduler.ts';
 
@@ -19,7 +20,7 @@ export type FunctionName = (typeof FUNCTION_NAMES)[number];
 const SANDBOX_OF = {
   drain: 'drain',
   load: 'load',
-  extract: 'extract',
+  extract: 'load',
   backfill: 'operate',
   operate: 'operate',
 } as const satisfies Record<FunctionName, FunctionName>;
@@ -197,6 +198,7 @@ class RunningEngine implements Engine {
       sqs: this.backend.clients.sqs,
       queue: this.backend.resources[name],
       region: this.backend.environment.AWS_REGION ?? '',
+      visibility_seconds: VISIBILITY_SECONDS,
       concurrency: this.#options.concurrency[name],
       invoke: (event) => this.invoke(name, event),
       onError: (thrown) => this.#options.onFault?.(name, asSluiceError(thrown)),

@@ -16,12 +16,13 @@ import {
 } from '@aws-sdk/client-sqs';
 import type { SQSEvent, SQSRecord } from 'aws-lambda';
 import * as z from 'zod';
-import { VISIBILITY_SECONDS } from './resources.ts';
 
 export interface PollerOptions {
   readonly sqs: SQSClient;
   readonly queue: { readonly url: string; readonly arn: string };
   readonly region: string;
+  /** The queue's visibility timeout. */
+  readonly visibility_seconds: number;
   /** Invocations at once. */
   readonly concurrency: number;
   /** Calls the function; rejects when it throws or dies. */
@@ -38,7 +39,8 @@ export interface Poller {
 }
 
 const LONG_POLL_SECONDS = 20;
-const RENEW_MS = (VISIBILITY_SECONDS * 1_000) / 3;
+/** Renewals within one visibility timeout: two may be lost. */
+const RENEWALS = 3;
 const ERROR_WAIT_MS = 1_000;
 
 /** https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html: nothing, or an empty list, means that all succeeded. */
@@ -98,11 +100,14 @@ async function receive(options: PollerOptions, signal: AbortSignal): Promise<Mes
 async function handle(options: PollerOptions, message: Message): Promise<void> {
   const { sqs, queue } = options;
   const which = { QueueUrl: queue.url, ReceiptHandle: message.ReceiptHandle };
-  const renewing = setInterval(() => {
-    sqs
-      .send(new ChangeMessageVisibilityCommand({ ...which, VisibilityTimeout: VISIBILITY_SECONDS }))
-      .catch(options.onError);
-  }, RENEW_MS);
+  const renewing = setInterval(
+    () => {
+      sqs
+        .send(new ChangeMessageVisibilityCommand({ ...which, VisibilityTimeout: options.visibility_seconds }))
+        .catch(options.onError);
+    },
+    (options.visibility_seconds * 1_000) / RENEWALS,
+  );
   let response: unknown;
   try {
     response = await options.invoke({ Records: [recordOf(message, options)] });

@@ -65,8 +65,15 @@ export function clientsFor(endpoints: ServiceEndpoints, environment: Readonly<Re
   };
 }
 
-/** Names after the pipeline, whose own name is at most 40 of `[a-z0-9-]`: within the limits of all three services. */
-export async function makeResources(clients: Clients, pipeline: string): Promise<Resources> {
+/**
+ * Names after the pipeline, whose own name is at most 40 of `[a-z0-9-]`: within the limits of all three services. Queue URLs are
+ * those of the endpoint: emulators like to name a host that need not resolve here, and the SDK calls what the URL says.
+ */
+export async function makeResources(
+  clients: Clients,
+  endpoints: ServiceEndpoints,
+  pipeline: string,
+): Promise<Resources> {
   const name = `sluice-${pipeline}`;
   const bucket = `${name}-stage`;
   const table = `${name}-ledger`;
@@ -75,8 +82,8 @@ export async function makeResources(clients: Clients, pipeline: string): Promise
   return {
     bucket,
     table,
-    load: await makeQueue(clients.sqs, `${name}-load`),
-    extract: await makeQueue(clients.sqs, `${name}-extract`),
+    load: await makeQueue(clients.sqs, endpoints.sqs, `${name}-load`),
+    extract: await makeQueue(clients.sqs, endpoints.sqs, `${name}-extract`),
   };
 }
 
@@ -127,9 +134,9 @@ async function makeTable(dynamodb: DynamoDBClient, table: string): Promise<void>
   await waitUntilTableExists({ client: dynamodb, maxWaitTime: TABLE_WAIT_SECONDS, minDelay: 1 }, { TableName: table });
 }
 
-async function makeQueue(sqs: SQSClient, name: string): Promise<DoorbellQueue> {
-  const dlq_url = await queueUrl(sqs, `${name}-dlq.fifo`);
-  const url = await queueUrl(sqs, `${name}.fifo`);
+async function makeQueue(sqs: SQSClient, endpoint: string, name: string): Promise<DoorbellQueue> {
+  const dlq_url = await queueUrl(sqs, endpoint, `${name}-dlq.fifo`);
+  const url = await queueUrl(sqs, endpoint, `${name}.fifo`);
   const redrive = { deadLetterTargetArn: await queueArn(sqs, dlq_url), maxReceiveCount: RECEIVES_MAX };
   const attributes = { VisibilityTimeout: String(VISIBILITY_SECONDS), RedrivePolicy: JSON.stringify(redrive) };
   await sqs.send(new SetQueueAttributesCommand({ QueueUrl: url, Attributes: attributes }));
@@ -137,10 +144,10 @@ async function makeQueue(sqs: SQSClient, name: string): Promise<DoorbellQueue> {
 }
 
 /** CreateQueue gives the URL of a queue that is there already with the same attributes. */
-async function queueUrl(sqs: SQSClient, name: string): Promise<string> {
+async function queueUrl(sqs: SQSClient, endpoint: string, name: string): Promise<string> {
   const { QueueUrl } = await sqs.send(new CreateQueueCommand({ QueueName: name, Attributes: { FifoQueue: 'true' } }));
   if (QueueUrl === undefined) throw new TypeError(`SQS made ${name} without a URL`);
-  return QueueUrl;
+  return new URL(new URL(QueueUrl).pathname, endpoint).href;
 }
 
 async function queueArn(sqs: SQSClient, url: string): Promise<string> {

@@ -155,7 +155,7 @@ export class OpenCut implements ChangeSink {
   insert(relation: number, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
     if (!stream) return;
-    this.#change(stream, row, (fold) => {
+    this.#change(stream, giantBytes(row), (fold) => {
       fold.insert(row);
       return true;
     });
@@ -164,13 +164,14 @@ export class OpenCut implements ChangeSink {
   update(relation: number, oldImage: OldImage, old: Tuple, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
     if (!stream) return;
-    this.#change(stream, row, (fold) => fold.update(oldImage, old, row));
+    // The old image's giants count: the row takes those that it leaves out from there.
+    this.#change(stream, giantBytes(row) + giantBytes(old), (fold) => fold.update(oldImage, old, row));
   }
 
   delete(relation: number, _oldImage: 'key' | 'full', old: Tuple): void {
     const stream = this.#streamOf(relation, old.count);
     if (!stream) return;
-    this.#change(stream, null, (fold) => {
+    this.#change(stream, 0, (fold) => {
       fold.delete(old, this.#committed_at_us);
       return true;
     });
@@ -211,9 +212,8 @@ export class OpenCut implements ChangeSink {
     return shares.filter(({ operation, blocks }) => operation === 'truncate' || blocks.length > 0);
   }
 
-  #change(stream: OpenStream, row: Tuple | null, apply: (fold: Fold) => boolean): void {
+  #change(stream: OpenStream, giant_bytes: number, apply: (fold: Fold) => boolean): void {
     // A giant has a share of its own, and is given up at once: it is not in the arena, and nothing may be merged with it.
-    const giant_bytes = giantBytes(row);
     if (giant_bytes > 0) this.#seal(stream);
     const before = this.#arena.used;
     let fold = this.#foldOf(stream);
@@ -272,9 +272,10 @@ export class OpenCut implements ChangeSink {
   }
 }
 
-function giantBytes(row: Tuple | null): number {
+function giantBytes(row: Tuple): number {
+  if (row.giants === null) return 0;
   let bytes = 0;
-  for (const pieces of row?.giants?.values() ?? []) for (const piece of pieces) bytes += piece.length;
+  for (const pieces of row.giants.values()) for (const piece of pieces) bytes += piece.length;
   return bytes;
 }
 

@@ -188,11 +188,11 @@ export class PgoutputDecoder {
     let at = this.#at;
     const end = this.#end;
     for (let i = 0; i < count; i++) {
-      if (at >= end) throw this.#fault('a column beyond the end');
+      if (at >= end) throw this.#fault('a column beyond the end', at);
       const kind = bytes[at++] as number;
       tuple.kind[i] = kind;
       if (kind === VALUE.text) {
-        if (end - at < 4) throw this.#fault('a length beyond the end');
+        if (end - at < 4) throw this.#fault('a length beyond the end', at);
         const length =
           (((bytes[at] as number) << 24) |
             ((bytes[at + 1] as number) << 16) |
@@ -207,14 +207,13 @@ export class PgoutputDecoder {
           tuple.end[i] = at;
           continue;
         }
-        if (length > end - at) throw this.#fault(`a value of ${length} bytes beyond the end`);
+        if (length > end - at) throw this.#fault(`a value of ${length} bytes beyond the end`, at);
         tuple.start[i] = at;
         at += length;
         tuple.end[i] = at;
       } else if (kind !== VALUE.null && kind !== VALUE.unchanged) {
         // 'b', binary, comes only where it was asked for.
-        this.#at = at;
-        throw this.#fault(`a column of kind ${kind}`);
+        throw this.#fault(`a column of kind ${kind}`, at);
       }
     }
     this.#at = at;
@@ -282,9 +281,9 @@ export class PgoutputDecoder {
     if (this.#at !== this.#end) throw this.#fault(`${this.#end - this.#at} bytes too many`);
   }
 
-  #fault(reason: string): SluiceError {
+  #fault(reason: string, at = this.#at): SluiceError {
     const letter = this.#bytes[this.#start] ?? 0;
     const message = this.#end > this.#start ? (MESSAGE_NAMES[letter] ?? 'foreign') : 'empty';
-    return new SluiceError('DECODE_FAILED', { offset: this.#at - this.#start, message, reason });
+    return new SluiceError('DECODE_FAILED', { offset: at - this.#start, message, reason });
   }
 }

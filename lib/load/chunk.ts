@@ -7,7 +7,7 @@
 import { SluiceError } from '../errors.ts';
 import type { Chunk, SegmentSource } from '../ports.ts';
 import { displayName } from '../shape.ts';
-import { quoteLiteral, quoteTable } from '../sql-text.ts';
+import { quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
 import { Applier, assertRows, type LoadOptions, mayMakeTemps, mayWrite, wantsMetadata } from './apply.ts';
 import {
@@ -23,7 +23,7 @@ import {
   streamRowOf,
   streamRowSql,
 } from './control.ts';
-import { addColumnsSql, EXTRACTED_AT_SETTING, typedColumns } from './ddl.ts';
+import { addColumnsSql, setExtractedAtSql, typedColumns } from './ddl.ts';
 import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
 import { copySql, insertMissingSql, landedColumns, makeTempSql, type TableForm } from './sql.ts';
@@ -61,7 +61,7 @@ export async function loadChunk(loading: Loading): Promise<boolean> {
 async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'grow'> {
   const { session, owner, chunk, segment, options } = loading;
   const { stream } = owner.stream;
-  const set = `SET LOCAL ${EXTRACTED_AT_SETTING} = ${quoteLiteral(segment.header.extracted_at)}`;
+  const set = setExtractedAtSql(segment.header.extracted_at);
   const answer = await beginIfMade(session, `${set}; ${planRowSql(owner, chunk.epoch, chunk.plan, 'FOR SHARE')}`);
   const plan = answer && planRowOf(answer);
   const form = plan && (await formOf(loading, plan));

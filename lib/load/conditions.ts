@@ -79,7 +79,6 @@ const CONDITIONS: Readonly<Record<string, string>> = {
   '2D000': 'invalid_transaction_termination',
   '38000': 'external_routine_exception',
   '38001': 'containing_sql_not_permitted',
-  '38004': 'reading_sql_data_not_permitted',
   '39000': 'external_routine_invocation_exception',
   '3B000': 'savepoint_exception',
   '3B001': 'invalid_savepoint_specification',

@@ -131,7 +131,11 @@ function serverFault(error: ServerError, context: TargetContext): SluiceError {
         options,
       );
     case 'authentication':
-      return new SluiceError('AUTHENTICATION_FAILED', { ...facts, side: 'target', ...server }, options);
+      return new SluiceError(
+        'AUTHENTICATION_FAILED',
+        { ...facts, side: 'target', host: server?.host, port: server?.port, user: server?.user },
+        options,
+      );
     case 'database_missing':
       return new SluiceError('DATABASE_MISSING', { ...facts, side: 'target', database: server?.database }, options);
     case 'unexpected':

@@ -67,7 +67,8 @@ interface GroundRow extends Omit<Ground, 'flush_lsn' | 'slot'> {
   readonly slot: (Omit<SlotRow, 'confirmed_lsn'> & { readonly confirmed_lsn: string }) | null;
 }
 
-async function look(client: Client, slot: string, publication: string): Promise<Ground> {
+/** Ground as `client` sees it. */
+export async function look(client: Client, slot: string, publication: string): Promise<Ground> {
   const { rows } = await client.query<GroundRow>(GROUND_SQL, [slot, publication]);
   const row = one(rows);
   return {
@@ -77,7 +78,8 @@ async function look(client: Client, slot: string, publication: string): Promise<
   };
 }
 
-async function readTables(client: Client): Promise<SourceTable[]> {
+/** Every table that `client` sees. */
+export async function readTables(client: Client): Promise<SourceTable[]> {
   const { rows } = await client.query<CatalogRow>(tablesSql(await serverVersion(client), false));
   return rows.map(tableOf);
 }

@@ -17,11 +17,13 @@ interface Statement {
 const synthesized = synthesize();
 
 const LEDGER_READ = ['dynamodb:GetItem Ledger', 'dynamodb:Query Ledger'];
-const LEDGER_WRITE = ['dynamodb:PutItem Ledger', 'dynamodb:UpdateItem Ledger'];
+const LEDGER_PUT = ['dynamodb:PutItem Ledger'];
+const LEDGER_UPDATE = ['dynamodb:UpdateItem Ledger'];
 const LEDGER_BATCH = ['dynamodb:BatchWriteItem Ledger'];
 const RING_LOAD = ['sqs:SendMessage LoadQueue'];
 const RING_EXTRACT = ['sqs:SendMessage ExtractQueue'];
 const answer = (queue: string): string[] => [
+  `sqs:ChangeMessageVisibility ${queue}`,
   `sqs:DeleteMessage ${queue}`,
   `sqs:GetQueueAttributes ${queue}`,
   `sqs:ReceiveMessage ${queue}`,
@@ -42,7 +44,8 @@ test.each([
     [
       ...log('Drain'),
       ...LEDGER_READ,
-      ...LEDGER_WRITE,
+      ...LEDGER_PUT,
+      ...LEDGER_UPDATE,
       ...LEDGER_BATCH,
       ...stageWrite('Stage/shop/cuts/*'),
       ...RING_LOAD,
@@ -55,7 +58,8 @@ test.each([
     [
       ...log('Extract'),
       ...LEDGER_READ,
-      ...LEDGER_WRITE,
+      ...LEDGER_PUT,
+      ...LEDGER_UPDATE,
       ...LEDGER_BATCH,
       ...stageWrite('Stage/shop/chunks/*'),
       ...RING_LOAD,
@@ -70,17 +74,17 @@ test.each([
     [
       ...log('Load'),
       ...LEDGER_READ,
-      ...LEDGER_WRITE,
+      ...LEDGER_PUT,
+      ...LEDGER_UPDATE,
       's3:GetObject Stage/shop/*',
       's3:ListBucket Stage',
       ...RING_LOAD,
-      ...RING_EXTRACT,
       ...answer('LoadQueue'),
       ...TARGET_SECRET,
     ],
   ],
-  ['Backfill', [...log('Backfill'), ...LEDGER_READ, ...LEDGER_WRITE, ...RING_EXTRACT]],
-  ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_WRITE, ...RING_LOAD]],
+  ['Backfill', [...log('Backfill'), 'dynamodb:Query Ledger', ...LEDGER_UPDATE]],
+  ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_UPDATE, ...RING_LOAD, ...RING_EXTRACT]],
   ['Window', ['lambda:InvokeFunction Drain']],
 ])('%s may do this and nothing else', (id, expected) => {
   expect(rightsOf(synthesized, id)).toEqual([...expected].sort());

@@ -3,8 +3,9 @@
  * one; in soft mode its rows that are not marked are, and the marked ones are the deleted keys with their last values.
  *
  * Method: changes (insert, update of some columns, delete, change of key with and without the value of a column that the log leaves out, TRUNCATE)
- * run as plain SQL on an oracle table, and are folded here, by a fold that is nothing but the contract of lib/stage/segment.ts. Cuts are replayed
- * now and then (phantoms), which may not change what the end looks like. The seed is printed; FC_SEED replays it.
+ * run as plain SQL on an oracle table, and are folded here, by a fold that is nothing but the contract of lib/stage/segment.ts. At the end the chain
+ * is applied once more from some cut on, over rows that are newer, as after an epoch: that may not change what is there. The seed is printed;
+ * FC_SEED replays it.
  */
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -85,7 +86,7 @@ class Share {
       this.delete(from);
       return true;
     }
-    const whole = { a: fields.a, big: fields.big ?? old?.big };
+    const whole = { a: fields.a, big: fields.big === undefined ? old?.big : fields.big };
     this.delete(from);
     this.put(to, whole);
     return true;
@@ -148,6 +149,7 @@ test.each(
     dead.delete(JSON.stringify(row.key));
   };
 
+  const chain: SegmentOf[][] = [];
   for (let cut = 0; cut < CUTS; cut++) {
     const deleted_at = `2026-01-01 00:00:${String(cut).padStart(2, '0')}+00`;
     let share = new Share(soft);
@@ -205,15 +207,23 @@ test.each(
       segments.push({ shape: SHAPE, operation: 'truncate' });
     }
     close();
+    chain.push(segments);
     await applyCut(target, stream, segments.map(segmentOf));
 
+    await expectEqual(true);
+  }
+  await applyCut(target, stream, chain.slice(random(CUTS)).flat().map(segmentOf));
+  await expectEqual(false);
+
+  /** Marked rows are compared only where nothing was replayed: a replay over newer rows may leave a marked row other last values. */
+  async function expectEqual(andMarked: boolean): Promise<void> {
     const expected = (await rowsOf(client, oracle)).map((line) => JSON.stringify(line));
     const got = soft
       ? await rowsOf(client, stream.target, 'x, y, a, big, "_sdc_deleted_at" IS NOT NULL')
       : await rowsOf(client, stream.target);
     const alive = soft ? got.filter((line) => line[4] === 'f').map((line) => line.slice(0, 4)) : got;
     expect(alive.map((line) => JSON.stringify(line)).sort()).toEqual(expected.sort());
-    if (!soft) continue;
+    if (!soft || !andMarked) return;
     const marked = got.filter((line) => line[4] === 't').map((line) => JSON.stringify(line.slice(0, 4)));
     expect(marked.sort()).toEqual([...dead.values()].map((line) => JSON.stringify(line)).sort());
   }

@@ -13,11 +13,11 @@ export interface TestEngine {
   readonly logs: LogLine[];
   readonly faults: { readonly what: string; readonly error: SluiceError }[];
   /** Lines that the fixtures have left. */
-  output(): Promise<string[]>;
+  readonly output: () => Promise<string[]>;
   /** Puts a message into the load queue. */
-  ring(group: string, body: LoadFixtureBody): Promise<void>;
+  readonly ring: (group: string, body: LoadFixtureBody) => Promise<void>;
   /** Messages in the queue, visible or not. */
-  count(url: string): Promise<number>;
+  readonly count: (url: string) => Promise<number>;
 }
 
 export const FIXTURES = {

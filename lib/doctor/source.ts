@@ -1,0 +1,206 @@
+/**
+ * Checks of the source: reached, its ground, slot, publication, and the limits that a slot lives by. The faults of the ground are those that stop a
+ * window (`slot/ground.ts`); what else is found here would hurt later.
+ */
+import { SluiceError } from '../errors.ts';
+import { clusterFault, serverFault, slotFault } from '../slot/ground.ts';
+import { needsWriterLock, publicationStep, tableList } from '../slot/publication.ts';
+import { quoteIdentifier } from '../sql-text.ts';
+import type { Check, Finding, Survey } from './finding.ts';
+import { findingOf } from './finding.ts';
+import type { SourceSurvey } from './survey-source.ts';
+
+/** Settings of a session are taken from this version on; before, the server's own wal_sender_timeout ends a window that is busy. */
+const SESSION_TIMEOUT_SINCE = 120_000;
+const WAL_SENDER_TIMEOUT_MS_MIN = 60_000;
+const WAL_KEEP_LIMIT_SINCE = 130_000;
+/** WAL that a slot holds beyond this is worth a word. */
+const SLOT_WAL_BYTES_MAX = 10 * 1024 ** 3;
+const SECONDS_PER_DAY = 86_400;
+
+type Found = readonly Omit<Finding, 'check'>[];
+
+/** A check that has nothing to say while the source cannot be asked. */
+function onceReached(name: string, run: (source: SourceSurvey, survey: Survey) => Found): Check {
+  return { name, run: (survey) => (survey.source instanceof SluiceError ? [] : run(survey.source, survey)) };
+}
+
+const expectations = ({ pipeline, chain }: Survey) => {
+  const { host, port, database, replication_slot: slot, plugin, create_slot } = pipeline.source;
+  const begun = chain?.kind === 'genesis';
+  return {
+    host: host ?? 'embedded',
+    port,
+    database,
+    slot,
+    plugin,
+    create_slot,
+    // Without a state to look at, nobody can say whose a slot is.
+    slot_intended: begun || chain === undefined,
+    head: begun ? null : (chain ?? null),
+  };
+};
+
+export const SOURCE_CHECKS: readonly Check[] = [
+  {
+    name: 'source_connection',
+    run: ({ source }) => (source instanceof SluiceError ? [findingOf('source', source)] : []),
+  },
+  onceReached('source_server', ({ ground }, survey) => {
+    const fault = serverFault(ground, expectations(survey));
+    return fault ? [findingOf('source', fault)] : [];
+  }),
+  onceReached('source_replication', ({ ground }, { replication }) => {
+    // A role without the right has been told so.
+    return replication && ground.may_replicate ? [findingOf('source', replication)] : [];
+  }),
+  onceReached('source_cluster', ({ ground }, survey) => {
+    const expected = expectations(survey);
+    const fault = clusterFault(ground, expected);
+    if (fault) return [findingOf('source', fault)];
+    if (!expected.head || ground.timeline === expected.head.timeline) return [];
+    const problem = `The source was promoted since the last window: timeline ${ground.timeline}, before ${expected.head.timeline}.`;
+    const remedy =
+      'The slot has survived. Changes that the old primary had sent here and not to this server would differ: set synchronized_standby_slots (17+), and compare with `sluice verify`.';
+    return [{ severity: 'warning', subject: 'source', problem, remedy }];
+  }),
+  onceReached('slot', ({ ground }, survey) => {
+    const expected = expectations(survey);
+    const { slot } = ground;
+    const fault = slotFault(slot, expected);
+    const subject = `slot ${expected.slot}`;
+    if (fault) return [findingOf(subject, fault)];
+    if (!slot) return [{ severity: 'info', subject, problem: 'It will be made by the first window.', remedy: null }];
+    const { active_pid: pid, active_application: application_name, active_client: client } = slot;
+    return pid === null
+      ? []
+      : [
+          findingOf(
+            subject,
+            new SluiceError('SLOT_ACTIVE', { slot: expected.slot, pid, application_name, client }),
+            'warning',
+          ),
+        ];
+  }),
+  onceReached('slot_room', ({ ground, limits }, { pipeline }) => {
+    const found: Omit<Finding, 'check'>[] = [];
+    const subject = 'source';
+    if (!ground.slot && pipeline.source.create_slot && limits.slots_used >= limits.slots_max) {
+      found.push(findingOf(subject, new SluiceError('SLOTS_EXHAUSTED', {})));
+    } else if (!ground.slot?.active_pid && limits.senders_used >= limits.senders_max) {
+      const problem = `All ${limits.senders_max} WAL senders are in use: a window could not read.`;
+      found.push({
+        severity: 'error',
+        subject,
+        problem,
+        remedy: 'Raise max_wal_senders on the source and restart it.',
+      });
+    }
+    return found;
+  }),
+  onceReached('slot_wal', slotWal),
+  onceReached('publication', publication),
+  onceReached('wal_sender_timeout', ({ ground, limits }) => {
+    const { wal_sender_timeout_ms } = limits;
+    if (ground.version >= SESSION_TIMEOUT_SINCE || wal_sender_timeout_ms === 0) return [];
+    if (wal_sender_timeout_ms >= WAL_SENDER_TIMEOUT_MS_MIN) return [];
+    const problem = `wal_sender_timeout is ${wal_sender_timeout_ms} ms, and cannot be set by a session before PostgreSQL 12: windows may be cut off.`;
+    return [
+      {
+        severity: 'warning',
+        subject: 'source',
+        problem,
+        remedy: "Run: ALTER SYSTEM SET wal_sender_timeout = '5min'; SELECT pg_reload_conf();",
+      },
+    ];
+  }),
+];
+
+/** What becomes of the slot when nobody reads it. */
+function slotWal({ ground, limits }: SourceSurvey, { pipeline }: Survey): Found {
+  const found: Omit<Finding, 'check'>[] = [];
+  const subject = `slot ${pipeline.source.replication_slot}`;
+  if (limits.slot_wal_keep_mb === -1) {
+    const problem =
+      'max_slot_wal_keep_size is not limited: if windows stop, the slot keeps all WAL until the disk of the source is full.';
+    const remedy =
+      "Run: ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf();  with what the disk can spare.";
+    found.push({ severity: 'warning', subject, problem, remedy });
+  } else if (ground.version < WAL_KEEP_LIMIT_SINCE) {
+    const problem =
+      'Before PostgreSQL 13 nothing limits the WAL that a slot keeps: if windows stop, the disk of the source fills up.';
+    found.push({ severity: 'warning', subject, problem, remedy: 'Watch the free disk of the source, or upgrade it.' });
+  }
+  if (ground.slot?.wal_status === 'unreserved') {
+    const problem = 'It has fallen so far behind that the next checkpoint may remove WAL that it needs.';
+    found.push({
+      severity: 'warning',
+      subject,
+      problem,
+      remedy: 'Run a window now, and raise max_slot_wal_keep_size.',
+    });
+  } else if (limits.slot_wal_bytes !== null && limits.slot_wal_bytes > SLOT_WAL_BYTES_MAX) {
+    const problem = `It holds ${Math.round(limits.slot_wal_bytes / 1024 ** 3)} GB of WAL on the source.`;
+    found.push({
+      severity: 'warning',
+      subject,
+      problem,
+      remedy: 'Run windows more often, or find the long transaction that keeps it back.',
+    });
+  }
+  const idle_seconds = limits.idle_slot_timeout_seconds;
+  if (idle_seconds) {
+    const { schedule } = pipeline;
+    const between_seconds =
+      schedule.kind === 'continuous' ? 0 : schedule.kind === 'every' ? schedule.every_seconds : SECONDS_PER_DAY;
+    const severity = between_seconds >= idle_seconds ? 'error' : 'warning';
+    const problem = `idle_replication_slot_timeout removes a slot that nobody has read for ${idle_seconds} seconds.`;
+    const remedy =
+      'Run: ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();  or run windows more often than that.';
+    found.push({ severity, subject, problem, remedy });
+  }
+  return found;
+}
+
+/** Whether the window will be able to publish what is selected. */
+function publication(source: SourceSurvey, { pipeline }: Survey): Found {
+  const name = pipeline.source.publication_name;
+  const subject = `publication ${name}`;
+  const { ground, selection, rights, owned } = source;
+  const { streams } = selection;
+  if (streams.length === 0) return [];
+  const step = publicationStep(
+    name,
+    source.publication,
+    streams.map((stream) => stream.source),
+  );
+  if (step.kind === 'ready') return [];
+  if (step.kind === 'fault') return [findingOf(subject, step.fault)];
+
+  const added = new Set(step.tables.map(({ schema, table }) => `${schema}\0${table}`));
+  const foreign = streams.filter(({ table }) => added.has(`${table.schema}\0${table.table}`) && !owned.has(table.oid));
+  const [first] = foreign;
+  const lacks = source.publication
+    ? rights.owns_publication
+      ? null
+      : 'the publication is owned by another role'
+    : rights.creates_in_database
+      ? null
+      : `it lacks CREATE on database ${quoteIdentifier(pipeline.source.database)}`;
+  const reason = lacks ?? (first ? `${first.table.schema}.${first.table.table} is owned by another role` : null);
+  if (reason === null) {
+    const count = `${step.tables.length} ${source.publication ? 'more ' : ''}${step.tables.length === 1 ? 'table' : 'tables'}`;
+    const problem = `It will ${source.publication ? 'get' : 'be made for'} ${count} by the next window.`;
+    return [{ severity: 'info', subject, problem, remedy: null }];
+  }
+  const locked = source.publication !== null && needsWriterLock(ground.version);
+  const sql = locked
+    ? `BEGIN; LOCK TABLE ${tableList(step.tables)} IN SHARE ROW EXCLUSIVE MODE; ${step.sql}; COMMIT`
+    : step.sql;
+  return [
+    findingOf(
+      subject,
+      new SluiceError('PUBLICATION_NOT_ALLOWED', { user: ground.user, publication: name, reason, sql }),
+    ),
+  ];
+}

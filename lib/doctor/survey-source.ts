@@ -1,0 +1,95 @@
+/**
+ * What the doctor asks the source, over one connection. Nothing is changed there.
+ */
+import type { Client } from 'pg';
+import type { Pipeline } from '../config/schema.ts';
+import { type Selection, selectTables } from '../config/selection.ts';
+import type { Ground, SourceTable } from '../ports.ts';
+import { type Connect, onSource } from '../postgres/session.ts';
+import { PUBLICATION_SQL, type PublicationState } from '../slot/publication.ts';
+import { look, readTables } from '../slot/source.ts';
+
+export interface SourceSurvey {
+  readonly ground: Ground;
+  /** All that the role sees. */
+  readonly tables: readonly SourceTable[];
+  readonly selection: Selection;
+  readonly publication: PublicationState | null;
+  /** Of the selected tables, by oid: those that the role owns, so that it may publish them. */
+  readonly owned: ReadonlySet<number>;
+  readonly rights: SourceRights;
+  readonly limits: SourceLimits;
+}
+
+export interface SourceRights {
+  readonly creates_in_database: boolean;
+  /** False where there is no publication. */
+  readonly owns_publication: boolean;
+}
+
+/** Settings and how much of them is used; null where the server's version does not have the setting. */
+export interface SourceLimits {
+  readonly slots_max: number;
+  readonly slots_used: number;
+  readonly senders_max: number;
+  readonly senders_used: number;
+  /** MB; -1: no limit. */
+  readonly slot_wal_keep_mb: number | null;
+  /** ms; 0: none. */
+  readonly wal_sender_timeout_ms: number;
+  /** Seconds; 0: never. */
+  readonly idle_slot_timeout_seconds: number | null;
+  /** WAL that our slot holds; null without one. */
+  readonly slot_wal_bytes: number | null;
+}
+
+/** pg_settings has one unit for each setting, whatever the file says: MB, ms, and seconds or minutes by version, which is asked for. */
+const LIMITS_SQL = `
+  WITH setting AS (
+    SELECT name, setting::int8 * CASE WHEN unit = 'min' THEN 60 ELSE 1 END AS value
+      FROM pg_settings
+     WHERE name IN ('max_replication_slots', 'max_wal_senders', 'max_slot_wal_keep_size', 'wal_sender_timeout', 'idle_replication_slot_timeout')
+  )
+  SELECT (SELECT value FROM setting WHERE name = 'max_replication_slots')::float8 AS slots_max,
+         (SELECT count(*) FROM pg_replication_slots)::float8 AS slots_used,
+         (SELECT value FROM setting WHERE name = 'max_wal_senders')::float8 AS senders_max,
+         (SELECT count(*) FROM pg_stat_replication)::float8 AS senders_used,
+         (SELECT value FROM setting WHERE name = 'max_slot_wal_keep_size')::float8 AS slot_wal_keep_mb,
+         (SELECT value FROM setting WHERE name = 'wal_sender_timeout')::float8 AS wal_sender_timeout_ms,
+         (SELECT value FROM setting WHERE name = 'idle_replication_slot_timeout')::float8 AS idle_slot_timeout_seconds,
+         CASE WHEN NOT pg_is_in_recovery() THEN
+           (SELECT pg_current_wal_lsn() - restart_lsn FROM pg_replication_slots WHERE slot_name = $1) END::float8 AS slot_wal_bytes`;
+
+const RIGHTS_SQL = `
+  SELECT has_database_privilege(current_database(), 'CREATE') AS creates_in_database,
+         COALESCE((SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1), false) AS owns_publication`;
+
+const OWNED_SQL = `
+  SELECT oid::int8::text AS oid FROM pg_class WHERE oid = ANY ($1::oid[]) AND pg_has_role(relowner, 'USAGE')`;
+
+export function surveySource(connect: Connect, pipeline: Pipeline): Promise<SourceSurvey> {
+  return onSource(connect, 'be examined', async (client) => {
+    const { replication_slot, publication_name } = pipeline.source;
+    const tables = await readTables(client);
+    const selection = selectTables(tables, pipeline);
+    const oids = selection.streams.map(({ table }) => table.oid);
+    const owned = await client.query<{ oid: string }>(OWNED_SQL, [oids]);
+    const { state } = await one<{ state: PublicationState | null }>(client, PUBLICATION_SQL, [publication_name]);
+    return {
+      ground: await look(client, replication_slot, publication_name),
+      tables,
+      selection,
+      publication: state,
+      owned: new Set(owned.rows.map(({ oid }) => Number(oid))),
+      rights: await one<SourceRights>(client, RIGHTS_SQL, [publication_name]),
+      limits: await one<SourceLimits>(client, LIMITS_SQL, [replication_slot]),
+    };
+  });
+}
+
+async function one<T extends object>(client: Client, sql: string, values: readonly string[]): Promise<T> {
+  const { rows } = await client.query<T>(sql, [...values]);
+  const [row] = rows;
+  if (row === undefined) throw new RangeError('a query that always has a row gave none');
+  return row;
+}

@@ -1,0 +1,72 @@
+/** The functions' connections: the secrets that they are made with, and a password that changes while the function lives. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Connector } from '../../functions/postgres.ts';
+import { readPipeline } from '../../lib/config/read.ts';
+import { closeClient } from '../../lib/postgres/connection.ts';
+import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+
+let server: TestPostgres;
+beforeAll(async () => {
+  server = await startPostgres();
+});
+afterAll(async () => {
+  await server.stop();
+});
+
+/** A connector whose password is whatever `env.PW` is when it is read; `reads` counts the readings of a certificate. */
+function connector(env: Record<string, string>) {
+  const side = (user: string) => ({
+    host: server.host,
+    port: server.port,
+    user,
+    password: '${env:PW}',
+    database: 'postgres',
+  });
+  const file = { pipeline: 'shop', source: side('rotated'), tables: ['public.*'], target: side('postgres') };
+  const pipeline = readPipeline(JSON.stringify(file), 'pipeline.yaml');
+  const clock = { now_ms: 0 };
+  const reject = () => Promise.reject(new Error('not asked for'));
+  return {
+    clock,
+    connector: new Connector(pipeline, { env, readFile: reject, readSecret: reject }, () => clock.now_ms),
+  };
+}
+
+test('use the password of the time, after one refusal', async () => {
+  const admin = await server.connect();
+  await admin.query("CREATE ROLE rotated LOGIN PASSWORD 'old'");
+  const env = { PW: 'old' };
+  const { connector: connections } = connector(env);
+  await closeClient(await connections.connect('source'));
+  // WHEN the password changes, on the server and where it is read.
+  await admin.query("ALTER ROLE rotated PASSWORD 'new'");
+  env.PW = 'new';
+  // THEN what was kept is refused once, and read anew.
+  await expect(connections.connect('source')).rejects.toMatchObject({ code: 'AUTHENTICATION_FAILED' });
+  await closeClient(await connections.connect('source'));
+  await admin.end();
+});
+
+test('show the name that they are given, and can replicate', async () => {
+  const { connector: connections } = connector({ PW: server.password });
+  const client = await connections.connect('target', { application_name: 'sluice/shop#7' });
+  const { rows } = await client.query<{ name: string }>("SELECT current_setting('application_name') AS name");
+  expect(rows).toEqual([{ name: 'sluice/shop#7' }]);
+  await closeClient(client);
+  const walsender = await connections.connect('target', { replication: true });
+  const identified = await walsender.query<{ dbname: string }>('IDENTIFY_SYSTEM');
+  expect(identified.rows[0]?.dbname).toBe('postgres');
+  await closeClient(walsender);
+});
+
+test('read a secret again after some minutes, and after it was not there', async () => {
+  const env: Record<string, string> = {};
+  const { connector: connections, clock } = connector(env);
+  await expect(connections.connect('target')).rejects.toMatchObject({ code: 'SECRET_UNREADABLE' });
+  env.PW = server.password;
+  await closeClient(await connections.connect('target'));
+  env.PW = 'wrong';
+  await closeClient(await connections.connect('target'));
+  clock.now_ms += 3600_000;
+  await expect(connections.connect('target')).rejects.toMatchObject({ code: 'AUTHENTICATION_FAILED' });
+});
