@@ -112,14 +112,16 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
   };
 }
 
-/** How long the oldest change that a live stream has not applied has been waiting, halted streams left out; null where it cannot be told. */
+/** How long the oldest change that a live stream has not applied has been waiting, halted streams left out; null where no stream can tell. */
 export async function appliedLagSeconds(ports: Pick<OperatePorts, 'clock' | 'ledger'>): Promise<number | null> {
   const head = await ports.ledger.head();
   if (!head) return null;
   const live = (await ports.ledger.bookmarks()).filter(({ halt, state }) => halt === null && state === 'live');
   const part = await chainPart(ports.ledger, live, head);
   const lags = live.map((bookmark) => streamLag(bookmark, part, head, ports.clock.now()));
-  return lags.includes(null) ? null : Math.max(0, ...lags.map((lag) => lag?.seconds ?? 0));
+  // Who is too far behind to tell must not hide the others.
+  const known = lags.filter((lag) => lag !== null);
+  return known.length === 0 && lags.length > 0 ? null : Math.max(0, ...known.map(({ seconds }) => seconds));
 }
 
 /** What was done about one stream. */

@@ -4,6 +4,7 @@
  *
  * https://docs.aws.amazon.com/lambda/latest/dg/nodejs-context.html
  */
+import { flushCompileCache } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Context } from 'aws-lambda';
 import { SluiceError } from '../../lib/errors.ts';
@@ -26,10 +27,23 @@ port.on('message', (invocation: Invocation) => {
 async function invoke({ id, function_name, request_id, deadline_ms, event }: Invocation): Promise<InvocationResult> {
   const path = handlers[function_name];
   if (path === undefined) throw new RangeError(`this sandbox has no function ${function_name}`);
-  const { handler } = (await import(path)) as { handler?: Handler };
+  const { handler } = await loadModule(path);
   if (typeof handler !== 'function') throw new TypeError(`${path} exports no handler`);
   const result = await handler(JSON.parse(event), contextOf(function_name, request_id, deadline_ms));
   return { id, result: JSON.stringify(result ?? null) };
+}
+
+const loaded = new Map<string, Promise<{ handler?: Handler }>>();
+
+/** The module, read once; what was compiled for it is kept at once, because a thread that is ended writes nothing. */
+async function loadModule(path: string): Promise<{ handler?: Handler }> {
+  const before = loaded.get(path);
+  if (before !== undefined) return await before;
+  const loading = import(path) as Promise<{ handler?: Handler }>;
+  loaded.set(path, loading);
+  const module = await loading;
+  flushCompileCache();
+  return module;
 }
 
 /** What remains falls to 0 at once when the engine is asked to stop: a function that ends cleanly at its deadline ends cleanly on Ctrl-C. */

@@ -6,9 +6,10 @@
 import { randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { asSluiceError, ERROR_CODES, type ErrorCode, type Facts, SluiceError } from '../../lib/errors.ts';
 import type { Environment } from './environment.ts';
+import { startThread } from './thread.ts';
 
 export interface SandboxData {
   /** Module URLs by function name. */
@@ -104,7 +105,7 @@ export class Sandbox {
 
   #start(): Worker {
     const { name, handlers, environment, stopAt, onLine } = this.#options;
-    const thread = new Worker(new URL('./sandbox-thread.ts', import.meta.url), {
+    const thread = startThread('./sandbox-thread.ts', {
       name,
       env: environment,
       workerData: { handlers, stopAt } satisfies SandboxData,

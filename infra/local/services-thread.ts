@@ -1,4 +1,5 @@
 /** The thread that serves S3, SQS and DynamoDB to the engine in the same process; see services.ts. */
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { buildApp } from 'fauxqs';
@@ -37,3 +38,4 @@ post({
   kind: 'ready',
   endpoints: { s3: servers.s3.endpoint, sqs: servers.sqs.endpoint, dynamodb: servers.dynamodb.endpoint },
 });
+flushCompileCache();

@@ -5,8 +5,8 @@
  * They run in a thread of their own: a fault in one of them ends the engine with a clear error, not the process with a stack trace; and what they
  * compute (checksums, mostly) does not hold up the pollers.
  */
-import { Worker } from 'node:worker_threads';
 import { SluiceError } from '../../lib/errors.ts';
+import { startThread } from './thread.ts';
 
 export interface ServiceEndpoints {
   readonly s3: string;
@@ -37,7 +37,7 @@ const STOP_WAIT_MS = 5_000;
 
 /** Resolves when all three listen. */
 export async function startServices({ directory, onError, onEnd }: ServicesOptions): Promise<Services> {
-  const thread = new Worker(new URL('./services-thread.ts', import.meta.url), {
+  const thread = startThread('./services-thread.ts', {
     name: 'services',
     workerData: { directory },
     resourceLimits: { maxOldGenerationSizeMb: HEAP_MB_MAX, maxYoungGenerationSizeMb: YOUNG_HEAP_MB_MAX },

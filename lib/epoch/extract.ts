@@ -58,7 +58,13 @@ export async function planEpoch(ports: EpochPorts, bookmark: Bookmark, epoch: Ep
     chunks_max: CHUNKS_MAX,
   });
   const plan = ports.newId();
-  const planned: Epoch = { ...epoch, state: 'planned', plan, chunks: ranges.length, rows_estimate: table.rows_estimate };
+  const planned: Epoch = {
+    ...epoch,
+    state: 'planned',
+    plan,
+    chunks: ranges.length,
+    rows_estimate: table.rows_estimate,
+  };
   await ledger.saveChunks(
     ranges.map((range, number) => ({ stream, epoch: epoch.number, plan, number, range, staged: null, loaded: false })),
   );

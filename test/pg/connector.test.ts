@@ -13,7 +13,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** A connector whose password is whatever `env.PW` is when it is read; `reads` counts the readings of a certificate. */
+/** A connector whose password is whatever `env.PW` is when it is read. */
 function connector(env: Record<string, string>) {
   const side = (user: string) => ({
     host: server.host,

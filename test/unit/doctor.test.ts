@@ -1,0 +1,191 @@
+/** The register of the doctor, on surveys made by hand: what no server here can easily be brought to say. */
+import { describe, expect, test } from 'vitest';
+import { readPipeline } from '../../lib/config/read.ts';
+import { CHECKS, findingsOf } from '../../lib/doctor/doctor.ts';
+import type { Survey } from '../../lib/doctor/finding.ts';
+import type { SourceSurvey } from '../../lib/doctor/survey-source.ts';
+import { SluiceError } from '../../lib/errors.ts';
+import { lsnOf } from '../../lib/lsn.ts';
+
+const SLOT = {
+  plugin: 'pgoutput',
+  database: 'shop',
+  active_pid: null,
+  active_application: null,
+  active_client: null,
+  confirmed_lsn: lsnOf(100n),
+  wal_status: 'reserved',
+  safe_wal_bytes: null,
+  invalidation_reason: null,
+};
+
+const SOURCE: SourceSurvey = {
+  ground: {
+    version: 180_004,
+    system_identifier: '1',
+    timeline: 1,
+    in_recovery: false,
+    wal_level: 'logical',
+    encoding: 'UTF8',
+    user: 'sluice',
+    may_replicate: true,
+    flush_lsn: lsnOf(1000n),
+    slot: SLOT,
+    publication: [],
+  },
+  tables: [],
+  selection: { streams: [], faults: [], skipped: [] },
+  publication: null,
+  owned: new Set(),
+  rights: { creates_in_database: true, owns_publication: false },
+  limits: {
+    slots_max: 10,
+    slots_used: 1,
+    senders_max: 10,
+    senders_used: 0,
+    slot_wal_keep_mb: 1024,
+    wal_sender_timeout_ms: 60_000,
+    idle_slot_timeout_seconds: 0,
+    slot_wal_bytes: 0,
+  },
+};
+
+const SURVEY: Survey = {
+  pipeline: readPipeline(
+    'pipeline: shop\nsource: { host: a, user: u, database: shop }\ntables: [public.t]\ntarget: { host: b, user: u, database: d }',
+    'shop.yaml',
+  ),
+  chain: undefined,
+  source: SOURCE,
+  replication: null,
+  target: {
+    server: {
+      version: 180_004,
+      system_identifier: '2',
+      in_recovery: false,
+      read_only: false,
+      encoding: 'UTF8',
+      user: 'loader',
+      database: 'd',
+      creates_in_database: true,
+    },
+    schemas: [],
+    tables: [],
+    streams: null,
+  },
+};
+
+const find = (source: Partial<SourceSurvey>, more: Partial<Survey> = {}) =>
+  findingsOf({ ...SURVEY, ...more, source: { ...SOURCE, ...source } }).map(({ check, severity }) => [check, severity]);
+
+test('every check has a name of its own, and a healthy survey has no findings', () => {
+  const names = CHECKS.map(({ name }) => name);
+  expect(new Set(names).size).toBe(names.length);
+  for (const name of names) expect(name).toMatch(/^[a-z]+(_[a-z]+)*$/);
+  expect(find({})).toEqual([]);
+});
+
+test('a side that cannot be reached is said once, and nothing is guessed about it', () => {
+  const facts = { side: 'source', host: 'a', port: 5432, reason: 'x' };
+  const unreachable = new SluiceError('CONNECTION_FAILED', facts);
+  const findings = findingsOf({ ...SURVEY, source: unreachable, replication: unreachable, target: unreachable });
+  expect(findings.map(({ check }) => check)).toEqual(['source_connection', 'target_connection']);
+  expect(findings[0]).toEqual({
+    check: 'source_connection',
+    severity: 'error',
+    subject: 'source',
+    problem: unreachable.message,
+    remedy: unreachable.remedy,
+  });
+});
+
+test('errors come before warnings, and warnings before what is only good to know', () => {
+  const { ground, limits } = SOURCE;
+  const found = find({
+    ground: { ...ground, slot: null, wal_level: 'replica' },
+    limits: { ...limits, slot_wal_keep_mb: -1 },
+  });
+  expect(found).toEqual([
+    ['source_server', 'error'],
+    ['slot_wal', 'warning'],
+    ['slot', 'info'],
+  ]);
+});
+
+describe('the slot', () => {
+  const { ground, limits } = SOURCE;
+  test.each([
+    ['is read by somebody', { ground: { ...ground, slot: { ...SLOT, active_pid: 7 } } }, [['slot', 'warning']]],
+    [
+      'is about to be lost',
+      { ground: { ...ground, slot: { ...SLOT, wal_status: 'unreserved' } } },
+      [['slot_wal', 'warning']],
+    ],
+    ['is lost', { ground: { ...ground, slot: { ...SLOT, wal_status: 'lost' } } }, [['slot', 'error']]],
+    ['holds much', { limits: { ...limits, slot_wal_bytes: 1e12 } }, [['slot_wal', 'warning']]],
+    [
+      'cannot be limited before 13',
+      { ground: { ...ground, version: 120_022 }, limits: { ...limits, slot_wal_keep_mb: null } },
+      [['slot_wal', 'warning']],
+    ],
+    [
+      'is cut off by a short timeout before 12',
+      {
+        ground: { ...ground, version: 110_022 },
+        limits: { ...limits, slot_wal_keep_mb: null, wal_sender_timeout_ms: 1000 },
+      },
+      [
+        ['slot_wal', 'warning'],
+        ['wal_sender_timeout', 'warning'],
+      ],
+    ],
+    [
+      'is the one that keeps the last sender busy',
+      { ground: { ...ground, slot: { ...SLOT, active_pid: 7 } }, limits: { ...limits, senders_used: 10 } },
+      [['slot', 'warning']],
+    ],
+  ])('%s', (_, source, expected) => expect(find(source)).toEqual(expected));
+
+  test('has survived a promotion: a word of warning', () => {
+    const chain = {
+      kind: 'changes',
+      end_lsn: lsnOf(100n),
+      system_identifier: '1',
+      timeline: 1,
+      incarnation: 'i',
+    } as const;
+    expect(find({ ground: { ...ground, timeline: 2 } }, { chain })).toEqual([['source_cluster', 'warning']]);
+    expect(find({}, { chain })).toEqual([]);
+  });
+});
+
+test('where a plain publication would not do, the SQL for an owner locks the tables on a server that needs it', () => {
+  const table = {
+    schema: 'public',
+    table: 't',
+    oid: 5,
+    kind: 'r',
+    persistence: 'p',
+    replica_identity: 'd',
+    columns: [],
+    key: ['id'],
+    may_select: true,
+    row_security: false,
+    rows_estimate: 0,
+    pages: 0,
+  };
+  const stream = { id: 't', source: table, target: table, table };
+  const publication = { all_tables: false, silent: [], via_root: false, tables: [], partial: [] };
+  const remedy = (version: number): string | null => {
+    const source = {
+      ...SOURCE,
+      ground: { ...SOURCE.ground, version },
+      publication,
+      selection: { ...SOURCE.selection, streams: [stream] },
+    };
+    return findingsOf({ ...SURVEY, source }).find(({ check }) => check === 'publication')?.remedy ?? null;
+  };
+  const add = 'ALTER PUBLICATION "sluice_shop" ADD TABLE ONLY "public"."t"';
+  expect(remedy(180_004)).toContain(`run: ${add}`);
+  expect(remedy(140_017)).toContain(`BEGIN; LOCK TABLE ONLY "public"."t" IN SHARE ROW EXCLUSIVE MODE; ${add}; COMMIT`);
+});
