@@ -2,47 +2,62 @@
  * How a command ends when it does not end well: what is printed, and with which exit code the process ends (design §6).
  */
 import { CommanderError } from 'commander';
-import { asSluiceError, SluiceError } from '../lib/errors.ts';
+import type { Finding } from '../lib/doctor/finding.ts';
+import { asSluiceError, type SluiceError } from '../lib/errors.ts';
 
 /** 0: done. 1: findings, or a failure. 2: the command line or the pipeline file is wrong, and nothing was done. */
 export type ExitCode = 0 | 1 | 2;
 
-/** Thrown by a command that has said all there is to say. */
+/** An error as a person or a program reads it. */
+export interface Told {
+  readonly code: string;
+  readonly message: string;
+  readonly remedy: string;
+}
+
+/** Errors that came as data (of a window's report, of a finding, of a halt), or nothing more to say: the command ends with `exit_code`. */
 export class Ended extends Error {
   override readonly name = 'Ended';
   readonly exit_code: ExitCode;
+  readonly errors: readonly Told[];
 
-  constructor(exit_code: ExitCode) {
-    super(`ended with exit code ${exit_code}`);
+  constructor(exit_code: ExitCode, errors: readonly Told[] = []) {
+    super(errors.map(({ message }) => message).join(' '));
     this.exit_code = exit_code;
+    this.errors = errors;
   }
 }
 
 export interface Failure {
   readonly exit_code: ExitCode;
+  readonly errors: readonly Told[];
   /** For standard error. */
   readonly lines: readonly string[];
-  /** For programs; null where there is no more to say. */
-  readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
 }
 
 /** What to print for `thrown`, and the exit code. `debug` adds the stack of what nobody thought of. Pure. */
 export function failureOf(thrown: unknown, debug: boolean): Failure {
-  if (thrown instanceof Ended) return { exit_code: thrown.exit_code, lines: [], error: null };
+  if (thrown instanceof Ended) {
+    const { exit_code, errors } = thrown;
+    return { exit_code, errors, lines: errors.flatMap(errorLines) };
+  }
   // Help and version are no failures; what commander refuses it has printed already.
-  if (thrown instanceof CommanderError) return { exit_code: thrown.exitCode === 0 ? 0 : 2, lines: [], error: null };
+  if (thrown instanceof CommanderError) return { exit_code: thrown.exitCode === 0 ? 0 : 2, errors: [], lines: [] };
   const error = asSluiceError(thrown);
   const { code, message, remedy } = error;
   return {
     exit_code: error.disposition === 'usage' ? 2 : 1,
+    errors: [{ code, message, remedy }],
     lines: [...errorLines(error), ...hint(error, debug)],
-    error: { code, message, remedy },
   };
 }
 
-/** One error as a person reads it: code, meaning, remedy. */
-export function errorLines({ code, message, remedy }: { code: string; message: string; remedy: string }): string[] {
+export function errorLines({ code, message, remedy }: Told): string[] {
   return [`Error ${code}: ${message}`, `  Remedy: ${remedy}`];
+}
+
+export function toldOf({ code, problem, remedy }: Finding): Told {
+  return { code: code ?? 'UNEXPECTED', message: problem, remedy: remedy ?? 'See `sluice doctor`.' };
 }
 
 function hint(error: SluiceError, debug: boolean): string[] {

@@ -16,7 +16,11 @@ export const handler = edge('load', doorbellEvent, async (event, context) => {
   return await answerDoorbells(bells, event, async (body) => {
     const bell = parseLoadBell(name, body);
     const began_ms = clock.now();
-    const report = await load(ports, bell, { deadline_ms: deadlineOf(context, MARGIN_MS, began_ms) });
+    const report = await load(ports, bell, {
+      get deadline_ms() {
+        return deadlineOf(context, MARGIN_MS, clock.now());
+      },
+    });
     ports.log.info('loaded', { bell: bell.kind, ...report, seconds: (clock.now() - began_ms) / 1000 });
     if (report.outcome === 'halted') await printHalts(ports, name);
   });

@@ -14,7 +14,7 @@ import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
 import { readChunk, planEpoch } from './epoch/extract.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
 import type { Chain } from './ledger/chain.ts';
-import { applyCuts, finishEpoch, loadChunk, type LoadOutcome } from './load/steps.ts';
+import { applyCuts, finishEpoch, loadChunk, type LoadLimits, type LoadOutcome } from './load/steps.ts';
 import type {
   Bookmark,
   Clock,
@@ -272,11 +272,6 @@ export interface LoadPorts {
   readonly target: Target;
 }
 
-export interface LoadLimits {
-  /** The function's deadline less its margin, ms since the Unix epoch. */
-  readonly deadline_ms: number;
-}
-
 export type LoadReport = LoadOutcome & { readonly stream: string };
 
 /** load ─► target: everything after the applied cut, in order; or one chunk; or the end of an epoch. Throws as `extract` does. */
@@ -288,7 +283,7 @@ export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits)
   try {
     switch (bell.kind) {
       case 'cuts':
-        return { stream, ...(await applyCuts(ports, bookmark, limits.deadline_ms)) };
+        return { stream, ...(await applyCuts(ports, bookmark, limits)) };
       case 'chunk':
         return { stream, ...(await loadChunk(ports, bookmark, bell)) };
       case 'finish':

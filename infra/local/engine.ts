@@ -34,7 +34,8 @@ export interface LogLine {
 }
 
 export interface EngineOptions extends Omit<BackendOptions, 'onError'> {
-  readonly schedule: ScheduleConfig;
+  /** Instead of the pipeline's. */
+  readonly schedule?: ScheduleConfig;
   /** Invocations at once. */
   readonly concurrency: { readonly load: number; readonly extract: number };
   /** URLs of modules to run instead of those in functions/. */
@@ -46,10 +47,22 @@ export interface EngineOptions extends Omit<BackendOptions, 'onError'> {
   readonly onFault?: (what: FunctionName | 'services', error: SluiceError) => void;
 }
 
+/** As in the event of `drain` (functions/drain.ts). */
+export interface WindowOptions {
+  readonly break_at_end_lsn?: boolean;
+  readonly ring_all?: boolean;
+}
+
+/** As the event of the function `drain` has them. */
+export interface WindowOptions {
+  readonly break_at_end_lsn?: boolean;
+  readonly ring_all?: boolean;
+}
+
 export interface Engine {
   readonly backend: Backend;
   /** Runs one window now, after the one that is running, and resolves with its report. */
-  window(options?: { readonly break_at_end_lsn?: boolean }): Promise<unknown>;
+  window(options?: WindowOptions): Promise<unknown>;
   /** Runs windows by the schedule until `stop`, or until there will never be another. Windows that fail are told to `onFault`. */
   runSchedule(): Promise<void>;
   /** Calls a function as a person would on AWS; rejects with what it throws. */
@@ -75,11 +88,7 @@ const IDLE_POLL_MS = 100;
 
 /** Starts services and pollers: a second or two. STATE_IN_USE where another engine runs on the state directory. */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
-  const onFault = options.onFault ?? (() => undefined);
-  const backend = await openBackend({
-    ...options,
-    onError: (reason) => onFault('services', asSluiceError(new Error(reason))),
-  });
+  const backend = await openBackend({ ...options, onError: (error) => options.onFault?.('services', error) });
   return new RunningEngine(options, backend);
 }
 
@@ -118,9 +127,9 @@ class RunningEngine implements Engine {
     }
   }
 
-  async window(options: { readonly break_at_end_lsn?: boolean } = {}): Promise<unknown> {
+  async window(options: WindowOptions = {}): Promise<unknown> {
     this.#windows += 1;
-    const event = { kind: 'window', pipeline: this.#options.pipeline, ...options };
+    const event = { kind: 'window', pipeline: this.#options.pipeline.pipeline, ...options };
     const report = this.#lastWindow.catch(() => undefined).then(() => this.invoke('drain', event));
     this.#lastWindow = report;
     try {
@@ -134,7 +143,7 @@ class RunningEngine implements Engine {
 
   async runSchedule(): Promise<void> {
     await runSchedule({
-      schedule: this.#options.schedule,
+      schedule: this.#options.schedule ?? this.#options.pipeline.schedule,
       clock: { now: Date.now, sleep: sleepUntilAborted },
       signal: this.#stopping.signal,
       window: async () => {
@@ -186,7 +195,7 @@ class RunningEngine implements Engine {
       handlers: Object.fromEntries(names.map((one) => [one, module(one)])),
       environment: {
         ...this.backend.environment,
-        AWS_LAMBDA_FUNCTION_NAME: `sluice-${this.#options.pipeline}-${name}`,
+        AWS_LAMBDA_FUNCTION_NAME: `sluice-${this.#options.pipeline.pipeline}-${name}`,
       },
       stopAt: this.#stopAt.buffer,
       onLine: (sandbox, text) => this.#options.onLog?.({ sandbox, text, record: recordOf(text) }),

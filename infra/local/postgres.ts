@@ -5,18 +5,19 @@
  * A start goes on where the last one stopped, a SIGKILL of this process included: the server is then ended by its supervisor, or else by the
  * next start. What was committed is there.
  */
-import { chown, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SluiceError } from '../../lib/errors.ts';
+import { type Lock, tryLock } from './lock.ts';
 import type { Account } from './postgres/account.ts';
-import { type Cluster, openCluster, REMOVE_TRIES, SUPERUSER, saveKnown } from './postgres/cluster.ts';
+import { type Cluster, openCluster, ownerOf, REMOVE_TRIES, SUPERUSER, saveKnown } from './postgres/cluster.ts';
 import { endLeftover, readPidFile } from './postgres/leftover.ts';
 import { type StopMode, type Supervised, supervise } from './postgres/supervise.ts';
 
 export interface EmbeddedPostgresOptions {
-  /** Made when missing. One server at a time. */
+  /** Made when missing. One server at a time: STATE_IN_USE. */
   readonly directory: string;
   /** Names and values of postgresql.conf; they override DEFAULT_SETTINGS, and ALTER SYSTEM overrides them. */
   readonly settings?: Readonly<Record<string, string>>;
@@ -72,20 +73,36 @@ const LOG_TAIL_CHARACTERS = 2_000;
  * LOCAL_POSTGRES_MISSING where the platform has no package; LOCAL_POSTGRES_FAILED with the end of the server's log.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const cluster = await openCluster(resolve(options.directory), options.settings?.fsync !== 'off');
-  const survivor = await endLeftover(cluster.data);
-  if (survivor !== null) throw failed(cluster, 'start', `process ${survivor} still runs there and will not end`);
+  const directory = resolve(options.directory);
+  await mkdir(directory, { recursive: true });
+  // Another process's server must not be taken for a leftover.
+  const lock = tryLock(join(directory, 'server.lock'));
+  if (lock === null)
+    throw new SluiceError('STATE_IN_USE', { pid: (await ownerOf(directory)) ?? '(just starting)', directory });
+  try {
+    const cluster = await openCluster(directory, options.settings?.fsync !== 'off');
+    const survivor = await endLeftover(cluster.data);
+    if (survivor !== null) throw failed(cluster, 'start', `process ${survivor} still runs there and will not end`);
+    await configure(cluster, options);
+    const { server, port } = await startOnSomePort(cluster, options.port);
+    await saveKnown(directory, { ...cluster.known, port, pid: process.pid });
+    return handle(cluster, port, server, lock, options.keep ?? true);
+  } catch (thrown) {
+    lock.release();
+    throw thrown;
+  }
+}
 
-  await configure(cluster, options);
+async function startOnSomePort(
+  cluster: Cluster,
+  wanted: number | undefined,
+): Promise<{ server: Supervised; port: number }> {
   for (let tries = 1; ; tries++) {
-    const port = options.port ?? (await freePort(tries === 1 ? cluster.known.port : null));
+    const port = wanted ?? (await freePort(tries === 1 ? cluster.known.port : null));
     const { server, reason } = await startServer(cluster, port);
-    if (reason === null) {
-      await saveKnown(cluster.directory, { ...cluster.known, port });
-      return handle(cluster, port, server, options.keep ?? true);
-    }
+    if (reason === null) return { server, port };
     // A port that was free may be taken before the server takes it.
-    const again = options.port === undefined && tries < START_TRIES && reason.includes('could not bind');
+    const again = wanted === undefined && tries < START_TRIES && reason.includes('could not bind');
     if (!again) throw failed(cluster, 'start', reason);
   }
 }
@@ -137,12 +154,13 @@ async function startServer(cluster: Cluster, port: number): Promise<{ server: Su
   return { server, reason: `it was not ready after ${START_WAIT_MS / 1000} s. ${await tailOf(log_path)}` };
 }
 
-function handle(cluster: Cluster, port: number, server: Supervised, keep: boolean): EmbeddedPostgres {
+function handle(cluster: Cluster, port: number, server: Supervised, lock: Lock, keep: boolean): EmbeddedPostgres {
   const { password } = cluster.known;
   const database = 'postgres';
   let stopping: Promise<void> | undefined;
   const stop = async (mode: StopMode): Promise<void> => {
     await endServer(cluster, server, mode);
+    lock.release();
     if (!keep) await rm(cluster.directory, { recursive: true, force: true, maxRetries: REMOVE_TRIES });
   };
   server.hold(false);

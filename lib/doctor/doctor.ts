@@ -36,7 +36,8 @@ export function findingsOf(survey: Survey): Finding[] {
   return SEVERITIES.flatMap((severity) => findings.filter((finding) => finding.severity === severity));
 }
 
-async function surveyed({ pipeline, connect, chain }: DoctorInput): Promise<Survey> {
+/** Asks both sides, and judges nothing: for `findingsOf`. Throws only a fault of Sluice. */
+export async function surveyed({ pipeline, connect, chain }: DoctorInput): Promise<Survey> {
   const [source, replication] = await Promise.all([
     surveySource(connect.source, pipeline).catch(known),
     opens(connect.replication),

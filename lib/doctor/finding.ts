@@ -3,7 +3,7 @@
  * how it is shown is the command's.
  */
 import type { Pipeline } from '../config/schema.ts';
-import type { SluiceError } from '../errors.ts';
+import type { ErrorCode, SluiceError } from '../errors.ts';
 import type { Cut } from '../ports.ts';
 import type { SourceSurvey } from './survey-source.ts';
 import type { TargetSurvey } from './survey-target.ts';
@@ -22,6 +22,8 @@ export interface Finding {
   readonly severity: Severity;
   /** What it is about: `source`, `target`, `slot sluice_shop`, `table public.orders`. */
   readonly subject: string;
+  /** Of the error catalogue, where it is one of its errors. */
+  readonly code?: ErrorCode;
   readonly problem: string;
   /** What to do, with the SQL or the setting; null where there is nothing to do. */
   readonly remedy: string | null;
@@ -51,5 +53,5 @@ export interface Check {
 
 /** One of our errors, as what the doctor says. */
 export function findingOf(subject: string, error: SluiceError, severity: Severity = 'error'): Omit<Finding, 'check'> {
-  return { severity, subject, problem: error.message, remedy: error.remedy };
+  return { severity, subject, code: error.code, problem: error.message, remedy: error.remedy };
 }

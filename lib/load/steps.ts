@@ -37,6 +37,11 @@ interface StepPorts {
   readonly target: Target;
 }
 
+export interface LoadLimits {
+  /** The function's deadline less its margin, ms since the Unix epoch. Asked again before each cut: it may be brought forward. */
+  readonly deadline_ms: number;
+}
+
 export interface LoadOutcome {
   /**
    * - applied: rows or marks were written   - nothing: everything was applied already
@@ -52,13 +57,13 @@ export interface LoadOutcome {
 const NOTHING: LoadOutcome = { outcome: 'nothing', cuts: 0, changes: 0, rows: 0 };
 
 /** Applies everything after the applied cut, in order, as far as the time goes. */
-export async function applyCuts(ports: StepPorts, bookmark: Bookmark, deadline_ms: number): Promise<LoadOutcome> {
+export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: LoadLimits): Promise<LoadOutcome> {
   const { ledger, clock } = ports;
   if (bookmark.state === 'captured' || bookmark.state === 'syncing') return { ...NOTHING, outcome: 'held' };
   let cuts = 0;
   let changes = 0;
   for (;;) {
-    const step = await applyOnce(ports, bookmark, deadline_ms);
+    const step = await applyOnce(ports, bookmark, limits);
     if (step === 'held') return { ...NOTHING, outcome: 'held', cuts, changes };
     if (step.applied) {
       cuts += step.cuts;
@@ -73,7 +78,7 @@ export async function applyCuts(ports: StepPorts, bookmark: Bookmark, deadline_m
       });
     }
     if (!step.more) return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
-    if (clock.now() >= deadline_ms) {
+    if (clock.now() >= limits.deadline_ms) {
       await ringLoad(ports, [
         { kind: 'cuts', stream: bookmark.stream, cut: step.applied?.number ?? bookmark.applied_cut },
       ]);
@@ -92,7 +97,7 @@ interface Step {
 }
 
 /** One target transaction. */
-async function applyOnce(ports: StepPorts, bookmark: Bookmark, deadline_ms: number): Promise<Step | 'held'> {
+async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimits): Promise<Step | 'held'> {
   const { ledger, target, stage, clock } = ports;
   const { stream } = bookmark;
   return await target.transaction(streamOf(bookmark), async (tx) => {
@@ -105,7 +110,7 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, deadline_ms: numb
     let changes = 0;
     let text_bytes = 0;
     for (const cut of cuts) {
-      if (last && (text_bytes >= TEXT_BYTES_MAX || clock.now() >= deadline_ms)) break;
+      if (last && (text_bytes >= TEXT_BYTES_MAX || clock.now() >= limits.deadline_ms)) break;
       const own = cut.streams[stream];
       if (own && cut.object !== null) {
         try {

@@ -299,7 +299,7 @@ describe('the state directory', () => {
 
   test('can be read beside an engine and without one', async () => {
     const key = { pk: { S: 'a' }, sk: { S: 'b' } };
-    const options = { ...(await engineOptions(directory)), onError: () => undefined };
+    const options = await engineOptions(directory);
     const { engine } = await start();
     const { clients, resources } = engine.backend;
     await clients.dynamodb.send(new PutItemCommand({ TableName: resources.table, Item: { ...key, n: { N: '7' } } }));

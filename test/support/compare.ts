@@ -3,8 +3,8 @@
  */
 import type { Client } from 'pg';
 import { pinSettingsSql } from '../../lib/postgres/connection.ts';
-import { quoteIdentifier, quoteTable } from '../../lib/sql-text.ts';
 import type { TableName } from '../../lib/shape.ts';
+import { quoteIdentifier, quoteTable } from '../../lib/sql-text.ts';
 
 export interface TableText {
   readonly rows: number;
@@ -23,7 +23,12 @@ export async function columnsOf(client: Client, table: TableName): Promise<strin
 }
 
 /** `live`: leaves out rows that are marked as deleted. */
-export async function tableText(client: Client, table: TableName, columns: readonly string[], live = false): Promise<TableText> {
+export async function tableText(
+  client: Client,
+  table: TableName,
+  columns: readonly string[],
+  live = false,
+): Promise<TableText> {
   await client.query(pinSettingsSql('SESSION'));
   const row = columns.length > 0 ? `ROW(${columns.map(quoteIdentifier).join(', ')})::text` : `''`;
   const where = live ? 'WHERE _sdc_deleted_at IS NULL' : '';

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GetQueueAttributesCommand, type QueueAttributeName, SendMessageCommand } from '@aws-sdk/client-sqs';
 import { type Engine, type EngineOptions, type LogLine, startEngine } from '../../infra/local/engine.ts';
+import { readPipeline } from '../../lib/config/read.ts';
 import type { SluiceError } from '../../lib/errors.ts';
 import type { LoadFixtureBody } from './fixtures/load.ts';
 
@@ -27,6 +28,13 @@ export const FIXTURES = {
   operate: new URL('./fixtures/operate.ts', import.meta.url).href,
 };
 
+const PIPELINE = `
+pipeline: fixture
+source: { host: source.test, user: u, database: d, password: '\${env:SOURCE_PASSWORD}' }
+tables: [public.*]
+target: { host: target.test, user: u, database: d }
+`;
+
 export async function scratchDirectory(): Promise<string> {
   return await mkdtemp(join(tmpdir(), 'sluice-test-'));
 }
@@ -34,13 +42,12 @@ export async function scratchDirectory(): Promise<string> {
 /** Options for an engine whose state and output are in `directory`. */
 export async function engineOptions(directory: string): Promise<EngineOptions> {
   const configPath = join(directory, 'pipeline.yaml');
-  await writeFile(configPath, 'pipeline: fixture\n');
+  await writeFile(configPath, PIPELINE);
   return {
-    pipeline: 'fixture',
+    pipeline: readPipeline(PIPELINE, configPath),
     configPath,
     stateDirectory: join(directory, 'state'),
     environment: { PATH: process.env.PATH, FIXTURE_OUTPUT: join(directory, 'output'), SOURCE_PASSWORD: 'secret' },
-    schedule: { kind: 'every', every_seconds: 60, anchor: null, timezone: 'UTC', paused: false },
     concurrency: { load: 2, extract: 2 },
     functions: FIXTURES,
     onFatal: (error) => {

@@ -49,7 +49,7 @@ export async function startStandby(primary: TestPostgres, settings: Settings = {
     await writeFile(join(data, name), content);
     await chown(join(data, name), account.uid, account.gid);
   }
-  await saveKnown(directory, { password, port: null });
+  await saveKnown(directory, { password, port: null, pid: null });
   return await serve(directory, { settings: { ...settings, primary_conninfo: conninfo } });
 }
 

@@ -97,7 +97,9 @@ export function applySegment(rows: TargetRows, segment: SegmentText, hard_delete
   if (operation === 'truncate') {
     if (blocks.length > 0) throw new Error('a truncate with blocks');
     if (hard_delete) rows.clear();
-    else for (const [key, { values, deleted_at }] of rows) rows.set(key, { values, deleted_at: deleted_at ?? extracted_at });
+    else
+      for (const [key, { values, deleted_at }] of rows)
+        rows.set(key, { values, deleted_at: deleted_at ?? extracted_at });
     return;
   }
   const order = blocks.map(({ kind }) => BLOCK_KINDS.indexOf(kind));
@@ -148,7 +150,11 @@ export function assertWellFormed(share: Share, hard_delete: boolean): void {
     const all = shape.columns.map((_, index) => index);
     const expected = block.kind === 'delete' ? shape.key : block.kind === 'upsert' ? all : null;
     if (expected) claim(JSON.stringify(block.columns) === JSON.stringify(expected), `${block.kind}: its columns`);
-    else claim(shape.key.every((index) => block.columns.includes(index)), `${block.kind}: has the key`);
+    else
+      claim(
+        shape.key.every((index) => block.columns.includes(index)),
+        `${block.kind}: has the key`,
+      );
     if (block.kind === 'update') claim(block.columns.length < all.length, 'update: lacks a column');
     for (const line of lines) {
       keys[block.kind].push(line.key);

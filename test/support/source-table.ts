@@ -21,7 +21,13 @@ export interface TableForm {
 }
 
 export type Command =
-  | { readonly do: 'insert' | 'update' | 'move' | 'delete'; readonly at: number; readonly to: number; readonly values: readonly Wanted[]; readonly giant: boolean }
+  | {
+      readonly do: 'insert' | 'update' | 'move' | 'delete';
+      readonly at: number;
+      readonly to: number;
+      readonly values: readonly Wanted[];
+      readonly giant: boolean;
+    }
   | { readonly do: 'truncate' | 'commit' | 'part' | 'cut' | 'describe' };
 
 /** A column's new value; `kept`: as it is, and out of the row (TOAST), so that the log does not have it. */
@@ -67,7 +73,9 @@ const change = fc.record({
   values: fc.array(wanted, { minLength: 5, maxLength: 5 }),
   giant: fc.nat(39).map((n) => n === 39),
 });
-const mark = fc.record({ do: fc.constantFrom('commit', 'commit', 'commit', 'part', 'cut', 'cut', 'truncate', 'describe') });
+const mark = fc.record({
+  do: fc.constantFrom('commit', 'commit', 'commit', 'part', 'cut', 'cut', 'truncate', 'describe'),
+});
 export const commands: fc.Arbitrary<Command[]> = fc.array(
   fc.oneof({ arbitrary: change, weight: 4 }, { arbitrary: mark, weight: 1 }),
   { maxLength: 40 },
@@ -155,7 +163,9 @@ export class SourceTable {
 
   /** As heap_update logs it: the old key where it changed or lies outside the row, the whole old row under FULL. */
   #updated(command: Extract<Command, { at: number }>, old: Values, row: Values, moved: boolean): Buffer {
-    const isKept = this.#names.map((name, i) => command.values[i]?.how === 'kept' && row[name] === old[name] && row[name] !== null);
+    const isKept = this.#names.map(
+      (name, i) => command.values[i]?.how === 'kept' && row[name] === old[name] && row[name] !== null,
+    );
     const keptKey = this.form.shape.key.some((i) => isKept[i]);
     const fields = this.#fields(row).map((field, i) => (isKept[i] ? pg.UNCHANGED : field));
     return pg.update(TABLE_ID, fields, this.form.full || moved || keptKey ? this.#old(old) : undefined);
@@ -174,13 +184,19 @@ export class SourceTable {
     const entries = this.#names.map((name, i): [string, Value] => {
       const want = values[i] ?? { value: null, how: 'new' };
       if (want.how !== 'new' && name in old) return [name, old[name] ?? null];
-      return [name, giant && name === 'v1' ? `${want.value ?? ''}${'giant\t'.repeat(GIANT_BYTES / 6 + 1)}` : want.value];
+      return [
+        name,
+        giant && name === 'v1' ? `${want.value ?? ''}${'giant\t'.repeat(GIANT_BYTES / 6 + 1)}` : want.value,
+      ];
     });
     return Object.fromEntries(entries);
   }
 
   #withKey(at: number, row: Values): Values {
-    const parts = this.form.shape.key.map((index, i): [string, string] => [this.#names[index] ?? '', KEYS[at]?.[i] ?? '']);
+    const parts = this.form.shape.key.map((index, i): [string, string] => [
+      this.#names[index] ?? '',
+      KEYS[at]?.[i] ?? '',
+    ]);
     return { ...row, ...Object.fromEntries(parts) };
   }
 

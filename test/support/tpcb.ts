@@ -38,7 +38,10 @@ export interface Writes {
 }
 
 /** Writes with `clients` connections for `seconds`, or until stopped. */
-export async function writeTpcb(server: TestPostgres, options: { scale: number; clients: number; seconds: number }): Promise<Writes> {
+export async function writeTpcb(
+  server: TestPostgres,
+  options: { scale: number; clients: number; seconds: number },
+): Promise<Writes> {
   const pgbench = await installedPgbench();
   return pgbench ? byPgbench(pgbench, server, options) : byQueries(server, options);
 }
@@ -58,7 +61,20 @@ function byPgbench(path: string, server: TestPostgres, options: { clients: numbe
   const { host, port, user, password, database } = server;
   const child = spawn(
     path,
-    ['-n', '-c', String(options.clients), '-T', String(options.seconds), '-h', host, '-p', String(port), '-U', user, database],
+    [
+      '-n',
+      '-c',
+      String(options.clients),
+      '-T',
+      String(options.seconds),
+      '-h',
+      host,
+      '-p',
+      String(port),
+      '-U',
+      user,
+      database,
+    ],
     { env: { ...process.env, PGPASSWORD: password }, stdio: ['ignore', 'ignore', 'pipe'] },
   );
   let complaint = '';
@@ -69,7 +85,9 @@ function byPgbench(path: string, server: TestPostgres, options: { clients: numbe
   return {
     done: new Promise((resolve, reject) => {
       child.on('error', reject);
-      child.on('exit', (code) => (code === 0 || stopped ? resolve() : reject(new Error(`pgbench ended with ${code}: ${complaint}`))));
+      child.on('exit', (code) =>
+        code === 0 || stopped ? resolve() : reject(new Error(`pgbench ended with ${code}: ${complaint}`)),
+      );
     }),
     stop: () => {
       stopped = true;
@@ -78,7 +96,10 @@ function byPgbench(path: string, server: TestPostgres, options: { clients: numbe
   };
 }
 
-function byQueries(server: TestPostgres, { scale, clients, seconds }: { scale: number; clients: number; seconds: number }): Writes {
+function byQueries(
+  server: TestPostgres,
+  { scale, clients, seconds }: { scale: number; clients: number; seconds: number },
+): Writes {
   let stopped = false;
   const until_ms = Date.now() + seconds * 1000;
   const writer = async (): Promise<void> => {
@@ -99,7 +120,12 @@ function byQueries(server: TestPostgres, { scale, clients, seconds }: { scale: n
 
 async function transaction(client: Client, scale: number): Promise<void> {
   const below = (count: number): number => 1 + Math.floor(Math.random() * count);
-  const [aid, tid, bid, delta] = [below(scale * ACCOUNTS_PER_BRANCH), below(scale * TELLERS_PER_BRANCH), below(scale), below(10_000) - 5_000];
+  const [aid, tid, bid, delta] = [
+    below(scale * ACCOUNTS_PER_BRANCH),
+    below(scale * TELLERS_PER_BRANCH),
+    below(scale),
+    below(10_000) - 5_000,
+  ];
   await client.query(`BEGIN;
     UPDATE pgbench_accounts SET abalance = abalance + ${delta} WHERE aid = ${aid};
     SELECT abalance FROM pgbench_accounts WHERE aid = ${aid};

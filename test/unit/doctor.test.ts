@@ -94,6 +94,7 @@ test('a side that cannot be reached is said once, and nothing is guessed about i
     check: 'source_connection',
     severity: 'error',
     subject: 'source',
+    code: 'CONNECTION_FAILED',
     problem: unreachable.message,
     remedy: unreachable.remedy,
   });

@@ -2,7 +2,8 @@
  * The directory of one embedded server: made by initdb once, and found again afterwards.
  *
  *     directory/data         the cluster (PGDATA); owned by the server's account
- *     directory/server.json  password and port, for the next start; written last, so that a cluster is there whole or not at all
+ *     directory/server.lock  held by the process that the server belongs to
+ *     directory/server.json  password, port and that process's id, for the next start; written last, so that a cluster is there whole or not at all
  *     directory/server.log   of the present run; server.log.1 of the one before
  */
 import { spawn } from 'node:child_process';
@@ -23,7 +24,7 @@ export const SUPERUSER = 'postgres';
 /** Processes that are just ending may still add files to what is removed. */
 export const REMOVE_TRIES = 10;
 
-const Known = z.object({ password: z.string().min(1), port: z.number().int().nullable() });
+const Known = z.object({ password: z.string().min(1), port: z.int().nullable(), pid: z.int().nullable() });
 export type Known = z.infer<typeof Known>;
 
 export interface Cluster {
@@ -39,7 +40,6 @@ export interface Cluster {
 /** Finds the cluster in `directory`, or makes it (about a second); `sync`: it must survive the machine's death at once. */
 export async function openCluster(directory: string, sync: boolean): Promise<Cluster> {
   const account = await serverAccount();
-  await mkdir(directory, { recursive: true });
   await chmod(directory, 0o711); // The server's account passes through; nobody but us lists it.
   const binaries = await findBinaries(account, packageDirectory(), [tmpdir(), '/var/tmp', dirname(directory)]);
   const known = (await readKnown(directory)) ?? (await initialize(directory, account, binaries, sync));
@@ -51,6 +51,11 @@ export async function saveKnown(directory: string, known: Known): Promise<void> 
   const file = join(directory, 'server.json');
   await writeFile(`${file}.new`, JSON.stringify(known), { mode: 0o600 });
   await rename(`${file}.new`, file);
+}
+
+/** The process that has, or had, the server of the directory. */
+export async function ownerOf(directory: string): Promise<number | null> {
+  return (await readKnown(directory))?.pid ?? null;
 }
 
 async function readKnown(directory: string): Promise<Known | null> {
@@ -78,7 +83,7 @@ async function seenBy(account: Account, data: string): Promise<string> {
 async function initialize(directory: string, account: Account, binaries: Binaries, sync: boolean): Promise<Known> {
   const data = join(directory, 'data');
   for (const name of await readdir(directory)) {
-    if (name.startsWith('data'))
+    if (name === 'data' || name.startsWith('data.'))
       await rm(join(directory, name), { recursive: true, force: true, maxRetries: REMOVE_TRIES });
   }
   // A name of its own: the initdb of a start that was killed may still be writing to the last one.
@@ -89,7 +94,7 @@ async function initialize(directory: string, account: Account, binaries: Binarie
   const args = ['-U', SUPERUSER, '-A', 'scram-sha-256', '-E', 'UTF8', '--no-locale', ...(sync ? [] : ['--no-sync'])];
   await runInitdb(directory, making, args, password, account, binaries);
   await rename(making, data);
-  const known = { password, port: null };
+  const known = { password, port: null, pid: null };
   await saveKnown(directory, known);
   return known;
 }
