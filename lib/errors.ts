@@ -55,6 +55,11 @@ const CATALOGUE = {
     meaning: (f) => `The local engine could not ${f.action}: ${f.reason}`,
     remedy: (f) => `${f.remedy ?? 'Run the command again: it goes on from its state directory.'}`,
   },
+  NOT_CAUGHT_UP: {
+    disposition: 'retry',
+    meaning: (f) => `${f.streams} had not applied ${f.lsn} after ${f.windows} windows without progress.`,
+    remedy: () => 'Look at what was said before and at `sluice status`; run it again: it goes on from its state.',
+  },
   // Connections
   CONNECTION_FAILED: {
     disposition: 'retry',
@@ -101,7 +106,9 @@ const CATALOGUE = {
   SLOT_MISSING: {
     disposition: 'halt',
     meaning: (f) =>
-      f.known ? `The replication slot ${f.slot} is gone, and changes since ${f.lsn} with it.` : `There is no replication slot ${f.slot}.`,
+      f.known
+        ? `The replication slot ${f.slot} is gone, and changes since ${f.lsn} with it.`
+        : `There is no replication slot ${f.slot}.`,
     remedy: (f) =>
       f.known
         ? 'Whoever dropped it, or a failover, lost the position. Synchronise anew: `sluice backfill --reset` for every stream.'
@@ -131,18 +138,22 @@ const CATALOGUE = {
   },
   SLOT_ADVANCED: {
     disposition: 'halt',
-    meaning: (f) => `Slot ${f.slot} stands at ${f.confirmed}, past the ledger's end at ${f.ledger}: somebody else has read it, or it was made anew.`,
-    remedy: () => 'Changes in between are lost to this pipeline. Let nothing else read the slot, and synchronise anew with `sluice backfill --reset`.',
+    meaning: (f) =>
+      `Slot ${f.slot} stands at ${f.confirmed}, past the ledger's end at ${f.ledger}: somebody else has read it, or it was made anew.`,
+    remedy: () =>
+      'Changes in between are lost to this pipeline. Let nothing else read the slot, and synchronise anew with `sluice backfill --reset`.',
   },
   SLOT_ACTIVE: {
     disposition: 'retry',
-    meaning: (f) => `Slot ${f.slot} is in use by process ${f.pid} of ${f.application_name || 'an unnamed client'} (${f.client || 'local'}).`,
+    meaning: (f) =>
+      `Slot ${f.slot} is in use by process ${f.pid} of ${f.application_name || 'an unnamed client'} (${f.client || 'local'}).`,
     remedy: (f) => `Stop that reader; or end it on the source: SELECT pg_terminate_backend(${f.pid}).`,
   },
   SLOTS_EXHAUSTED: {
     disposition: 'halt',
     meaning: () => 'The source has no free replication slot or WAL sender.',
-    remedy: () => 'Raise max_replication_slots and max_wal_senders on the source, or drop slots that nothing uses (pg_replication_slots).',
+    remedy: () =>
+      'Raise max_replication_slots and max_wal_senders on the source, or drop slots that nothing uses (pg_replication_slots).',
   },
   SLOT_BLOCKED: {
     disposition: 'retry',
@@ -154,7 +165,8 @@ const CATALOGUE = {
   CLUSTER_CHANGED: {
     disposition: 'halt',
     meaning: (f) => `The source is another cluster than last time (${f.what}: ${f.found} instead of ${f.expected}).`,
-    remedy: () => 'If it was restored or replaced, its positions mean nothing here: start with a new state, or synchronise anew with `sluice backfill --reset`.',
+    remedy: () =>
+      'If it was restored or replaced, its positions mean nothing here: start with a new state, or synchronise anew with `sluice backfill --reset`.',
   },
   PUBLICATION_NOT_ALLOWED: {
     disposition: 'halt',
@@ -174,8 +186,11 @@ const CATALOGUE = {
   NOTHING_SELECTED: {
     disposition: 'halt',
     meaning: (f) =>
-      f.skipped ? `No table that matches ${f.pattern} can be followed: ${f.skipped}` : `No table of the source matches ${f.pattern}.`,
-    remedy: () => 'Check the name (case counts, and the role needs USAGE on the schema), or drop the entry from tables.',
+      f.skipped
+        ? `No table that matches ${f.pattern} can be followed: ${f.skipped}`
+        : `No table of the source matches ${f.pattern}.`,
+    remedy: () =>
+      'Check the name (case counts, and the role needs USAGE on the schema), or drop the entry from tables.',
   },
   TABLE_MISSING: {
     disposition: 'halt',
@@ -224,12 +239,14 @@ const CATALOGUE = {
   DECODE_FAILED: {
     disposition: 'halt',
     meaning: (f) => `The log cannot be decoded at byte ${f.offset} of a ${f.message} message: ${f.reason}`,
-    remedy: () => 'This is a fault of Sluice or of a server it does not know. Nothing was confirmed; please report it with this text.',
+    remedy: () =>
+      'This is a fault of Sluice or of a server it does not know. Nothing was confirmed; please report it with this text.',
   },
   SLOT_STREAM_FAILED: {
     disposition: 'retry',
     meaning: (f) => `The replication connection ended: ${f.reason}`,
-    remedy: () => 'The next window goes on from the ledger. If it happens again and again, look into the log of the source.',
+    remedy: () =>
+      'The next window goes on from the ledger. If it happens again and again, look into the log of the source.',
   },
   WINDOW_LOST: {
     disposition: 'retry',
@@ -240,12 +257,14 @@ const CATALOGUE = {
   LEDGER_GAP: {
     disposition: 'halt',
     meaning: (f) => `The ledger has no cut ${f.expected} after the applied cut ${f.applied}.`,
-    remedy: (f) => `The staged changes have expired or were removed. Synchronise anew: sluice backfill ${f.stream} --reset`,
+    remedy: (f) =>
+      `The staged changes have expired or were removed. Synchronise anew: sluice backfill ${f.stream} --reset`,
   },
   LEDGER_INCARNATION: {
     disposition: 'halt',
     meaning: (f) => `The target's rows for ${f.stream} come from another ledger (${f.found} instead of ${f.expected}).`,
-    remedy: (f) => `The state was made anew, or the target restored. Synchronise anew: sluice backfill ${f.stream} --reset`,
+    remedy: (f) =>
+      `The state was made anew, or the target restored. Synchronise anew: sluice backfill ${f.stream} --reset`,
   },
   STAGE_MISSING: {
     disposition: 'halt',
@@ -275,7 +294,8 @@ const CATALOGUE = {
   LEDGER_DAMAGED: {
     disposition: 'halt',
     meaning: (f) => `The ledger's item ${f.item} is not as Sluice writes it: ${f.reason}`,
-    remedy: () => 'Something else has written to the table, or a newer Sluice has: restore the table to a point in time before, or synchronise anew.',
+    remedy: () =>
+      'Something else has written to the table, or a newer Sluice has: restore the table to a point in time before, or synchronise anew.',
   },
   LEDGER_ITEM_TOO_LARGE: {
     disposition: 'halt',
@@ -285,7 +305,8 @@ const CATALOGUE = {
   STAGE_FULL: {
     disposition: 'halt',
     meaning: (f) => `The staged object ${f.object} would have more than ${f.bytes_max} bytes.`,
-    remedy: () => 'One transaction of the source is larger than an object of the stage can be: synchronise anew with `sluice backfill --reset`.',
+    remedy: () =>
+      'One transaction of the source is larger than an object of the stage can be: synchronise anew with `sluice backfill --reset`.',
   },
   BELL_INVALID: {
     disposition: 'halt',
@@ -326,8 +347,10 @@ const CATALOGUE = {
   },
   TARGET_DEPENDENTS: {
     disposition: 'halt',
-    meaning: (f) => `The target table ${f.table} cannot be replaced: other objects depend on its old form (SQLSTATE ${f.sqlstate}).`,
-    remedy: (f) => `Drop the views or foreign keys that use ${f.table}, run: sluice resume ${f.stream}, and make them again.`,
+    meaning: (f) =>
+      `The target table ${f.table} cannot be replaced: other objects depend on its old form (SQLSTATE ${f.sqlstate}).`,
+    remedy: (f) =>
+      `Drop the views or foreign keys that use ${f.table}, run: sluice resume ${f.stream}, and make them again.`,
   },
   METADATA_COLUMN_TAKEN: {
     disposition: 'halt',
@@ -340,10 +363,23 @@ const CATALOGUE = {
     remedy: (f) =>
       `Set target.on_truncate to apply or ignore, then: sluice resume ${f.stream}; or synchronise anew: sluice backfill ${f.stream} --reset`,
   },
+  ROWS_UNKNOWN: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `${f.rows} rows of ${f.stream} changed their key while it was synchronised, and the log does not hold all of their values.`,
+    remedy: (f) => `Synchronise anew, best while no keys change: sluice backfill ${f.stream} --reset`,
+  },
   EPOCH_INCOMPLETE: {
     disposition: 'retry',
     meaning: (f) => `Epoch ${f.epoch} of ${f.stream} has ${f.loaded} of its ${f.chunks} chunks on the target.`,
     remedy: () => 'Nothing to do: the rest is loaded first.',
+  },
+  EPOCH_DISTURBED: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `While ${f.stream} was being copied, a row's key was changed and the log left out values of the row: the copy may lack it.`,
+    remedy: (f) =>
+      `Synchronise anew while keys stay as they are: sluice backfill ${f.stream} --reset. If they never do, let the log hold every value first: ALTER TABLE ${f.table_sql} REPLICA IDENTITY FULL.`,
   },
   TARGET_TRANSIENT: {
     disposition: 'retry',

@@ -11,10 +11,10 @@
 import type { Pipeline } from './config/schema.ts';
 import type { StreamDefinition } from './config/selection.ts';
 import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
-import { readChunk, planEpoch } from './epoch/extract.ts';
+import { planEpoch, readChunk } from './epoch/extract.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
 import type { Chain } from './ledger/chain.ts';
-import { applyCuts, finishEpoch, loadChunk, type LoadLimits, type LoadOutcome } from './load/steps.ts';
+import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk } from './load/steps.ts';
 import type {
   Bookmark,
   Clock,
@@ -148,10 +148,15 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   const unfinished = new Set<StagedCut>();
   let staged: StagedCut | null = null;
 
-  const takePart = async () => {
+  /** Streams whose changes have been passed over are halted before a position past these changes is recorded. */
+  const haltFaulty = async (): Promise<void> => {
     await behind.settled();
     for (const [stream, fault] of cut.faults) await haltStream(ports, stream, fault, { cut: null, must_reset: true });
     cut.faults.clear();
+  };
+
+  const takePart = async () => {
+    await haltFaulty();
     staged ??= new StagedCut(stage, objectName(pipeline, 'cuts', chain.head.number + 1, ports.newId()));
     unfinished.add(staged);
     return { into: staged, shares: cut.takePart(), extracted_at: new Date(clock.now()).toISOString() };
@@ -186,7 +191,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
 
   /** There was nothing for us up to here: recorded and confirmed too, so that the slot of idle tables moves while others write. */
   const finishEmptyCut = async (): Promise<void> => {
-    await behind.settled();
+    await haltFaulty();
     const { end_lsn, transactions } = cut;
     reading.restart();
     if (end_lsn <= chain.head.end_lsn) return;
@@ -256,7 +261,12 @@ export async function extract(ports: ExtractPorts, pipeline: Pipeline, bell: Ext
     }
     const object = objectName(pipeline, `chunks/${stream}/${bell.epoch}`, bell.chunk, ports.newId());
     const rows = await readChunk(ports, bookmark, epoch, bell, object);
-    return { ...nothing, outcome: rows === null ? 'nothing' : 'staged', rows: rows ?? 0, chunks: rows === null ? 0 : 1 };
+    return {
+      ...nothing,
+      outcome: rows === null ? 'nothing' : 'staged',
+      rows: rows ?? 0,
+      chunks: rows === null ? 0 : 1,
+    };
   } catch (thrown) {
     await haltOrThrow(ports, stream, asSluiceError(thrown));
     return { ...nothing, outcome: 'halted' };
@@ -298,7 +308,11 @@ export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits)
 }
 
 /** A stream that fails halts alone (I10); what is transient, or the fault of the ground, is somebody else's to try again. */
-async function haltOrThrow(ports: Pick<LoadPorts, 'clock' | 'log' | 'ledger'>, stream: string, fault: SluiceError): Promise<void> {
+async function haltOrThrow(
+  ports: Pick<LoadPorts, 'clock' | 'log' | 'ledger'>,
+  stream: string,
+  fault: SluiceError,
+): Promise<void> {
   if (!fault.haltsStream) throw fault;
   const cut = typeof fault.facts.cut === 'number' ? fault.facts.cut : null;
   await haltStream(ports, stream, fault, { cut, must_reset: false });

@@ -27,6 +27,11 @@ export function displayName(name: TableName): string {
   return `${name.schema}.${name.table}`;
 }
 
+/** Tells any two tables apart, as `displayName` does not: a name may hold a dot, and no name holds a zero byte. */
+export function tableKey({ schema, table }: TableName): string {
+  return `${schema}\0${table}`;
+}
+
 export function sameShape(a: Shape, b: Shape): boolean {
   return (
     a.columns.length === b.columns.length &&

@@ -47,12 +47,6 @@ export interface EngineOptions extends Omit<BackendOptions, 'onError'> {
   readonly onFault?: (what: FunctionName | 'services', error: SluiceError) => void;
 }
 
-/** As in the event of `drain` (functions/drain.ts). */
-export interface WindowOptions {
-  readonly break_at_end_lsn?: boolean;
-  readonly ring_all?: boolean;
-}
-
 /** As the event of the function `drain` has them. */
 export interface WindowOptions {
   readonly break_at_end_lsn?: boolean;

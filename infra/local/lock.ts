@@ -4,8 +4,12 @@
  * that names a process).
  */
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const SQLITE_BUSY = 5;
+/** Who only looks at a lock takes it for a moment, and a process that is killed needs one to die: who wants it tries for longer than that. */
+const TAKE_TRIES = 10;
+const TAKE_WAIT_MS = 50;
 
 export interface Lock {
   release(): void;
@@ -24,5 +28,14 @@ export function tryLock(file: string): Lock | null {
     database.close();
     if ((thrown as { errcode?: number }).errcode === SQLITE_BUSY) return null;
     throw thrown;
+  }
+}
+
+/** Null: it is held, and stays so. */
+export async function takeLock(file: string): Promise<Lock | null> {
+  for (let tries = 1; ; tries++) {
+    const lock = tryLock(file);
+    if (lock !== null || tries === TAKE_TRIES) return lock;
+    await sleep(TAKE_WAIT_MS);
   }
 }

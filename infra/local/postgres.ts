@@ -10,7 +10,7 @@ import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SluiceError } from '../../lib/errors.ts';
-import { type Lock, tryLock } from './lock.ts';
+import { type Lock, takeLock } from './lock.ts';
 import type { Account } from './postgres/account.ts';
 import { type Cluster, openCluster, ownerOf, REMOVE_TRIES, SUPERUSER, saveKnown } from './postgres/cluster.ts';
 import { endLeftover, readPidFile } from './postgres/leftover.ts';
@@ -76,7 +76,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const directory = resolve(options.directory);
   await mkdir(directory, { recursive: true });
   // Another process's server must not be taken for a leftover.
-  const lock = tryLock(join(directory, 'server.lock'));
+  const lock = await takeLock(join(directory, 'server.lock'));
   if (lock === null)
     throw new SluiceError('STATE_IN_USE', { pid: (await ownerOf(directory)) ?? '(just starting)', directory });
   try {
@@ -157,10 +157,11 @@ async function startServer(cluster: Cluster, port: number): Promise<{ server: Su
 function handle(cluster: Cluster, port: number, server: Supervised, lock: Lock, keep: boolean): EmbeddedPostgres {
   const { password } = cluster.known;
   const database = 'postgres';
+  const released = server.ended.then(() => lock.release());
   let stopping: Promise<void> | undefined;
   const stop = async (mode: StopMode): Promise<void> => {
     await endServer(cluster, server, mode);
-    lock.release();
+    await released;
     if (!keep) await rm(cluster.directory, { recursive: true, force: true, maxRetries: REMOVE_TRIES });
   };
   server.hold(false);

@@ -9,10 +9,9 @@
  */
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { SluiceError } from '../../lib/errors.ts';
-import { tryLock } from './lock.ts';
+import { takeLock, tryLock } from './lock.ts';
 
 const Address = z.object({
   host: z.string(),
@@ -41,32 +40,23 @@ export interface State {
   release(): Promise<void>;
 }
 
-/** A look at the lock takes it for a moment: who wants to keep it tries for longer than that. */
-const TAKE_TRIES = 10;
-const TAKE_WAIT_MS = 50;
-
 /** Makes the directory when it is missing, and takes its lock. STATE_IN_USE where another engine has it. */
 export async function takeState(directory: string): Promise<State> {
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, '.gitignore'), '*\n');
-  for (let tries = 1; ; tries++) {
-    const lock = tryLock(join(directory, 'engine.lock'));
-    if (lock !== null) {
-      return {
-        directory,
-        publish: (engine) => writeWhole(join(directory, 'engine.json'), JSON.stringify(engine)),
-        release: async () => {
-          await rm(join(directory, 'engine.json'), { force: true });
-          lock.release();
-        },
-      };
-    }
-    if (tries === TAKE_TRIES) {
-      const holder = await readEngineFile(directory);
-      throw new SluiceError('STATE_IN_USE', { pid: holder?.pid ?? '(just starting)', directory });
-    }
-    await sleep(TAKE_WAIT_MS);
+  const lock = await takeLock(join(directory, 'engine.lock'));
+  if (lock === null) {
+    const holder = await readEngineFile(directory);
+    throw new SluiceError('STATE_IN_USE', { pid: holder?.pid ?? '(just starting)', directory });
   }
+  return {
+    directory,
+    publish: (engine) => writeWhole(join(directory, 'engine.json'), JSON.stringify(engine)),
+    release: async () => {
+      await rm(join(directory, 'engine.json'), { force: true });
+      lock.release();
+    },
+  };
 }
 
 /** The engine that runs on the directory; null: none, or one that is not ready yet. */

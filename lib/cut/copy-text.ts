@@ -65,7 +65,7 @@ export function writeEscaped(out: Buffer, at: number, bytes: Buffer, start: numb
 export function escapedPieces(pieces: readonly Buffer[]): Buffer[] {
   return pieces.map((piece) => {
     let escapes = 0;
-    for (const byte of piece) if ((ESCAPES[byte] as number) !== 0) escapes++;
+    for (let at = 0; at < piece.length; at++) if ((ESCAPES[piece[at] as number] as number) !== 0) escapes++;
     if (escapes === 0) return piece;
     const out = Buffer.allocUnsafe(piece.length + escapes);
     writeEscaped(out, 0, piece, 0, piece.length);

@@ -10,7 +10,7 @@ import { SluiceError } from '../errors.ts';
 import type { Shape } from '../shape.ts';
 import type { BlockKind } from '../stage/segment.ts';
 import type { Arena } from './arena.ts';
-import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
+import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeEscaped, writeValue } from './copy-text.ts';
 import { DeletionTimes } from './deletion-times.ts';
 import { giantLine } from './giant-line.ts';
 import { KeyTable } from './key-table.ts';
@@ -297,6 +297,7 @@ export class Fold {
         throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
       }
       bytes += 2 * ((tuple.end[i] as number) - (tuple.start[i] as number)) + 1;
+      for (const piece of tuple.giants?.get(i) ?? []) bytes += 2 * piece.length;
     }
     return bytes;
   }
@@ -305,6 +306,8 @@ export class Fold {
     let at = 0;
     for (const i of this.shape.key) {
       at = writeValue(out, at, tuple, i);
+      // An index keeps its keys compressed: one of many equal letters may be this large.
+      for (const piece of tuple.giants?.get(i) ?? []) at = writeEscaped(out, at, piece, 0, piece.length);
       out[at++] = TAB;
     }
     return at - 1;

@@ -14,7 +14,8 @@ export function giantLine(row: Tuple): Buffer[] {
     if (row.kind[i] === VALUE.unchanged) continue;
     const giant = row.giants?.get(i);
     if (giant) {
-      pieces.push(small.subarray(from, at), ...escapedPieces(giant));
+      pieces.push(small.subarray(from, at));
+      for (const piece of escapedPieces(giant)) pieces.push(piece);
       from = at;
     } else {
       at = writeValue(small, at, row, i);

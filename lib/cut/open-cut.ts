@@ -7,7 +7,7 @@
 import type { ChangeSink, OldImage, Relation, Tuple } from '../change.ts';
 import { SluiceError } from '../errors.ts';
 import { LSN_ZERO, type Lsn } from '../lsn.ts';
-import { type Column, type Shape, sameShape } from '../shape.ts';
+import { type Column, type Shape, sameShape, tableKey } from '../shape.ts';
 import { Arena } from './arena.ts';
 import { Fold, type FoldedBlock } from './fold.ts';
 
@@ -15,6 +15,8 @@ import { Fold, type FoldedBlock } from './fold.ts';
 export const PART_TEXT_BYTES_MAX = 16 * 1024 * 1024;
 /** Keys of one part: bounds the hash tables as the arena bounds the lines. */
 const PART_KEYS_MAX = 400_000;
+/** Text of these keys: a deletion has no line, and its key may be kilobytes long. */
+const PART_KEY_BYTES_MAX = 32 * 1024 * 1024;
 /** Shares of one part: bounds a run of barriers (TRUNCATE, changes of shape), each of which seals a share. */
 const PART_SHARES_MAX = 4_000;
 
@@ -61,6 +63,7 @@ export class OpenCut implements ChangeSink {
   #spare = new Arena(PART_TEXT_BYTES_MAX);
   #sealed: (Share | { stream: OpenStream; fold: Fold })[] = [];
   #partKeys = 0;
+  #partKeyBytes = 0;
   #partStarted = false;
   #partGiantBytes = 0;
   #committed_at_us = 0;
@@ -80,7 +83,7 @@ export class OpenCut implements ChangeSink {
 
   constructor(options: OpenCutOptions) {
     this.#options = options;
-    this.#captured = new Map(options.streams.map((stream) => [nameKey(stream.schema, stream.table), stream]));
+    this.#captured = new Map(options.streams.map((stream) => [tableKey(stream), stream]));
   }
 
   get hasChanges(): boolean {
@@ -90,7 +93,8 @@ export class OpenCut implements ChangeSink {
   /** The part is full, and must be taken before more is read. */
   get partIsFull(): boolean {
     if (this.#arena.used + this.#partGiantBytes >= PART_TEXT_BYTES_MAX) return true;
-    return this.#partKeys >= PART_KEYS_MAX || this.#sealed.length >= PART_SHARES_MAX;
+    if (this.#partKeys >= PART_KEYS_MAX || this.#partKeyBytes >= PART_KEY_BYTES_MAX) return true;
+    return this.#sealed.length >= PART_SHARES_MAX;
   }
 
   /** Begins the next cut: what was counted is reset. The last part must have been taken. */
@@ -123,20 +127,21 @@ export class OpenCut implements ChangeSink {
   }
 
   relation(relation: Relation): void {
-    const captured = this.#captured.get(nameKey(relation.schema, relation.table));
+    const captured = this.#captured.get(tableKey(relation));
+    const known = this.#relations.get(relation.id) ?? null;
+    // The table goes by another name now: what it left under the old one comes first.
+    if (known && known.captured !== captured) this.#seal(known);
     if (!captured) {
       this.#relations.set(relation.id, null);
       return;
     }
     const shape = shapeOf(relation, captured);
     if (shape instanceof SluiceError) {
-      const before = this.#relations.get(relation.id);
-      if (before) this.#seal(before);
+      if (known) this.#seal(known);
       this.faults.set(captured.stream, shape);
       this.#relations.set(relation.id, null);
       return;
     }
-    const known = this.#relations.get(relation.id);
     if (known && known.captured === captured) {
       if (sameShape(known.shape, shape)) return;
       this.#seal(known);
@@ -203,6 +208,7 @@ export class OpenCut implements ChangeSink {
     );
     this.#sealed = [];
     this.#partKeys = 0;
+    this.#partKeyBytes = 0;
     this.#partStarted = false;
     this.#partGiantBytes = 0;
     const spare = this.#spare;
@@ -217,14 +223,17 @@ export class OpenCut implements ChangeSink {
     if (giant_bytes > 0) this.#seal(stream);
     const before = this.#arena.used;
     let fold = this.#foldOf(stream);
-    let keys = fold.keys;
+    let { keys, keyBytes } = fold;
     if (!apply(fold)) {
       this.#seal(stream);
       fold = this.#foldOf(stream);
       keys = 0;
-      if (!apply(fold)) throw new SluiceError('UNEXPECTED', { reason: 'a change of key into an empty share was refused' });
+      keyBytes = 0;
+      if (!apply(fold))
+        throw new SluiceError('UNEXPECTED', { reason: 'a change of key into an empty share was refused' });
     }
     this.#partKeys += fold.keys - keys;
+    this.#partKeyBytes += fold.keyBytes - keyBytes;
     if (fold.isFull || giant_bytes > 0) this.#seal(stream);
     this.#partGiantBytes += giant_bytes;
     this.#count(stream, this.#arena.used - before + giant_bytes);
@@ -279,13 +288,13 @@ function giantBytes(row: Tuple): number {
   return bytes;
 }
 
-function nameKey(schema: string, table: string): string {
-  return `${schema}\0${table}`;
-}
-
 /** The key is what identifies a row in the log; under REPLICA IDENTITY FULL every column does, and the catalog's primary key is taken. */
 function shapeOf(relation: Relation, captured: CapturedStream): Shape | SluiceError {
-  const columns: Column[] = relation.columns.map(({ name, type_oid, type_modifier }) => ({ name, type_oid, type_modifier }));
+  const columns: Column[] = relation.columns.map(({ name, type_oid, type_modifier }) => ({
+    name,
+    type_oid,
+    type_modifier,
+  }));
   const isKey =
     relation.replica_identity === 'f'
       ? (i: number) => captured.key.includes(columns[i]?.name ?? '')

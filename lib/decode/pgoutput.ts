@@ -5,11 +5,19 @@
  * Nothing is copied and nothing becomes a string but the names in a Relation message. Every read is checked against the message's end: what does not fit
  * the format is DECODE_FAILED with the offset, never a guess (I6).
  */
-import { type ChangeSink, type OldImage, type Relation, type RelationColumn, Tuple, TUPLE_COLUMNS_MAX, VALUE } from '../change.ts';
+import {
+  type ChangeSink,
+  type OldImage,
+  type Relation,
+  type RelationColumn,
+  TUPLE_COLUMNS_MAX,
+  Tuple,
+  VALUE,
+} from '../change.ts';
 import { SluiceError } from '../errors.ts';
-import { compactGiant, GIANT_LENGTH } from './giant.ts';
 import { type Lsn, lsnOf } from '../lsn.ts';
 import { POSTGRES_EPOCH_MS } from '../slot/wire.ts';
+import { compactGiant, GIANT_LENGTH } from './giant.ts';
 
 const MESSAGE = {
   begin: 0x42, // B

@@ -11,6 +11,7 @@ import type { SegmentSource } from '../ports.ts';
 import { displayName, type Shape } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
+import type { Owner } from './control.ts';
 import { addColumnsSql, addMetadataSql, typedColumns } from './ddl.ts';
 import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
 import type { Purpose, Session } from './session.ts';
@@ -28,6 +29,7 @@ import {
   updateSql,
   upsertSql,
 } from './sql.ts';
+import { forgetAllUnknownSql, forgetUnknownSql, noteUnknownSql } from './unknown.ts';
 
 /** What the pipeline file says of the target's tables. */
 export interface LoadOptions {
@@ -47,27 +49,35 @@ export function wantsMetadata(options: LoadOptions): boolean {
  */
 type Deletions = 'delete' | 'mark' | 'ignore';
 
+export interface Applied {
+  readonly session: Session;
+  readonly owner: Owner;
+  readonly options: LoadOptions;
+  readonly form: TableForm;
+  /** The rows may be newer than what is applied to them (unknown.ts). */
+  readonly catchingUp: boolean;
+  /** Called, in the transaction, whenever the table has been altered. */
+  readonly saveForm: (form: TableForm) => Promise<void>;
+}
+
 export class Applier {
   #session: Session;
+  #owner: Owner;
   #stream: string;
   #options: LoadOptions;
   #form: TableForm;
+  #catchingUp: boolean;
   #saveForm: (form: TableForm) => Promise<void>;
   /** Temporary tables of this transaction by kind and columns; each is empty between blocks. */
   #landed = new Map<string, Landed>();
 
-  /** `saveForm` is called, in the transaction, whenever the table has been altered. */
-  constructor(
-    session: Session,
-    stream: string,
-    options: LoadOptions,
-    form: TableForm,
-    saveForm: (form: TableForm) => Promise<void>,
-  ) {
+  constructor({ session, owner, options, form, catchingUp, saveForm }: Applied) {
     this.#session = session;
-    this.#stream = stream;
+    this.#owner = owner;
+    this.#stream = owner.stream.stream;
     this.#options = options;
     this.#form = form;
+    this.#catchingUp = catchingUp;
     this.#saveForm = saveForm;
   }
 
@@ -86,7 +96,7 @@ export class Applier {
     const marks: Landed[] = [];
     let rows = 0;
     for (const [index, block] of blocks.entries()) {
-      if (block.kind === 'delete' && this.#deletions === 'ignore') {
+      if (this.#isUnused(block)) {
         await drain(segment, index);
         continue;
       }
@@ -117,6 +127,11 @@ export class Applier {
     await this.#saveForm(form);
   }
 
+  /** Deletions that are not applied say nothing, but while the stream catches up: then they tell which keys are known again. */
+  #isUnused({ kind }: Block): boolean {
+    return kind === 'delete' && this.#deletions === 'ignore' && !this.#catchingUp;
+  }
+
   get #deletions(): Deletions {
     if (this.#options.hard_delete) return 'delete';
     return this.#form.metadata ? 'mark' : 'ignore';
@@ -127,15 +142,18 @@ export class Applier {
     if (on_truncate === 'halt') throw new SluiceError('TRUNCATE_HALTED', { stream: this.#stream });
     if (on_truncate === 'ignore' || this.#deletions === 'ignore') return;
     const form = this.#form;
-    const sql = this.#deletions === 'delete' ? truncateSql(form) : markAllDeletedSql(form, extracted_at);
-    await this.#session.run(sql, mayWrite(this.#session, form));
+    const statements = [
+      this.#deletions === 'delete' ? truncateSql(form) : markAllDeletedSql(form, extracted_at),
+      ...(this.#catchingUp ? [forgetAllUnknownSql(this.#owner)] : []),
+    ];
+    await this.#session.run(statements.join('; '), mayWrite(this.#session, form));
   }
 
   /** The temporary tables that the segment needs and the transaction lacks, in one trip. */
   async #makeTemps(shape: Shape, blocks: readonly Block[]): Promise<void> {
     const statements: string[] = [];
     for (const block of blocks) {
-      if (block.kind === 'delete' && this.#deletions === 'ignore') continue;
+      if (this.#isUnused(block)) continue;
       const key = landedKey(shape, block);
       if (this.#landed.has(key)) continue;
       const temp = `pg_temp._sluice_${this.#landed.size + 1}`;
@@ -171,17 +189,32 @@ export class Applier {
   #statementsFor(landed: Landed, extracted_at: string): string[] {
     const form = this.#form;
     const { kind } = landed;
+    const noted = this.#catchingUp ? [noteUnknownSql(this.#owner, form, landed)] : [];
+    const forgotten = this.#catchingUp ? [forgetUnknownSql(this.#owner, form, landed)] : [];
     switch (kind) {
       case 'rekey':
-        return rekeySql(form, landed, extracted_at);
+        return [...rekeySql(form, landed, extracted_at), ...noted];
       case 'delete':
-        return [this.#deletions === 'delete' ? deleteSql(form, landed) : markDeletedSql(form, landed, extracted_at)];
+        return [...this.#deleteSql(landed, extracted_at), ...forgotten];
       case 'upsert':
-        return [upsertSql(form, landed, extracted_at)];
+        return [upsertSql(form, landed, extracted_at), ...forgotten];
       case 'update':
         return [updateSql(form, landed, extracted_at) ?? []].flat();
       default:
         return kind satisfies never;
+    }
+  }
+
+  #deleteSql(landed: Landed, extracted_at: string): string[] {
+    switch (this.#deletions) {
+      case 'delete':
+        return [deleteSql(this.#form, landed)];
+      case 'mark':
+        return [markDeletedSql(this.#form, landed, extracted_at)];
+      case 'ignore':
+        return [];
+      default:
+        return this.#deletions satisfies never;
     }
   }
 }

@@ -85,10 +85,10 @@ async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<Table
 
 /** In place: a chunk's rows are written as those of a cut are. */
 async function upsertChunk({ session, owner, options, segment }: Loading, form: TableForm): Promise<number> {
-  const applier = new Applier(session, owner.stream.stream, options, form, () => {
+  const saveForm = (): never => {
     throw new RangeError('a table that was looked at has to grow again');
-  });
-  return await applier.apply(segment);
+  };
+  return await new Applier({ session, owner, options, form, catchingUp: false, saveForm }).apply(segment);
 }
 
 /** Into the shadow: as it is, or, where another chunk may have brought a row of the same key, as far as it is not there. */
@@ -146,7 +146,8 @@ async function grow({ session, owner, options, chunk, segment }: Loading): Promi
     if (row === null || plan === null) return;
     if (plan.shadow === null) {
       const form = { name: row.target, shape: row.shape, metadata: row.metadata };
-      await new Applier(session, stream, options, form, (grown) => saveForm(session, owner, grown)).grow(shape);
+      const save = (grown: TableForm): Promise<void> => saveForm(session, owner, grown);
+      await new Applier({ session, owner, options, form, catchingUp: false, saveForm: save }).grow(shape);
       return;
     }
     const added = growthOf(stream, plan.shape, shape);

@@ -6,6 +6,7 @@
  * - plans:   the plans that an epoch was prepared for, each with its shadow table (null: in place). It is there as long as the plan is alive: a
  *            chunk's load holds it by FOR SHARE, and whoever ends the epoch deletes it.
  * - chunks:  the marks of loaded chunks; those of the last epoch stay until the next one begins.
+ * - unknown: rows that could not be made while the stream caught up (unknown.ts).
  */
 import type { QueryResult } from 'pg';
 import { SluiceError } from '../errors.ts';
@@ -60,6 +61,11 @@ const TABLES: Readonly<Record<string, string>> = {
     rows bigint,
     loaded_at timestamptz NOT NULL,
     PRIMARY KEY (pipeline, stream, epoch, plan, chunk))`,
+  unknown: `CREATE TABLE _sluice.unknown (
+    pipeline text NOT NULL,
+    stream text NOT NULL,
+    key text NOT NULL,
+    PRIMARY KEY (pipeline, stream, key))`,
 };
 
 /** SQLSTATEs of a query on `_sluice` where it has not been made: undefined_table, invalid_schema_name. */
@@ -125,7 +131,8 @@ export interface Owner {
   readonly stream: TargetStream;
 }
 
-function isOwner({ pipeline, stream }: Owner): string {
+/** Condition on the rows of a stream in any of these tables. */
+export function isOwner({ pipeline, stream }: Owner): string {
   return `pipeline = ${quoteLiteral(pipeline)} AND stream = ${quoteLiteral(stream.stream)}`;
 }
 

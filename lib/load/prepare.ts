@@ -11,6 +11,7 @@ import { quoteTable } from '../sql-text.ts';
 import {
   beginIfMade,
   endPlans,
+  isOwner,
   MAKING_LOCK_SQL,
   makeControl,
   makeSchema,
@@ -26,6 +27,7 @@ import {
 import { addKeySql, createShadowSql, shadowKeyName, shadowName, typedColumns } from './ddl.ts';
 import { assertNoMetadataNames } from './growth.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
+import { forgetAllUnknownSql } from './unknown.ts';
 
 export interface Preparation {
   readonly epoch: Epoch;
@@ -122,7 +124,7 @@ async function hold(session: Session, owner: Owner, row: StreamRow | null, prepa
   const { stream, target } = owner.stream;
   const shadows = await endPlans(session, owner);
   await dropTables(session, shadows);
-  await session.query('DELETE FROM _sluice.chunks WHERE pipeline = $1 AND stream = $2', [owner.pipeline, stream]);
+  await session.run(`DELETE FROM _sluice.chunks WHERE ${isOwner(owner)}; ${forgetAllUnknownSql(owner)}`);
   const made = row !== null && row.made && sameTable(row.target, target);
   // The numbers of another ledger mean nothing; `finish` writes those of this one.
   const done = row !== null && row.incarnation === incarnation ? row.epoch : 0;

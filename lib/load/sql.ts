@@ -56,7 +56,7 @@ const INEXACT_OIDS = new Set(Object.values(INEXACT_TYPES));
 
 const id = quoteIdentifier;
 
-function keyOf({ shape }: TableForm): string[] {
+export function keyOf({ shape }: TableForm): string[] {
   return shape.key.map((index) => columnAt(shape, index).name);
 }
 
@@ -95,7 +95,7 @@ export function copySql(table: string, columns: readonly string[]): string {
 }
 
 /** `t.k = s.c…` for each column of the key; `at` says where in the temporary table a column of the key is. */
-function sameKey(table: TableForm, row: string, at: (name: string) => string): string {
+export function sameKey(table: TableForm, row: string, at: (name: string) => string): string {
   return keyOf(table)
     .map((name) => `${row}.${id(name)} = s.${at(name)}`)
     .join(' AND ');
@@ -109,7 +109,7 @@ const placeIn =
     return `${prefix}${index}`;
   };
 
-const columnIn = ({ columns }: Landed) => placeIn('c', columns);
+export const columnIn = ({ columns }: Landed) => placeIn('c', columns);
 const oldKeyIn = ({ key }: Landed) => placeIn('k', key);
 
 /** Values of the metadata columns for a row that is there: extracted, batched, not deleted. */

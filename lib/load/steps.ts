@@ -14,12 +14,14 @@ import type {
   Ledger,
   LoadBell,
   Log,
+  SegmentSource,
   Stage,
   Target,
   TargetRow,
   TargetStream,
 } from '../ports.ts';
 import { displayName } from '../shape.ts';
+import { quoteTable } from '../sql-text.ts';
 import { cutRanges } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
 import { ringLoad } from '../window/announce.ts';
@@ -65,31 +67,33 @@ export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: Lo
   for (;;) {
     const step = await applyOnce(ports, bookmark, limits);
     if (step === 'held') return { ...NOTHING, outcome: 'held', cuts, changes };
-    if (step.applied) {
-      cuts += step.cuts;
-      changes += step.changes;
-      const { number, end_lsn } = step.applied;
+    cuts += step.cuts;
+    changes += step.changes;
+    // Nothing else sets the state: a window may have captured the stream anew since the bookmark was read.
+    const becomesLive = step.caught_up && bookmark.state === 'catching_up';
+    // Also where nothing was to be done: a loader that died after its commit has left the mirror behind.
+    if (step.cuts > 0 || step.cut !== bookmark.applied_cut || becomesLive) {
       await ledger.updateBookmark(bookmark.stream, {
-        applied_cut: number,
-        applied_lsn: end_lsn,
+        applied_cut: step.cut,
+        applied_lsn: step.lsn,
         applied_at_ms: clock.now(),
         changes_applied: bookmark.changes_applied + changes,
-        ...(step.caught_up ? { state: 'live' as const } : {}),
+        ...(becomesLive ? { state: 'live' as const } : {}),
       });
     }
     if (!step.more) return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
     if (clock.now() >= limits.deadline_ms) {
-      await ringLoad(ports, [
-        { kind: 'cuts', stream: bookmark.stream, cut: step.applied?.number ?? bookmark.applied_cut },
-      ]);
+      await ringLoad(ports, [{ kind: 'cuts', stream: bookmark.stream, cut: step.cut }]);
       return { ...NOTHING, outcome: 'applied', cuts, changes };
     }
   }
 }
 
 interface Step {
-  /** The last cut that is applied now; null: nothing was to be done. */
-  readonly applied: Cut | null;
+  /** Where the stream stands now. */
+  readonly cut: number;
+  readonly lsn: Lsn;
+  /** Cuts that were applied; 0: nothing was to be done. */
   readonly cuts: number;
   readonly changes: number;
   readonly caught_up: boolean;
@@ -115,7 +119,10 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
       if (own && cut.object !== null) {
         try {
           for (const range of await cutRanges(stage, cut, stream)) {
-            for await (const segment of segmentSource(stage, cut.object, range)) await tx.apply(segment);
+            for await (const segment of segmentSource(stage, cut.object, range)) {
+              if (catching_up_to !== null && cut.begin_lsn < catching_up_to) assertReplayable(bookmark, segment);
+              await tx.apply(segment);
+            }
           }
         } catch (error) {
           throw inCut(error, cut);
@@ -128,7 +135,9 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
     const caughtUp = catching_up_to === null || (last !== null && last.end_lsn >= catching_up_to);
     if (last) await tx.advance({ cut: last.number, lsn: last.end_lsn, caught_up: caughtUp });
     const done = cuts.filter((cut) => last !== null && cut.number <= last.number).length;
-    return { applied: last, cuts: done, changes, caught_up: caughtUp, more: done < cuts.length || done === CUTS_MAX };
+    const more = done < cuts.length || done === CUTS_MAX;
+    const { cut, lsn } = last ? { cut: last.number, lsn: last.end_lsn } : { cut: applied_cut, lsn: tx.row.applied_lsn };
+    return { cut, lsn, cuts: done, changes, caught_up: caughtUp, more };
   });
 }
 
@@ -151,6 +160,15 @@ function assertNoGap({ table }: Bookmark, applied: number, cuts: readonly Cut[])
     if (cut.number !== expected) throw new SluiceError('LEDGER_GAP', { stream: displayName(table), applied, expected });
     expected++;
   }
+}
+
+/**
+ * A row that moved to another key may have been read by no chunk, or been deleted by the replay of what came before; where the log has the whole
+ * row it is written again, but not where only the row that moved has its values (`rekey`): then the copy is not to be trusted.
+ */
+function assertReplayable({ table }: Bookmark, { header }: SegmentSource): void {
+  if (!header.blocks.some(({ kind }) => kind === 'rekey')) return;
+  throw new SluiceError('EPOCH_DISTURBED', { stream: displayName(table), table_sql: quoteTable(table) });
 }
 
 /** Loads one chunk, and finishes the epoch when it was the last. */

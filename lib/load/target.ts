@@ -22,6 +22,8 @@ import {
 import { finish } from './finish.ts';
 import { prepare, sameTable, tableMoved } from './prepare.ts';
 import { type Connect, type Session, withSession } from './session.ts';
+import type { TableForm } from './sql.ts';
+import { countUnknownSql } from './unknown.ts';
 
 export interface PostgresTarget {
   /** Gives a connected client; each is used for one call and closed. */
@@ -93,17 +95,19 @@ class Load implements TargetTransaction {
   readonly row: StreamRow | null;
   /** What is applied, as SQL: sent with the commit. */
   lastSql = '';
+  #session: Session;
   #owner: Owner;
   #applier: Applier | null = null;
 
   constructor(session: Session, owner: Owner, options: LoadOptions, row: StreamRow | null) {
+    this.#session = session;
     this.#owner = owner;
     this.row = row;
     if (row === null || row.hold !== null) return;
     const form = { name: row.target, shape: row.shape, metadata: row.metadata };
-    this.#applier = new Applier(session, owner.stream.stream, options, form, (grown) =>
-      saveForm(session, owner, grown),
-    );
+    const catchingUp = row.catching_up_to !== null;
+    const save = (grown: TableForm): Promise<void> => saveForm(session, owner, grown);
+    this.#applier = new Applier({ session, owner, options, form, catchingUp, saveForm: save });
   }
 
   async apply(segment: SegmentSource): Promise<void> {
@@ -111,12 +115,19 @@ class Load implements TargetTransaction {
     await this.#applier.apply(segment);
   }
 
-  // oxlint-disable-next-line require-await -- it is sent with the commit; the port lets an adapter send it here
   async advance(applied: Parameters<TargetTransaction['advance']>[0]): Promise<void> {
     if (this.row === null || this.#applier === null) throw this.#mayNot('advance');
     if (applied.cut < this.row.applied_cut)
       throw this.#mayNot(`go back from cut ${this.row.applied_cut} to ${applied.cut} with`);
+    if (applied.caught_up && this.row.catching_up_to !== null) await this.#assertNoneUnknown();
     this.lastSql = advanceSql(this.#owner, applied);
+  }
+
+  /** Throws ROWS_UNKNOWN: the stream has caught up, and rows are missing whose values the log does not hold. */
+  async #assertNoneUnknown(): Promise<void> {
+    const { rows } = await this.#session.query<{ rows: number }>(countUnknownSql(this.#owner), []);
+    const unknown = rows[0]?.rows ?? 0;
+    if (unknown > 0) throw new SluiceError('ROWS_UNKNOWN', { stream: this.#owner.stream.stream, rows: unknown });
   }
 
   #mayNot(action: string): SluiceError {

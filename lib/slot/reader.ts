@@ -298,10 +298,16 @@ export function slotFault(slot: string, fields: Map<string, string>): SluiceErro
     case '55000': // object_not_in_prerequisite_state: WAL removed, slot invalidated
       return new SluiceError('SLOT_LOST', { slot, reason: message });
     case '42704': // undefined_object: the slot, or (while decoding) the publication
-      return message.includes('publication')
+      return isOfPublication(fields)
         ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })
         : new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(LSN_ZERO), known: false });
     default:
       return new SluiceError('SLOT_STREAM_FAILED', { reason: `SQLSTATE ${sqlstate}: ${message}` });
   }
+}
+
+/** By the routine that raised it; or by the message, which may be in another language, and without the names in it. */
+function isOfPublication(fields: Map<string, string>): boolean {
+  const message = fields.get('M') ?? '';
+  return fields.get('R') === 'get_publication_oid' || message.replaceAll(/"[^"]*"/g, '').includes('publication');
 }

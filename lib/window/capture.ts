@@ -8,7 +8,7 @@
 import type { StreamDefinition } from '../config/selection.ts';
 import { LSN_ZERO } from '../lsn.ts';
 import type { Bookmark, Clock, Doorbell, Epoch, Ledger, Log, Source } from '../ports.ts';
-import { displayName } from '../shape.ts';
+import { displayName, tableKey } from '../shape.ts';
 import { ringExtract } from './announce.ts';
 import type { OpenChain } from './open-chain.ts';
 
@@ -33,17 +33,25 @@ export async function capture(
   { chain, ground, streams, bookmarks }: OpenChain,
 ): Promise<readonly Bookmark[]> {
   const known = new Map(bookmarks.map((bookmark) => [bookmark.stream, bookmark]));
-  const published = new Set(ground.publication?.map(displayName));
+  const published = new Set(ground.publication?.map(tableKey));
   await releaseUnfollowed(ports, streams, bookmarks);
-  const wanted = streams.filter(({ id, source }) => {
-    const bookmark = known.get(id);
-    if (!bookmark || bookmark.reset_requested) return true;
-    if (published.has(displayName(source))) return false;
-    ports.log.warn('left_publication', { table: displayName(source) });
-    return true;
-  });
+  const wanted: StreamDefinition[] = [];
+  for (const stream of streams) {
+    const bookmark = known.get(stream.id);
+    if (bookmark && !bookmark.reset_requested) {
+      if (published.has(tableKey(stream.source))) continue;
+      // Noted before it is published again: a window that ends in between must not leave a table that looks as if it had never been away.
+      await ports.ledger.updateBookmark(stream.id, { reset_requested: true });
+      ports.log.warn('left_publication', { table: displayName(stream.source) });
+    }
+    wanted.push(stream);
+  }
   if (wanted.length > 0 && (await writersHaveEnded(ports, streams, wanted))) {
-    const cut = await chain.append({ kind: 'captures', end_lsn: chain.head.end_lsn, captures: wanted.map(({ id }) => id) });
+    const cut = await chain.append({
+      kind: 'captures',
+      end_lsn: chain.head.end_lsn,
+      captures: wanted.map(({ id }) => id),
+    });
     for (const stream of wanted) {
       await bookmarkCapture(ports, stream, known.get(stream.id) ?? null, cut.number, cut.incarnation);
     }
@@ -152,6 +160,8 @@ async function openEpoch(ports: CapturePorts, bookmark: Bookmark, before: Bookma
     done_at_ms: null,
   };
   if (!(await ledger.openEpoch(epoch))) return;
-  if (before?.reset_requested) await ledger.updateBookmark(bookmark.stream, { reset_requested: false });
+  // What asked for the capture is done, if it was this window that captured: another one asks still.
+  if (bookmark.reset_requested && bookmark.captured_cut !== before?.captured_cut)
+    await ledger.updateBookmark(bookmark.stream, { reset_requested: false });
   await ringExtract(ports, [{ kind: 'plan', stream: bookmark.stream, epoch: epoch.number }]);
 }

@@ -46,6 +46,8 @@ export class Reading {
   #options: ReadingOptions;
   #decoder: PgoutputDecoder;
   #standstill = 0;
+  /** A keepalive has been asked for and has not come. */
+  #awaitsKeepalive = false;
   #quiet_lsn: Lsn | null = null;
   #dataAt_ms: number;
   #cutSince_ms: number;
@@ -77,6 +79,7 @@ export class Reading {
         return !this.cut.isDue && !this.cut.partIsFull;
       },
       keepalive: (walEnd) => {
+        this.#awaitsKeepalive = false;
         this.#standstill = walEnd > this.cut.end_lsn ? 0 : this.#standstill + 1;
         this.cut.keepalive(walEnd);
       },
@@ -88,19 +91,22 @@ export class Reading {
     const { cut } = this;
     const { reader, clock, no_data_ms, flushLsn } = this.#options;
     const before = cut.changes;
+    // A cut's age counts from the read that brings its first change, not from the end of the last cut: that may be hours ago.
+    if (before === 0) this.#cutSince_ms = clock.now();
     const got = await reader.read(this.#sink, READ_WAIT_MS);
     const now_ms = clock.now();
     if (cut.changes > before) {
       this.#dataAt_ms = now_ms;
       this.#quiet_lsn = null;
-      if (before === 0) this.#cutSince_ms = now_ms;
     }
     const isDue = cut.isDue || this.#cutIsDue(got === 'nothing');
     cut.isDue = false;
     if (isDue && cut.hasChanges && !cut.inTransaction) return 'cut';
     if (cut.partIsFull) return 'part';
     if (got === 'data') return 'more';
-    reader.askKeepalive();
+    // One question at a time: a server that was busy would answer all of them at once, and seem to stand still.
+    if (!this.#awaitsKeepalive) reader.askKeepalive();
+    this.#awaitsKeepalive = true;
     if (this.#quiet_lsn === null && now_ms - this.#dataAt_ms >= no_data_ms) this.#quiet_lsn = await flushLsn();
     return this.#emptyCutIsDue(now_ms) ? 'empty' : 'quiet';
   }

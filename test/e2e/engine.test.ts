@@ -1,17 +1,23 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { stat } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { createServer, request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GetItemCommand, PutItemCommand } from '@aws-sdk/client-dynamodb';
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
 import { CreateQueueCommand, GetQueueAttributesCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
+import { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { shareBackend } from '../../infra/local/backend.ts';
 import { type EngineOptions, STOP_MS_MAX, startEngine } from '../../infra/local/engine.ts';
+import { type LocalServer, listenOnLoopback } from '../../infra/local/loopback.ts';
 import { startPoller } from '../../infra/local/poller.ts';
+import { type ServiceEndpoints, startServices } from '../../infra/local/services.ts';
 import { findEngine } from '../../infra/local/state.ts';
+import { readPipeline } from '../../lib/config/read.ts';
+import { resolveConnection } from '../../lib/config/secrets.ts';
 import {
   engineOptions,
   eventually,
@@ -385,6 +391,95 @@ describe('SIGKILL of the engine’s process', () => {
     }
   });
 });
+
+test('a pipeline that names no servers gets its own, and they keep what is in them', async () => {
+  const configPath = join(directory, 'embedded.yaml');
+  const text = '# mine\npipeline: embedded\ntables: [public.*] # all\n';
+  await writeFile(configPath, text);
+  const options = { pipeline: readPipeline(text, configPath), configPath };
+  const first = await start(options);
+  const { databases, environment } = first.engine.backend;
+  expect(databases.source?.port).not.toBe(databases.target?.port);
+
+  // What a function reads leads it to the servers.
+  const seen = (await first.engine.invoke('operate', {
+    names: ['SLUICE_CONFIG', 'SLUICE_EMBEDDED_SOURCE_PASSWORD'],
+  })) as {
+    environment: Record<string, string>;
+  };
+  const path = seen.environment.SLUICE_CONFIG ?? '';
+  const local = await readFile(path, 'utf8');
+  expect(local).toContain('# mine');
+  expect(local).not.toContain(databases.source?.password);
+  const readers = { env: environment, readFile: () => Promise.reject(), readSecret: () => Promise.reject() };
+  for (const side of ['source', 'target'] as const) {
+    const connection = await resolveConnection(readPipeline(local, path)[side], side, readers);
+    expect(connection).toMatchObject(databases[side] ?? {});
+  }
+  expect(await readFile(configPath, 'utf8')).toBe(text);
+
+  const client = new Client(databases.target ?? {});
+  await client.connect();
+  await client.query('CREATE TABLE kept AS SELECT 7 AS n');
+  await client.end();
+  const beside = await shareBackend({ ...(await engineOptions(directory)), ...options });
+  expect(beside.environment.SLUICE_EMBEDDED_TARGET_PASSWORD).toBe(databases.target?.password);
+  expect(beside.configPath).toBe(path);
+  await beside.stop();
+  await first.engine.stop();
+
+  const second = await start(options);
+  const again = new Client(second.engine.backend.databases.target ?? {});
+  await again.connect();
+  expect((await again.query('SELECT n FROM kept')).rows).toEqual([{ n: 7 }]);
+  await again.end();
+});
+
+test('where AWS_ENDPOINT_URL is set the engine serves nothing, and uses that', async () => {
+  const services = await startServices({
+    directory: join(directory, 'elsewhere'),
+    onError: () => undefined,
+    onEnd: () => undefined,
+  });
+  running.push(() => services.stop());
+  const gate = await startGate(services.endpoints);
+  running.push(() => gate.stop());
+  const { environment } = await engineOptions(directory);
+  const { engine, ring, output } = await start({ environment: { ...environment, AWS_ENDPOINT_URL: gate.endpoint } });
+  const names = ['AWS_ENDPOINT_URL', 'AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL_SQS', 'AWS_ENDPOINT_URL_DYNAMODB'];
+  expect(await engine.invoke('operate', { names })).toMatchObject({
+    environment: Object.fromEntries(names.map((name) => [name, gate.endpoint])),
+  });
+  await ring('a', { note: 'one', failures: 1 });
+  await eventually('its end', async () => (await output()).includes('end one 2'));
+  await ring('a', { note: 'left over', wait_ms: 60_000 });
+  await eventually('its begin', async () => (await output()).includes('begin left over 1'));
+  expect(await readdir(join(directory, 'state'))).not.toContain('s3');
+  await engine.stop();
+
+  // The queue outlives the engine here; what it held is rung again by a window, and not waited for.
+  const again = await start({ environment: { ...environment, AWS_ENDPOINT_URL: gate.endpoint } });
+  expect(await again.count(again.engine.backend.resources.load.url)).toBe(0);
+  await again.ring('a', { note: 'two' });
+  await eventually('its end', async () => (await output()).includes('end two 1'));
+}, 60_000);
+
+/** One endpoint for three services, as emulators have it. */
+async function startGate(endpoints: ServiceEndpoints): Promise<LocalServer> {
+  const server = createServer((inbound, outbound) => {
+    const target = String(inbound.headers['x-amz-target'] ?? '');
+    const service = target.startsWith('DynamoDB') ? 'dynamodb' : target.startsWith('AmazonSQS') ? 'sqs' : 's3';
+    const url = new URL(inbound.url ?? '/', endpoints[service]);
+    const forwarded = request(url, { method: inbound.method, headers: inbound.headers }, (answer) => {
+      outbound.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(outbound);
+    });
+    forwarded.on('error', () => outbound.destroy());
+    outbound.on('close', () => forwarded.destroy());
+    inbound.pipe(forwarded);
+  });
+  return await listenOnLoopback(server);
+}
 
 test('queues have the redrive of the stack', async () => {
   const { engine } = await start();

@@ -131,6 +131,20 @@ describe('a start', () => {
   });
 });
 
+describe('a directory', () => {
+  test('has one server at a time, which a second start leaves alone', async () => {
+    const server = await start();
+    await expect(start()).rejects.toMatchObject({ code: 'STATE_IN_USE', facts: { pid: process.pid } });
+    expect(await ask(server.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  });
+
+  test('of another process that lives keeps others out', async () => {
+    const { owner, url } = await startOwner();
+    await expect(start()).rejects.toMatchObject({ code: 'STATE_IN_USE', facts: { pid: owner.pid } });
+    expect(await ask(url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  });
+});
+
 describe('a stop and the next start', () => {
   test('keep data, port and password', async () => {
     const first = await start();

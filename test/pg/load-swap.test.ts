@@ -164,10 +164,10 @@ describe('by rename', () => {
   test('readers see the old rows or the new ones, and nothing else', async () => {
     const { stream, target, table } = await loaded(() => '');
     const seen = new Set<string>();
-    let going = true;
+    const done = new AbortController();
     const read = async (): Promise<void> => {
       const reader = await server.connect();
-      while (going) {
+      while (!done.signal.aborted) {
         const { rows } = await reader.query<{ all: string }>(
           `SELECT string_agg(id || a, ' ' ORDER BY id) AS all FROM ${table}`,
         );
@@ -177,7 +177,7 @@ describe('by rename', () => {
     };
     const readers = [read(), read()];
     await reset(target, stream);
-    going = false;
+    done.abort();
     await Promise.all(readers);
     expect([...seen].filter((rows) => rows !== '1old 2old' && rows !== '2new 3new')).toEqual([]);
     expect(seen).toContain('1old 2old');

@@ -2,7 +2,8 @@
  * A `Target` on a test server, and the steps of an epoch, for tests of the loader. Every connection it opens carries the same application_name, so
  * that a test can see that none is left.
  */
-import pg from 'pg';
+import type pg from 'pg';
+import { Client } from 'pg';
 import type { LoadOptions } from '../../lib/load/apply.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
@@ -34,7 +35,7 @@ export function targetOn(
   { pipeline = 'shop', user, password, database, onClient, ...options }: TargetFor = {},
 ): LoggedTarget {
   const connect = async (): Promise<pg.Client> => {
-    const client = new pg.Client({
+    const client = new Client({
       host: server.host,
       port: server.port,
       user: user ?? server.user,

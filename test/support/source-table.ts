@@ -78,11 +78,13 @@ const mark = fc.record({
 });
 export const commands: fc.Arbitrary<Command[]> = fc.array(
   fc.oneof({ arbitrary: change, weight: 4 }, { arbitrary: mark, weight: 1 }),
-  { maxLength: 40 },
+  // 'max': without it a list of forty is one of ten at most.
+  { maxLength: 40, size: 'max' },
 ) as fc.Arbitrary<Command[]>;
 /** Rows that are there before the history begins. */
 export const firstRows = fc.array(fc.tuple(fc.nat(KEYS.length - 1), fc.array(value, { minLength: 5, maxLength: 5 })), {
   maxLength: KEYS.length,
+  size: 'max',
 });
 
 /** The table, and the rows that were deleted from it with their last values and the time. */

@@ -3,7 +3,7 @@
  * Method: every known SQLSTATE, and classes nobody knows, with a canary in each text of the error.
  */
 import { inspect } from 'node:util';
-import pg from 'pg';
+import { DatabaseError } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { asSluiceError, SluiceError } from '../../lib/errors.ts';
 import { conditionName, KNOWN_SQLSTATES } from '../../lib/load/conditions.ts';
@@ -13,8 +13,8 @@ const CANARY = 'canary-7f3a';
 const SERVER = { host: 'db', port: 5432, user: 'loader', password: CANARY, database: 'shop' };
 const CONTEXT: TargetContext = { stream: 'public.t', table: 's.t', action: 'write to s.t', server: SERVER };
 
-function serverError(code: string, fields: Partial<pg.DatabaseError> = {}): pg.DatabaseError {
-  return Object.assign(new pg.DatabaseError(`it said "${CANARY}"`, 1, 'error'), {
+function serverError(code: string, fields: Partial<DatabaseError> = {}): DatabaseError {
+  return Object.assign(new DatabaseError(`it said "${CANARY}"`, 1, 'error'), {
     code,
     severity: 'ERROR',
     detail: `Failing row contains (${CANARY}).`,

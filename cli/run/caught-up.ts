@@ -1,0 +1,57 @@
+/**
+ * Whether everything is applied that the source had when the run began. Pure.
+ *
+ * The goal is a cut: the chain's end when a window had read everything up to that position. A stream has it when it is live and either has applied that
+ * cut, or lacks nothing that is recorded for it: changes that came later do not move the goal.
+ */
+import type { PipelineStatus, StreamStatus } from '../../lib/operate.ts';
+
+export interface Remaining {
+  readonly halted: readonly StreamStatus[];
+  readonly unfinished: readonly StreamStatus[];
+  /** Selected, and not captured yet: ids. */
+  readonly missing: readonly string[];
+}
+
+/** What `selected` streams still lack. `goal_cut` is null while no window has come as far. */
+export function remaining(
+  { streams }: Pick<PipelineStatus, 'streams'>,
+  selected: ReadonlySet<string>,
+  goal_cut: number | null,
+): Remaining {
+  const own = streams.filter(({ stream }) => selected.has(stream));
+  const known = new Set(own.map(({ stream }) => stream));
+  return {
+    halted: own.filter(({ state }) => state === 'halted'),
+    unfinished: own.filter((stream) => stream.state !== 'halted' && !hasApplied(stream, goal_cut)),
+    missing: [...selected].filter((id) => !known.has(id)),
+  };
+}
+
+function hasApplied({ state, reset_requested, applied_cut, lag }: StreamStatus, goal_cut: number | null): boolean {
+  if (goal_cut === null || state !== 'live' || reset_requested) return false;
+  return applied_cut >= goal_cut || lag?.cuts === 0;
+}
+
+/** Nothing is left to wait for: what is halted waits for a person. */
+export function isSettled({ unfinished, missing }: Remaining): boolean {
+  return unfinished.length === 0 && missing.length === 0;
+}
+
+/** Whether only another window can help: a stream is not captured, or catches up to a position that no window has read yet. */
+export function needsWindow({ unfinished, missing }: Remaining, goal_cut: number | null): boolean {
+  return goal_cut === null || missing.length > 0 || unfinished.some(({ state }) => state !== 'live');
+}
+
+/** Changes whenever anything has moved. */
+export function mark({ head, streams }: Pick<PipelineStatus, 'head' | 'streams'>): string {
+  const places = streams.map(({ stream, state, applied_cut, epoch }) => [
+    stream,
+    state,
+    applied_cut,
+    epoch?.number,
+    epoch?.chunks_staged,
+    epoch?.chunks_loaded,
+  ]);
+  return JSON.stringify([head?.lsn, places]);
+}

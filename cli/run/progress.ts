@@ -1,0 +1,125 @@
+/**
+ * How a run gets on, as figures: what is shown on a terminal, told in plain lines, and given to programs. Pure, but for the meters that it is made with.
+ */
+import type { EpochStatus, PipelineStatus, StreamStatus } from '../../lib/operate.ts';
+import { Meter, secondsLeft } from './meter.ts';
+
+/** One table that is being copied. */
+export interface Copying {
+  readonly table: string;
+  /** Read from the source and staged. */
+  readonly rows_staged: number;
+  /** In the target. */
+  readonly rows_loaded: number;
+  /** Exact once all is staged, an estimate before; null: the source has none. */
+  readonly rows_total: number | null;
+  readonly rows_per_second: number;
+  readonly seconds_left: number | null;
+}
+
+export interface Progress {
+  readonly streams: Readonly<Record<'total' | 'live' | 'catching_up' | 'copying' | 'waiting' | 'halted', number>>;
+  readonly copying: readonly Copying[];
+  /** Of this run: what has been read from the log and recorded. `lsn` is null before the first window. */
+  readonly log: {
+    readonly lsn: string | null;
+    readonly cuts: number;
+    readonly changes: number;
+    readonly object_bytes: number;
+    readonly changes_per_second: number;
+    readonly bytes_per_second: number;
+  };
+  /** Of this run: what has been loaded. */
+  readonly applied: { readonly rows: number; readonly changes: number; readonly changes_per_second: number };
+  /** Of the live stream that is furthest behind what is recorded; null: it cannot be told. */
+  readonly lag: { readonly seconds: number; readonly bytes: number } | null;
+}
+
+/** What the cuts of this run hold together. */
+export interface Recorded {
+  readonly cuts: number;
+  readonly changes: number;
+  readonly object_bytes: number;
+}
+
+export class ProgressMaker {
+  readonly #copies = new Map<string, Meter>();
+  readonly #changes = new Meter();
+  readonly #bytes = new Meter();
+  readonly #applied = new Meter();
+  #before: { readonly rows: number; readonly changes: number } | null = null;
+
+  /** `status`: of the streams that are shown. Called with times that never go back. */
+  make(at_ms: number, status: Pick<PipelineStatus, 'head' | 'streams'>, recorded: Recorded): Progress {
+    const { streams } = status;
+    const changes = sum(streams, (stream) => stream.changes_applied);
+    const rows = sum(streams, rowsLoaded);
+    this.#before ??= { rows, changes };
+    const applied = Math.max(0, changes - this.#before.changes);
+    this.#changes.add(at_ms, recorded.changes);
+    this.#bytes.add(at_ms, recorded.object_bytes);
+    this.#applied.add(at_ms, applied);
+    const inState = (state: StreamStatus['state']): number => streams.filter((stream) => stream.state === state).length;
+    return {
+      streams: {
+        total: streams.length,
+        live: inState('live'),
+        catching_up: inState('catching_up'),
+        copying: inState('syncing'),
+        waiting: inState('captured'),
+        halted: inState('halted'),
+      },
+      copying: streams.flatMap((stream) => this.#copying(at_ms, stream)),
+      log: {
+        lsn: status.head?.lsn ?? null,
+        ...recorded,
+        changes_per_second: this.#changes.per_second,
+        bytes_per_second: this.#bytes.per_second,
+      },
+      applied: {
+        rows: Math.max(0, rows - this.#before.rows),
+        changes: applied,
+        changes_per_second: this.#applied.per_second,
+      },
+      lag: worstLag(streams),
+    };
+  }
+
+  #copying(at_ms: number, { stream, table, epoch, state }: StreamStatus): Copying[] {
+    if (epoch === null || (state !== 'captured' && state !== 'syncing')) {
+      this.#copies.delete(stream);
+      return [];
+    }
+    const meter = this.#copies.get(stream) ?? new Meter();
+    this.#copies.set(stream, meter);
+    const { rows_staged, rows_loaded } = epoch;
+    meter.add(at_ms, rows_loaded);
+    const rows_total = rowsTotal(epoch);
+    const rows_per_second = meter.per_second;
+    const seconds_left = rows_total === null ? null : secondsLeft(rows_total - rows_loaded, rows_per_second);
+    return [{ table, rows_staged, rows_loaded, rows_total, rows_per_second, seconds_left }];
+  }
+}
+
+function rowsTotal({ chunks, chunks_staged, rows_staged, rows_estimate }: EpochStatus): number | null {
+  if (chunks !== null && chunks_staged === chunks) return rows_staged;
+  return rows_estimate < 0 ? null : Math.max(rows_estimate, rows_staged);
+}
+
+/** Of the copy that is under way, or of the last one. */
+function rowsLoaded({ epoch, rows_copied }: StreamStatus): number {
+  return epoch?.rows_loaded ?? rows_copied;
+}
+
+function worstLag(streams: readonly StreamStatus[]): Progress['lag'] {
+  const applying = streams.filter(({ state }) => state === 'live' || state === 'catching_up');
+  if (applying.length === 0 || applying.some(({ lag }) => lag === null)) return null;
+  return {
+    seconds: Math.max(...applying.map(({ lag }) => lag?.seconds ?? 0)),
+    bytes: Math.max(...applying.map(({ lag }) => lag?.bytes ?? 0)),
+  };
+}
+
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0);
+}

@@ -1,0 +1,83 @@
+/**
+ * What a function's log line says to a person who watches a run; most lines say nothing to him. Pure.
+ */
+import { printable } from '../view/text.ts';
+
+export interface Remark {
+  readonly level: 'info' | 'warning' | 'error';
+  readonly lines: readonly string[];
+}
+
+type Facts = Readonly<Record<string, unknown>>;
+
+/** `tableOf`: a stream's table, by its id. Null: nothing to say. */
+export function remarkOf(record: Facts, tableOf: (stream: string) => string): Remark | null {
+  const table = typeof record.stream === 'string' ? printable(tableOf(record.stream)) : textOf(record.table);
+  switch (record.event) {
+    case 'captured':
+      return info(`Taken in by cut ${record.cut}, to be copied: ${listOf(record.tables)}`);
+    case 'epoch_done':
+      return info(`${table} is copied: ${Number(record.rows).toLocaleString('en-US')} rows`);
+    case 'stream_halted':
+      return { level: 'error', lines: [`${table} is halted: ${errorText(record)}`, `  Remedy: ${textOf(record.remedy)}`] };
+    case 'capture_waits_for_writers':
+      return warning(
+        `${listOf(record.tables)} cannot be taken in yet: open transactions may have written before (process ${listOf(record.processes)}).`,
+        `  ${textOf(record.remedy)}`,
+      );
+    case 'table_not_followed':
+      return warning(`Not followed: ${errorText(record)}`);
+    case 'left_publication':
+      return warning(`${table} was not in the publication any more: it is copied anew`);
+    case 'stream_released':
+      return warning(`${table} is no longer followed`);
+    case 'zombie_ended':
+      return warning(`Ended process ${textOf(record.pid)} on the source, which a window that was killed had left behind`);
+    case 'bell_retried':
+      return warning(`${again(record)}: ${errorText(record.error)}`);
+    case 'bell_failed':
+      return {
+        level: 'error',
+        lines: [`${again(record)}: ${errorText(record.error)}`, `  Remedy: ${textOf(factsOf(record.error).remedy)}`],
+      };
+    case 'doorbell_not_rung':
+    case 'stage_abandon_failed':
+    case 'bell_not_delayed':
+      return warning(`${textOf(record.event).replaceAll('_', ' ')}: ${errorText(record.error ?? record)}`);
+    case 'bell_invalid':
+      return warning(errorText(record.error));
+    case 'analyze_failed':
+      return warning(`${table} could not be analysed on the target: ${textOf(record.reason)}`);
+    default:
+      return null;
+  }
+}
+
+function info(...lines: string[]): Remark {
+  return { level: 'info', lines };
+}
+
+function warning(...lines: string[]): Remark {
+  return { level: 'warning', lines };
+}
+
+function again({ retry_seconds }: Facts): string {
+  return `Tried again in ${textOf(retry_seconds)} s`;
+}
+
+function errorText(error: unknown): string {
+  const { code, message } = factsOf(error);
+  return `${textOf(code)}: ${textOf(message)}`;
+}
+
+function factsOf(value: unknown): Facts {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' ? printable(String(value)) : '?';
+}
+
+function listOf(value: unknown): string {
+  return Array.isArray(value) ? value.map(textOf).join(', ') : textOf(value);
+}
