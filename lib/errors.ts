@@ -366,20 +366,13 @@ const CATALOGUE = {
   ROWS_UNKNOWN: {
     disposition: 'halt',
     meaning: (f) =>
-      `${f.rows} rows of ${f.stream} changed their key while it was synchronised, and the log does not hold all of their values.`,
+      `${f.rows} rows of ${f.stream} took a key that another row had left while the table was copied, and the log does not hold all of their values.`,
     remedy: (f) => `Synchronise anew, best while no keys change: sluice backfill ${f.stream} --reset`,
   },
   EPOCH_INCOMPLETE: {
     disposition: 'retry',
     meaning: (f) => `Epoch ${f.epoch} of ${f.stream} has ${f.loaded} of its ${f.chunks} chunks on the target.`,
     remedy: () => 'Nothing to do: the rest is loaded first.',
-  },
-  EPOCH_DISTURBED: {
-    disposition: 'halt',
-    meaning: (f) =>
-      `While ${f.stream} was being copied, a row's key was changed and the log left out values of the row: the copy may lack it.`,
-    remedy: (f) =>
-      `Synchronise anew while keys stay as they are: sluice backfill ${f.stream} --reset. If they never do, let the log hold every value first: ALTER TABLE ${f.table_sql} REPLICA IDENTITY FULL.`,
   },
   TARGET_TRANSIENT: {
     disposition: 'retry',

@@ -18,7 +18,12 @@ const STOPS_EVERY_WINDOW: ReadonlySet<string> = new Set([
 /** No loader can get past these. */
 const STOPS_EVERY_LOAD: ReadonlySet<string> = new Set(['target_connection', 'target_server', 'target_writable']);
 /** Of some tables, or of what is made at the beginning. */
-const STOPS_THE_FIRST: ReadonlySet<string> = new Set(['publication', 'tables_selected', 'target_rights', 'target_tables']);
+const STOPS_THE_FIRST: ReadonlySet<string> = new Set([
+  'publication',
+  'tables_selected',
+  'target_rights',
+  'target_tables',
+]);
 
 export interface Begun {
   /** Streams have been captured before: the ledger has bookmarks. Null: the ledger has not been looked at, and tables are not judged yet. */
@@ -35,4 +40,9 @@ export function whatStops(findings: readonly Finding[], { captured, lasting }: B
     if (STOPS_EVERY_LOAD.has(check)) return !(lasting && captured !== false && code === 'CONNECTION_FAILED');
     return captured === false && STOPS_THE_FIRST.has(check);
   });
+}
+
+/** An error of some tables: the others go on, and the run has not done all that the file asks for. */
+export function isOfTables({ severity, check }: Finding): boolean {
+  return severity === 'error' && STOPS_THE_FIRST.has(check);
 }

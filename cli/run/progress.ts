@@ -42,20 +42,30 @@ export interface Recorded {
   readonly object_bytes: number;
 }
 
+interface CopiedRows {
+  epoch: number | null;
+  /** Rows of that copy that are not this run's. */
+  before: number;
+  /** Of the copies before. */
+  done: number;
+  last: number;
+}
+
 export class ProgressMaker {
   readonly #copies = new Map<string, Meter>();
   readonly #changes = new Meter();
   readonly #bytes = new Meter();
   readonly #applied = new Meter();
-  #before: { readonly rows: number; readonly changes: number } | null = null;
+  readonly #rows = new Map<string, CopiedRows>();
+  #changesBefore: number | null = null;
 
   /** `status`: of the streams that are shown. Called with times that never go back. */
   make(at_ms: number, status: Pick<PipelineStatus, 'head' | 'streams'>, recorded: Recorded): Progress {
     const { streams } = status;
     const changes = sum(streams, (stream) => stream.changes_applied);
-    const rows = sum(streams, rowsLoaded);
-    this.#before ??= { rows, changes };
-    const applied = Math.max(0, changes - this.#before.changes);
+    const isFirst = this.#changesBefore === null;
+    this.#changesBefore ??= changes;
+    const applied = Math.max(0, changes - this.#changesBefore);
     this.#changes.add(at_ms, recorded.changes);
     this.#bytes.add(at_ms, recorded.object_bytes);
     this.#applied.add(at_ms, applied);
@@ -71,18 +81,36 @@ export class ProgressMaker {
       },
       copying: streams.flatMap((stream) => this.#copying(at_ms, stream)),
       log: {
-        lsn: status.head?.lsn ?? null,
+        lsn: status.head === null || status.head.cut === 0 ? null : status.head.lsn,
         ...recorded,
         changes_per_second: this.#changes.per_second,
         bytes_per_second: this.#bytes.per_second,
       },
       applied: {
-        rows: Math.max(0, rows - this.#before.rows),
+        rows: sum(streams, (stream) => this.#rowsCopied(stream, isFirst)),
         changes: applied,
         changes_per_second: this.#applied.per_second,
       },
       lag: worstLag(streams),
     };
+  }
+
+  /** In this run: what stands in the target at the first look is not counted, what a new copy brings is. */
+  #rowsCopied({ stream, epoch, rows_copied }: StreamStatus, isFirst: boolean): number {
+    // Of the copy that is under way, or of the last one.
+    const rows = epoch?.rows_loaded ?? rows_copied;
+    const copied = this.#rows.get(stream) ?? {
+      epoch: epoch?.number ?? null,
+      before: isFirst ? rows : 0,
+      done: 0,
+      last: 0,
+    };
+    if (epoch !== null && epoch.number !== copied.epoch) {
+      Object.assign(copied, { epoch: epoch.number, before: 0, done: copied.last });
+    }
+    copied.last = copied.done + Math.max(0, rows - copied.before);
+    this.#rows.set(stream, copied);
+    return copied.last;
   }
 
   #copying(at_ms: number, { stream, table, epoch, state }: StreamStatus): Copying[] {
@@ -104,11 +132,6 @@ export class ProgressMaker {
 function rowsTotal({ chunks, chunks_staged, rows_staged, rows_estimate }: EpochStatus): number | null {
   if (chunks !== null && chunks_staged === chunks) return rows_staged;
   return rows_estimate < 0 ? null : Math.max(rows_estimate, rows_staged);
-}
-
-/** Of the copy that is under way, or of the last one. */
-function rowsLoaded({ epoch, rows_copied }: StreamStatus): number {
-  return epoch?.rows_loaded ?? rows_copied;
 }
 
 function worstLag(streams: readonly StreamStatus[]): Progress['lag'] {

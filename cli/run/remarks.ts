@@ -1,12 +1,15 @@
 /**
  * What a function's log line says to a person who watches a run; most lines say nothing to him. Pure.
  */
-import { printable } from '../view/text.ts';
+import { counted, printable } from '../view/text.ts';
 
 export interface Remark {
   readonly level: 'info' | 'warning' | 'error';
   readonly lines: readonly string[];
 }
+
+/** Not when: that differs from one to the next, and the same is told once. */
+const AGAIN = 'A step failed and is tried again';
 
 type Facts = Readonly<Record<string, unknown>>;
 
@@ -15,11 +18,14 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
   const table = typeof record.stream === 'string' ? printable(tableOf(record.stream)) : textOf(record.table);
   switch (record.event) {
     case 'captured':
-      return info(`Taken in by cut ${record.cut}, to be copied: ${listOf(record.tables)}`);
+      return info(`Taken in by cut ${textOf(record.cut)}, to be copied: ${listOf(record.tables)}`);
     case 'epoch_done':
-      return info(`${table} is copied: ${Number(record.rows).toLocaleString('en-US')} rows`);
+      return info(`${table} is copied: ${counted(Number(record.rows), 'row')}`);
     case 'stream_halted':
-      return { level: 'error', lines: [`${table} is halted: ${errorText(record)}`, `  Remedy: ${textOf(record.remedy)}`] };
+      return {
+        level: 'error',
+        lines: [`${table} is halted: ${errorText(record)}`, `  Remedy: ${textOf(record.remedy)}`],
+      };
     case 'capture_waits_for_writers':
       return warning(
         `${listOf(record.tables)} cannot be taken in yet: open transactions may have written before (process ${listOf(record.processes)}).`,
@@ -32,13 +38,15 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
     case 'stream_released':
       return warning(`${table} is no longer followed`);
     case 'zombie_ended':
-      return warning(`Ended process ${textOf(record.pid)} on the source, which a window that was killed had left behind`);
+      return warning(
+        `Ended process ${textOf(record.pid)} on the source, which a window that was killed had left behind`,
+      );
     case 'bell_retried':
-      return warning(`${again(record)}: ${errorText(record.error)}`);
+      return warning(`${AGAIN}: ${errorText(record.error)}`);
     case 'bell_failed':
       return {
         level: 'error',
-        lines: [`${again(record)}: ${errorText(record.error)}`, `  Remedy: ${textOf(factsOf(record.error).remedy)}`],
+        lines: [`${AGAIN}: ${errorText(record.error)}`, `  Remedy: ${textOf(factsOf(record.error).remedy)}`],
       };
     case 'doorbell_not_rung':
     case 'stage_abandon_failed':
@@ -59,10 +67,6 @@ function info(...lines: string[]): Remark {
 
 function warning(...lines: string[]): Remark {
   return { level: 'warning', lines };
-}
-
-function again({ retry_seconds }: Facts): string {
-  return `Tried again in ${textOf(retry_seconds)} s`;
 }
 
 function errorText(error: unknown): string {

@@ -13,9 +13,9 @@ import { SluiceError } from '../../lib/errors.ts';
 import type { OperatePorts } from '../../lib/operate.ts';
 import { Ended, toldOf } from '../failure.ts';
 import type { PipelineFile } from '../pipeline-file.ts';
+import { readPipelineFile } from '../pipeline-file.ts';
 import { type Connections, connectionsTo, type Reachable } from '../place/connect.ts';
 import { operatePorts } from '../place/ledger.ts';
-import { readPipelineFile } from '../pipeline-file.ts';
 import { whatStops } from './ground.ts';
 
 export interface SessionOptions extends Required<Pick<EngineOptions, 'onLog' | 'onReport' | 'onFault' | 'onFatal'>> {

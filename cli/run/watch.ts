@@ -36,19 +36,18 @@ export class Watch {
   /** Number of the last cut that has been counted; null: none yet, and what was recorded before the run does not count. */
   #seen: number | null = null;
   #tables = new Map<string, string>();
-  #looking: Promise<Sight> | null = null;
+  #looking: Promise<unknown> = Promise.resolve();
   #running: Promise<void> | null = null;
 
   constructor(options: WatchOptions) {
     this.#options = options;
   }
 
-  /** Looks now, or joins the look that is under way. */
+  /** Looks now, or right after a look that is under way: what it sees is never older than the call. */
   async look(): Promise<Sight> {
-    this.#looking ??= this.#look().finally(() => {
-      this.#looking = null;
-    });
-    return await this.#looking;
+    const look = this.#looking.then(() => this.#look());
+    this.#looking = look.catch(() => undefined); // The caller has the error; the next look is another try.
+    return await look;
   }
 
   /** The table of a stream, as far as it has been seen; else its id. */

@@ -7,8 +7,11 @@ import { bytes, count, counted, duration, fit, padEnd, padStart, percent, printa
 
 /** Tables with a bar of their own; more than these only push the rest off the screen. */
 const BARS_MAX = 10;
+const NAME_WIDTH_MIN = 12;
 const NAME_WIDTH_MAX = 32;
 const BAR_WIDTH_MAX = 30;
+/** For so much of a bar a long name is cut; with less than the least there is none. */
+const BAR_WIDTH_GOOD = 14;
 const BAR_WIDTH_MIN = 6;
 const LABEL_WIDTH = 9;
 
@@ -16,13 +19,19 @@ type Paint = Terminal['paint'];
 
 /** Copies with their bars, the log, what is applied. */
 export function progressBlock(progress: Progress, width: number, paint: Paint): string[] {
-  const { copying } = progress;
-  const shown = copying.slice(0, BARS_MAX);
-  const lines = copyLines(shown, width - LABEL_WIDTH - 2, paint).map((line, i) => labelled(i === 0 ? 'copying' : '', line, paint));
-  if (copying.length > shown.length) lines.push(labelled('', `and ${counted(copying.length - shown.length, 'more table')}`, paint));
+  const lines = copyBars(progress, width, paint);
   if (progress.log.lsn !== null) lines.push(labelled('log', logText(progress), paint));
-  lines.push(labelled('applied', appliedText(progress), paint), labelled('streams', streamsText(progress, paint), paint));
+  lines.push(labelled('applied', appliedText(progress), paint));
+  lines.push(labelled('streams', streamsText(progress, paint), paint));
   return lines;
+}
+
+/** A bar for each table that is being copied. */
+export function copyBars({ copying }: Pick<Progress, 'copying'>, width: number, paint: Paint): string[] {
+  const shown = copyLines(copying.slice(0, BARS_MAX), width - LABEL_WIDTH - 3, paint);
+  const lines = shown.map((line, i) => labelled(i === 0 ? 'copying' : '', line, paint));
+  const more = copying.length - shown.length;
+  return more > 0 ? [...lines, labelled('', `and ${counted(more, 'more table')}`, paint)] : lines;
 }
 
 /** The same in one line. */
@@ -46,7 +55,8 @@ function logText({ log }: Progress): string {
 
 function appliedText({ applied, lag }: Progress): string {
   const rows = applied.rows > 0 ? `${counted(applied.rows, 'row')} copied, ` : '';
-  const behind = lag === null ? '' : lag.bytes === 0 ? ', nothing waits' : `, ${duration(lag.seconds)} behind (${bytes(lag.bytes)})`;
+  const behind =
+    lag === null ? '' : lag.bytes === 0 ? ', nothing waits' : `, ${duration(lag.seconds)} behind (${bytes(lag.bytes)})`;
   return `${rows}${counted(applied.changes, 'change')}, ${rate(applied.changes_per_second)}${behind}`;
 }
 
@@ -77,9 +87,10 @@ function copyLines(copying: readonly Copying[], width: number, paint: Paint): st
   const names = copying.map(({ table }) => printable(table));
   const figures = aligned(copying.map(figuresOf));
   const figuresWidth = Math.max(0, ...figures.map(widthOf));
+  const longest = Math.max(0, ...names.map(widthOf));
   const nameWidth = Math.max(
-    8,
-    Math.min(NAME_WIDTH_MAX, Math.max(0, ...names.map(widthOf)), width - figuresWidth - BAR_WIDTH_MIN - 2),
+    NAME_WIDTH_MIN,
+    Math.min(NAME_WIDTH_MAX, longest, width - figuresWidth - BAR_WIDTH_GOOD - 2),
   );
   const barWidth = Math.min(BAR_WIDTH_MAX, width - nameWidth - figuresWidth - 2);
   return copying.map((copy, i) => {
@@ -90,17 +101,23 @@ function copyLines(copying: readonly Copying[], width: number, paint: Paint): st
 
 function figuresOf({ rows_loaded, rows_total, rows_per_second, seconds_left }: Copying): string[] {
   const isKnown = rows_total !== null && rows_total > 0;
+  const isMoving = rows_per_second > 0 && seconds_left !== 0;
   return [
     isKnown ? percent(rows_loaded / rows_total) : '    ?',
     isKnown ? `${count(rows_loaded)}/${count(rows_total)}` : `${count(rows_loaded)} rows`,
-    rows_per_second > 0 ? rate(rows_per_second) : '',
-    rows_per_second > 0 && seconds_left !== null ? `${duration(seconds_left)} left` : '',
+    isMoving ? rate(rows_per_second) : '',
+    isMoving && seconds_left !== null ? `${duration(seconds_left)} left` : '',
   ];
 }
 
 function aligned(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => widthOf(row[i] ?? ''))));
-  return rows.map((row) => row.map((cell, i) => padStart(cell, widths[i] ?? 0)).join(' '));
+  return rows.map((row) =>
+    row
+      .map((cell, i) => padStart(cell, widths[i] ?? 0))
+      .join(' ')
+      .trimEnd(),
+  );
 }
 
 /** Loaded, staged, still to be read. */
@@ -109,5 +126,9 @@ function bar({ rows_loaded, rows_staged, rows_total }: Copying, width: number, p
     rows_total === null || rows_total === 0 ? 0 : Math.min(width, Math.floor((rows / rows_total) * width));
   const loaded = part(rows_loaded);
   const staged = Math.max(loaded, part(rows_staged));
-  return paint('green', '█'.repeat(loaded)) + paint('cyan', '▒'.repeat(staged - loaded)) + paint('dim', '░'.repeat(width - staged));
+  return (
+    paint('green', '█'.repeat(loaded)) +
+    paint('cyan', '▒'.repeat(staged - loaded)) +
+    paint('dim', '░'.repeat(width - staged))
+  );
 }

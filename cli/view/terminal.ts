@@ -25,7 +25,8 @@ export interface Output {
   write(text: string): unknown;
 }
 
-const COLUMNS_DEFAULT = 100;
+/** Of a file or a pipe: wide enough for any table of ours. */
+const COLUMNS_DEFAULT = 160;
 const ROWS_DEFAULT = 24;
 
 /** NO_COLOR (https://no-color.org), TERM=dumb and CI are respected. */

@@ -8,6 +8,7 @@ import { flushCompileCache } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Context } from 'aws-lambda';
 import { SluiceError } from '../../lib/errors.ts';
+import { collectWhatIsLeft } from './garbage.ts';
 import type { Invocation, InvocationResult, SandboxData } from './sandbox.ts';
 
 type Handler = (event: unknown, context: Context) => Promise<unknown>;
@@ -18,10 +19,12 @@ const { handlers, stopAt } = workerData as SandboxData;
 const stop_at_ms = new Float64Array(stopAt);
 
 port.on('message', (invocation: Invocation) => {
-  invoke(invocation).then(
-    (result) => port.postMessage(result),
-    (thrown: unknown) => port.postMessage({ id: invocation.id, error: describe(thrown) } satisfies InvocationResult),
-  );
+  invoke(invocation)
+    .then(
+      (result) => port.postMessage(result),
+      (thrown: unknown) => port.postMessage({ id: invocation.id, error: describe(thrown) } satisfies InvocationResult),
+    )
+    .finally(collectWhatIsLeft);
 });
 
 async function invoke({ id, function_name, request_id, deadline_ms, event }: Invocation): Promise<InvocationResult> {

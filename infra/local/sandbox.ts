@@ -53,7 +53,7 @@ export interface SandboxOptions {
 /** Far above what a function needs: what is large goes through buffers, which are not in this heap. */
 const HEAP_MB_MAX = 256;
 const YOUNG_HEAP_MB_MAX = 8;
-const IDLE_MS = 30_000;
+const IDLE_MS = 10_000;
 
 interface Pending {
   readonly done: (result: unknown) => void;

@@ -10,6 +10,7 @@ import { SluiceError } from '../errors.ts';
 import type { Shape } from '../shape.ts';
 import type { BlockKind } from '../stage/segment.ts';
 import type { Arena } from './arena.ts';
+import { ColumnSets } from './column-sets.ts';
 import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeEscaped, writeValue } from './copy-text.ts';
 import { DeletionTimes } from './deletion-times.ts';
 import { giantLine } from './giant-line.ts';
@@ -22,18 +23,12 @@ const ENTRIES_MIN = 32;
 const NO_LINE = -1;
 const FULL = -1;
 
-/** Which columns a partial row has. */
-interface ColumnSet {
-  readonly has: Uint8Array;
-  readonly columns: readonly number[];
-}
-
 export interface FoldedBlock {
   readonly kind: BlockKind;
   readonly columns: readonly number[];
   readonly rows: number;
-  /** COPY text, in pieces that are views of the arena: to be used before the arena is reset. */
-  readonly pieces: readonly Buffer[];
+  /** COPY text, in pieces that are views of the arena: to be used, once, before the arena is reset. */
+  readonly pieces: Buffer[];
 }
 
 export class Fold {
@@ -47,8 +42,10 @@ export class Fold {
   #lineSet = new Int32Array(ENTRIES_MIN);
   /** Microseconds since the Unix epoch; NaN: not deleted. */
   #deletedAt = new Float64Array(ENTRIES_MIN).fill(Number.NaN);
-  #sets: ColumnSet[] = [];
+  #sets = new ColumnSets();
   #rekeys: { at: number; end: number; set: number }[] = [];
+  /** Entries of the keys that rows were moved from by a `rekey`. */
+  #left = new Set<number>();
   /** The line of a row with giant values: such a row has a share of its own, so that nothing is ever merged with it. */
   #giant: { readonly kind: 'rekey' | 'row'; readonly pieces: readonly Buffer[]; readonly set: number } | null = null;
   #keyText: Buffer = Buffer.allocUnsafeSlow(256);
@@ -74,15 +71,17 @@ export class Fold {
   }
 
   get isFull(): boolean {
-    return this.#sets.length >= COLUMN_SETS_MAX;
+    return this.#sets.size >= COLUMN_SETS_MAX;
   }
 
-  insert(row: Tuple): void {
+  /** False, here and below: the share must be staged before this change (see `#rekey`). */
+  insert(row: Tuple): boolean {
     this.#readKey(row);
+    if (this.#isLeft()) return false;
     this.#put(this.#entry(), row);
+    return true;
   }
 
-  /** False: the share must be staged before this change, which needs the target's row as it is after what is here (see `#rekey`). */
   update(oldImage: OldImage, old: Tuple, row: Tuple): boolean {
     if (oldImage !== 'none') this.#complete(oldImage, old, row);
     this.#readKey(row);
@@ -104,6 +103,7 @@ export class Fold {
 
   /** A change of key: a delete and an insert. */
   #move(row: Tuple): boolean {
+    if (this.#isLeft()) return false;
     const from = this.#keys.find(this.#oldKeyText, 0, this.#oldKeyTextEnd);
     if (isWhole(row)) {
       this.#markOld();
@@ -122,7 +122,7 @@ export class Fold {
 
   /**
    * The key changed and a value is absent: only the target's row has it. Such moves are applied before everything else of the share, so neither key
-   * may have been touched in it.
+   * may have been touched in it; and no other row may come to the key that was left, for the loader must see that one did (lib/load/doubts.ts).
    */
   #rekey(from: number, row: Tuple): boolean {
     const to = this.#keys.find(this.#keyText, 0, this.#keyTextEnd);
@@ -131,27 +131,36 @@ export class Fold {
     if (row.giants) {
       const oldKey = Buffer.from(`${this.#oldKeyText.toString('latin1', 0, this.#oldKeyTextEnd)}\t`, 'latin1');
       this.#giant = { kind: 'rekey', pieces: [oldKey, ...giantLine(row)], set };
-      this.#entry();
-      this.#markOld();
-      return true;
+    } else {
+      this.#rekeys.push({ ...this.#writeRekey(row), set });
     }
+    this.#entry();
+    this.#left.add(this.#markOld());
+    return true;
+  }
+
+  /** True: the current key is one that a row was moved from. */
+  #isLeft(): boolean {
+    return this.#left.size > 0 && this.#left.has(this.#keys.find(this.#keyText, 0, this.#keyTextEnd));
+  }
+
+  /** The old key, and what the row has. */
+  #writeRekey(row: Tuple): { at: number; end: number } {
     this.#arena.reserve(this.#oldKeyTextEnd + 1 + lineBytesMax(row));
     const start = this.#arena.used;
     let at = start + this.#oldKeyText.copy(this.#arena.bytes, start, 0, this.#oldKeyTextEnd);
     this.#arena.bytes[at++] = TAB;
     at = this.#writePresent(at, row);
     this.#arena.commit(at);
-    this.#rekeys.push({ at: start, end: at, set });
-    this.#entry();
-    this.#markOld();
-    return true;
+    return { at: start, end: at };
   }
 
-  #markOld(): void {
+  #markOld(): number {
     const before = this.#keys.size;
     const index = this.#keys.add(this.#oldKeyText, 0, this.#oldKeyTextEnd);
     if (index === before) this.#openEntry(index);
     this.#mark(index, this.committedAt_us);
+    return index;
   }
 
   #mark(index: number, deleted_at_us: number): void {
@@ -202,7 +211,7 @@ export class Fold {
     this.#deletedAt[index] = Number.NaN;
     this.#arena.reserve(lineBytesMax(row) + (lineEnd - lineAt));
     const out = this.#arena.bytes;
-    const had = set === FULL ? null : (this.#sets[set] as ColumnSet).has;
+    const had = set === FULL ? null : this.#sets.at(set).has;
     const start = this.#arena.used;
     let at = start;
     let from = lineAt;
@@ -226,7 +235,7 @@ export class Fold {
       out[at++] = TAB;
     }
     out[at - 1] = NEWLINE;
-    this.#take(index, start, at, whole ? FULL : this.#internSet());
+    this.#take(index, start, at, whole ? FULL : this.#sets.numberOf(this.#present));
   }
 
   #take(index: number, start: number, end: number, set: number): void {
@@ -250,17 +259,7 @@ export class Fold {
 
   #setOf(row: Tuple): number {
     for (let i = 0; i < row.count; i++) this.#present[i] = row.kind[i] === VALUE.unchanged ? 0 : 1;
-    return this.#internSet();
-  }
-
-  #internSet(): number {
-    const present = this.#present;
-    const known = this.#sets.findIndex(({ has }) => has.every((flag, i) => flag === present[i]));
-    if (known >= 0) return known;
-    const columns: number[] = [];
-    for (let i = 0; i < present.length; i++) if (present[i] === 1) columns.push(i);
-    this.#sets.push({ has: Uint8Array.from(present), columns });
-    return this.#sets.length - 1;
+    return this.#sets.numberOf(this.#present);
   }
 
   /**
@@ -360,7 +359,7 @@ export class Fold {
   }
 
   #partial(kind: BlockKind, bySet: Map<number, Lines>): FoldedBlock[] {
-    return [...bySet].map(([set, lines]) => block(kind, (this.#sets[set] as ColumnSet).columns, lines));
+    return [...bySet].map(([set, lines]) => block(kind, this.#sets.at(set).columns, lines));
   }
 }
 

@@ -12,7 +12,7 @@ import { Arena } from './arena.ts';
 import { Fold, type FoldedBlock } from './fold.ts';
 
 /** Lines of one part, over all streams. */
-export const PART_TEXT_BYTES_MAX = 16 * 1024 * 1024;
+export const PART_TEXT_BYTES_MAX = 8 * 1024 * 1024;
 /** Keys of one part: bounds the hash tables as the arena bounds the lines. */
 const PART_KEYS_MAX = 400_000;
 /** Text of these keys: a deletion has no line, and its key may be kilobytes long. */
@@ -53,14 +53,16 @@ export interface OpenCutOptions {
   readonly hard_delete: boolean;
   /** Asked at each commit: shall the cut end here? */
   readonly isDue: (cut: OpenCut) => boolean;
+  /** Lines of one part, over all streams; PART_TEXT_BYTES_MAX where it is not said. */
+  readonly part_text_bytes_max?: number;
 }
 
 export class OpenCut implements ChangeSink {
   #options: OpenCutOptions;
   #captured: Map<string, CapturedStream>;
   #relations = new Map<number, OpenStream | null>();
-  #arena = new Arena(PART_TEXT_BYTES_MAX);
-  #spare = new Arena(PART_TEXT_BYTES_MAX);
+  #arena: Arena;
+  #spare: Arena;
   #sealed: (Share | { stream: OpenStream; fold: Fold })[] = [];
   #partKeys = 0;
   #partKeyBytes = 0;
@@ -83,6 +85,8 @@ export class OpenCut implements ChangeSink {
 
   constructor(options: OpenCutOptions) {
     this.#options = options;
+    this.#arena = new Arena(options.part_text_bytes_max ?? PART_TEXT_BYTES_MAX);
+    this.#spare = new Arena(this.#arena.capacity);
     this.#captured = new Map(options.streams.map((stream) => [tableKey(stream), stream]));
   }
 
@@ -92,7 +96,7 @@ export class OpenCut implements ChangeSink {
 
   /** The part is full, and must be taken before more is read. */
   get partIsFull(): boolean {
-    if (this.#arena.used + this.#partGiantBytes >= PART_TEXT_BYTES_MAX) return true;
+    if (this.#arena.used + this.#partGiantBytes >= this.#arena.capacity) return true;
     if (this.#partKeys >= PART_KEYS_MAX || this.#partKeyBytes >= PART_KEY_BYTES_MAX) return true;
     return this.#sealed.length >= PART_SHARES_MAX;
   }
@@ -160,10 +164,7 @@ export class OpenCut implements ChangeSink {
   insert(relation: number, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
     if (!stream) return;
-    this.#change(stream, giantBytes(row), (fold) => {
-      fold.insert(row);
-      return true;
-    });
+    this.#change(stream, giantBytes(row), (fold) => fold.insert(row));
   }
 
   update(relation: number, oldImage: OldImage, old: Tuple, row: Tuple): void {
@@ -229,8 +230,7 @@ export class OpenCut implements ChangeSink {
       fold = this.#foldOf(stream);
       keys = 0;
       keyBytes = 0;
-      if (!apply(fold))
-        throw new SluiceError('UNEXPECTED', { reason: 'a change of key into an empty share was refused' });
+      if (!apply(fold)) throw new SluiceError('UNEXPECTED', { reason: 'a change was refused by an empty share' });
     }
     this.#partKeys += fold.keys - keys;
     this.#partKeyBytes += fold.keyBytes - keyBytes;

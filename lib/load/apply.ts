@@ -13,6 +13,7 @@ import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
 import type { Owner } from './control.ts';
 import { addColumnsSql, addMetadataSql, typedColumns } from './ddl.ts';
+import { afterRekeySql, beforeRekeySql, besideDeleteSql, besideUpsertSql, forgetDoubtsSql } from './doubts.ts';
 import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
 import type { Purpose, Session } from './session.ts';
 import {
@@ -29,7 +30,6 @@ import {
   updateSql,
   upsertSql,
 } from './sql.ts';
-import { forgetAllUnknownSql, forgetUnknownSql, noteUnknownSql } from './unknown.ts';
 
 /** What the pipeline file says of the target's tables. */
 export interface LoadOptions {
@@ -54,7 +54,7 @@ export interface Applied {
   readonly owner: Owner;
   readonly options: LoadOptions;
   readonly form: TableForm;
-  /** The rows may be newer than what is applied to them (unknown.ts). */
+  /** The rows may be newer than what is applied to them (doubts.ts). */
   readonly catchingUp: boolean;
   /** Called, in the transaction, whenever the table has been altered. */
   readonly saveForm: (form: TableForm) => Promise<void>;
@@ -127,7 +127,7 @@ export class Applier {
     await this.#saveForm(form);
   }
 
-  /** Deletions that are not applied say nothing, but while the stream catches up: then they tell which keys are known again. */
+  /** Deletions that are not applied say nothing, but while the stream catches up: then they tell what is not sure. */
   #isUnused({ kind }: Block): boolean {
     return kind === 'delete' && this.#deletions === 'ignore' && !this.#catchingUp;
   }
@@ -144,7 +144,7 @@ export class Applier {
     const form = this.#form;
     const statements = [
       this.#deletions === 'delete' ? truncateSql(form) : markAllDeletedSql(form, extracted_at),
-      ...(this.#catchingUp ? [forgetAllUnknownSql(this.#owner)] : []),
+      ...(this.#catchingUp ? [forgetDoubtsSql(this.#owner)] : []),
     ];
     await this.#session.run(statements.join('; '), mayWrite(this.#session, form));
   }
@@ -189,15 +189,15 @@ export class Applier {
   #statementsFor(landed: Landed, extracted_at: string): string[] {
     const form = this.#form;
     const { kind } = landed;
-    const noted = this.#catchingUp ? [noteUnknownSql(this.#owner, form, landed)] : [];
-    const forgotten = this.#catchingUp ? [forgetUnknownSql(this.#owner, form, landed)] : [];
+    const doubts = <T>(statements: (owner: Owner, form: TableForm, landed: Landed) => T): T[] =>
+      this.#catchingUp ? [statements(this.#owner, form, landed)] : [];
     switch (kind) {
       case 'rekey':
-        return [...rekeySql(form, landed, extracted_at), ...noted];
+        return [...doubts(beforeRekeySql).flat(), ...rekeySql(form, landed, extracted_at), ...doubts(afterRekeySql)];
       case 'delete':
-        return [...this.#deleteSql(landed, extracted_at), ...forgotten];
+        return [...this.#deleteSql(landed, extracted_at), ...doubts(besideDeleteSql).flat()];
       case 'upsert':
-        return [upsertSql(form, landed, extracted_at), ...forgotten];
+        return [upsertSql(form, landed, extracted_at), ...doubts(besideUpsertSql).flat()];
       case 'update':
         return [updateSql(form, landed, extracted_at) ?? []].flat();
       default:

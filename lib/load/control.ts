@@ -6,7 +6,7 @@
  * - plans:   the plans that an epoch was prepared for, each with its shadow table (null: in place). It is there as long as the plan is alive: a
  *            chunk's load holds it by FOR SHARE, and whoever ends the epoch deletes it.
  * - chunks:  the marks of loaded chunks; those of the last epoch stay until the next one begins.
- * - unknown: rows that could not be made while the stream caught up (unknown.ts).
+ * - doubts:  what is not sure of rows while the stream catches up (doubts.ts).
  */
 import type { QueryResult } from 'pg';
 import { SluiceError } from '../errors.ts';
@@ -61,11 +61,15 @@ const TABLES: Readonly<Record<string, string>> = {
     rows bigint,
     loaded_at timestamptz NOT NULL,
     PRIMARY KEY (pipeline, stream, epoch, plan, chunk))`,
-  unknown: `CREATE TABLE _sluice.unknown (
+  // Keys may be longer than an ordinary index takes; a hash index takes any.
+  doubts: `CREATE TABLE _sluice.doubts (
     pipeline text NOT NULL,
     stream text NOT NULL,
+    kind text NOT NULL,
     key text NOT NULL,
-    PRIMARY KEY (pipeline, stream, key))`,
+    other text);
+    CREATE INDEX ON _sluice.doubts USING hash (key);
+    CREATE INDEX ON _sluice.doubts USING hash (other)`,
 };
 
 /** SQLSTATEs of a query on `_sluice` where it has not been made: undefined_table, invalid_schema_name. */

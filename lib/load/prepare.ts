@@ -25,9 +25,9 @@ import {
   streamRowSql,
 } from './control.ts';
 import { addKeySql, createShadowSql, shadowKeyName, shadowName, typedColumns } from './ddl.ts';
+import { forgetDoubtsSql } from './doubts.ts';
 import { assertNoMetadataNames } from './growth.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
-import { forgetAllUnknownSql } from './unknown.ts';
 
 export interface Preparation {
   readonly epoch: Epoch;
@@ -124,7 +124,7 @@ async function hold(session: Session, owner: Owner, row: StreamRow | null, prepa
   const { stream, target } = owner.stream;
   const shadows = await endPlans(session, owner);
   await dropTables(session, shadows);
-  await session.run(`DELETE FROM _sluice.chunks WHERE ${isOwner(owner)}; ${forgetAllUnknownSql(owner)}`);
+  await session.run(`DELETE FROM _sluice.chunks WHERE ${isOwner(owner)}; ${forgetDoubtsSql(owner)}`);
   const made = row !== null && row.made && sameTable(row.target, target);
   // The numbers of another ledger mean nothing; `finish` writes those of this one.
   const done = row !== null && row.incarnation === incarnation ? row.epoch : 0;

@@ -110,7 +110,7 @@ const placeIn =
   };
 
 export const columnIn = ({ columns }: Landed) => placeIn('c', columns);
-const oldKeyIn = ({ key }: Landed) => placeIn('k', key);
+export const oldKeyIn = ({ key }: Landed) => placeIn('k', key);
 
 /** Values of the metadata columns for a row that is there: extracted, batched, not deleted. */
 function metadataValues(extracted_at: string): readonly (readonly [column: string, value: string])[] {

@@ -14,14 +14,12 @@ import type {
   Ledger,
   LoadBell,
   Log,
-  SegmentSource,
   Stage,
   Target,
   TargetRow,
   TargetStream,
 } from '../ports.ts';
 import { displayName } from '../shape.ts';
-import { quoteTable } from '../sql-text.ts';
 import { cutRanges } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
 import { ringLoad } from '../window/announce.ts';
@@ -119,10 +117,7 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
       if (own && cut.object !== null) {
         try {
           for (const range of await cutRanges(stage, cut, stream)) {
-            for await (const segment of segmentSource(stage, cut.object, range)) {
-              if (catching_up_to !== null && cut.begin_lsn < catching_up_to) assertReplayable(bookmark, segment);
-              await tx.apply(segment);
-            }
+            for await (const segment of segmentSource(stage, cut.object, range)) await tx.apply(segment);
           }
         } catch (error) {
           throw inCut(error, cut);
@@ -132,11 +127,12 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
       }
       last = cut;
     }
-    const caughtUp = catching_up_to === null || (last !== null && last.end_lsn >= catching_up_to);
-    if (last) await tx.advance({ cut: last.number, lsn: last.end_lsn, caught_up: caughtUp });
+    const { cut, lsn } = last ? { cut: last.number, lsn: last.end_lsn } : { cut: applied_cut, lsn: tx.row.applied_lsn };
+    const caughtUp = catching_up_to === null || lsn >= catching_up_to;
+    // Also where no cut is left: an idle source's position does not move past the chunks'.
+    if (last || (caughtUp && catching_up_to !== null)) await tx.advance({ cut, lsn, caught_up: caughtUp });
     const done = cuts.filter((cut) => last !== null && cut.number <= last.number).length;
     const more = done < cuts.length || done === CUTS_MAX;
-    const { cut, lsn } = last ? { cut: last.number, lsn: last.end_lsn } : { cut: applied_cut, lsn: tx.row.applied_lsn };
     return { cut, lsn, cuts: done, changes, caught_up: caughtUp, more };
   });
 }
@@ -160,15 +156,6 @@ function assertNoGap({ table }: Bookmark, applied: number, cuts: readonly Cut[])
     if (cut.number !== expected) throw new SluiceError('LEDGER_GAP', { stream: displayName(table), applied, expected });
     expected++;
   }
-}
-
-/**
- * A row that moved to another key may have been read by no chunk, or been deleted by the replay of what came before; where the log has the whole
- * row it is written again, but not where only the row that moved has its values (`rekey`): then the copy is not to be trusted.
- */
-function assertReplayable({ table }: Bookmark, { header }: SegmentSource): void {
-  if (!header.blocks.some(({ kind }) => kind === 'rekey')) return;
-  throw new SluiceError('EPOCH_DISTURBED', { stream: displayName(table), table_sql: quoteTable(table) });
 }
 
 /** Loads one chunk, and finishes the epoch when it was the last. */

@@ -19,11 +19,11 @@ import {
   streamRowOf,
   streamRowSql,
 } from './control.ts';
+import { countUnknownSql, forgetDoubtsSql } from './doubts.ts';
 import { finish } from './finish.ts';
 import { prepare, sameTable, tableMoved } from './prepare.ts';
 import { type Connect, type Session, withSession } from './session.ts';
 import type { TableForm } from './sql.ts';
-import { countUnknownSql } from './unknown.ts';
 
 export interface PostgresTarget {
   /** Gives a connected client; each is used for one call and closed. */
@@ -119,11 +119,12 @@ class Load implements TargetTransaction {
     if (this.row === null || this.#applier === null) throw this.#mayNot('advance');
     if (applied.cut < this.row.applied_cut)
       throw this.#mayNot(`go back from cut ${this.row.applied_cut} to ${applied.cut} with`);
-    if (applied.caught_up && this.row.catching_up_to !== null) await this.#assertNoneUnknown();
-    this.lastSql = advanceSql(this.#owner, applied);
+    const catchesUp = applied.caught_up && this.row.catching_up_to !== null;
+    if (catchesUp) await this.#assertNoneUnknown();
+    this.lastSql = [advanceSql(this.#owner, applied), ...(catchesUp ? [forgetDoubtsSql(this.#owner)] : [])].join('; ');
   }
 
-  /** Throws ROWS_UNKNOWN: the stream has caught up, and rows are missing whose values the log does not hold. */
+  /** Throws ROWS_UNKNOWN: the stream has caught up, and the values of some rows are not sure. */
   async #assertNoneUnknown(): Promise<void> {
     const { rows } = await this.#session.query<{ rows: number }>(countUnknownSql(this.#owner), []);
     const unknown = rows[0]?.rows ?? 0;

@@ -15,7 +15,8 @@
  *
  * - `rekey`:  the key of a row changed while some column's value is not in the log (I7). Each line: the old key's columns, then `columns`
  *             (which include the new key). The row of the new key gets `columns`; if the target has no such row yet, it is made, with every
- *             absent column taken from the row of the old key. The old key is among the deletes of the same segment.
+ *             absent column taken from the row of the old key. The old key is among the deletes of the same segment, and nothing else in it
+ *             has that key: who comes to it later comes in a later segment.
  * - `delete`: each line: the key's columns, then the commit time (timestamptz) of the deletion.
  * - `upsert`: whole rows: `columns` is every column of the shape.
  * - `update`: rows that lack some columns: `columns` is what they have, the key included; the others keep the target's value.

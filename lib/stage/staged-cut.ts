@@ -33,7 +33,7 @@ export class StagedCut {
       const { range } = await appendSegment(
         this.#writer,
         { stream, operation, shape, extracted_at },
-        blocks.map(({ kind, columns, rows, pieces }) => ({ kind, columns, rows, slabs: pieces })),
+        blocks.map(({ kind, columns, rows, pieces }) => ({ kind, columns, rows, slabs: givenUp(pieces) })),
       );
       this.#add(stream, range);
     }
@@ -67,6 +67,12 @@ export class StagedCut {
     else this.#ranges.set(stream, [[offset, bytes]]);
     this.#rangeCount++;
   }
+}
+
+/** Lets go of each piece as it is used: a giant row is not held until its last byte is compressed. */
+function* givenUp(pieces: Buffer[]): Generator<Buffer, void, undefined> {
+  pieces.reverse();
+  for (let piece = pieces.pop(); piece !== undefined; piece = pieces.pop()) yield piece;
 }
 
 /** The streams of a cut as its ledger item names them. */

@@ -73,8 +73,15 @@ export class Announcer {
 }
 
 /** Rings for everything that was recorded and is not applied, and for the open work of epochs. `all`: also what was rung for a moment ago. */
-export async function ringAgain(ports: AnnouncePorts, bookmarks: readonly Bookmark[], head: Cut, all: boolean): Promise<void> {
-  const applying = bookmarks.filter(({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'));
+export async function ringAgain(
+  ports: AnnouncePorts,
+  bookmarks: readonly Bookmark[],
+  head: Cut,
+  all: boolean,
+): Promise<void> {
+  const applying = bookmarks.filter(
+    ({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'),
+  );
   const oldest = Math.min(head.number, ...applying.map(({ applied_cut }) => applied_cut));
   const from = Math.max(oldest, head.number - RING_CUTS_MAX);
   const cuts = from < head.number ? await ports.ledger.cutsAfter(from, RING_CUTS_MAX) : [];
@@ -87,7 +94,11 @@ export async function ringAgain(ports: AnnouncePorts, bookmarks: readonly Bookma
   }
   await ringLoad(ports, bells);
   for (const bookmark of bookmarks) {
-    if (bookmark.halt === null && bookmark.epoch > 0 && (bookmark.state === 'captured' || bookmark.state === 'syncing')) {
+    if (
+      bookmark.halt === null &&
+      bookmark.epoch > 0 &&
+      (bookmark.state === 'captured' || bookmark.state === 'syncing')
+    ) {
       await ringEpoch(ports, bookmark, all);
     }
   }
@@ -142,7 +153,10 @@ export async function ringEpochWork(ports: AnnouncePorts, epoch: Epoch): Promise
   }
 }
 
-export async function ringLoad(ports: Pick<AnnouncePorts, 'log' | 'doorbell'>, bells: readonly LoadBell[]): Promise<void> {
+export async function ringLoad(
+  ports: Pick<AnnouncePorts, 'log' | 'doorbell'>,
+  bells: readonly LoadBell[],
+): Promise<void> {
   if (bells.length === 0) return;
   try {
     await ports.doorbell.ringLoad(bells);
@@ -152,7 +166,10 @@ export async function ringLoad(ports: Pick<AnnouncePorts, 'log' | 'doorbell'>, b
   }
 }
 
-export async function ringExtract(ports: Pick<AnnouncePorts, 'log' | 'doorbell'>, bells: readonly ExtractBell[]): Promise<void> {
+export async function ringExtract(
+  ports: Pick<AnnouncePorts, 'log' | 'doorbell'>,
+  bells: readonly ExtractBell[],
+): Promise<void> {
   if (bells.length === 0) return;
   try {
     await ports.doorbell.ringExtract(bells);

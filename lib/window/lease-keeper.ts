@@ -2,7 +2,7 @@
  * The slot's lease while a window lasts: renewed when a third of it has passed. Losing it ends the window; the chain is what keeps a
  * late writer harmless (I2), the lease only keeps two windows from working in vain.
  */
-import type { Clock, Ledger, Lease } from '../ports.ts';
+import type { Clock, Lease, Ledger } from '../ports.ts';
 
 export class LeaseKeeper {
   #ledger: Pick<Ledger, 'renewLease' | 'releaseLease'>;

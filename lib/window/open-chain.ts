@@ -4,8 +4,9 @@
  * A chain is begun in an order that a crash cannot hurt: genesis in the ledger (from here a slot of our name is ours), publication, slot, and
  * the cut that says where the slot stands. Publication before slot: a slot cannot decode what was written before its publication was made.
  */
-import { selectTables, type StreamDefinition } from '../config/selection.ts';
+
 import type { Pipeline } from '../config/schema.ts';
+import { type StreamDefinition, selectTables } from '../config/selection.ts';
 import { SluiceError } from '../errors.ts';
 import { beginChain, Chain } from '../ledger/chain.ts';
 import { LSN_ZERO, type Lsn } from '../lsn.ts';

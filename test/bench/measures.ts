@@ -2,15 +2,15 @@
  * The workloads and who is measured on them. Peers that are not installed are left out, and named.
  */
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { access, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline as pipe } from 'node:stream/promises';
 import type { Client } from 'pg';
 import copyStreams from 'pg-copy-streams';
-import { readPipeline } from '../../lib/config/read.ts';
-import { readFileSync } from 'node:fs';
 import { type Engine, startEngine } from '../../infra/local/engine.ts';
+import { readPipeline } from '../../lib/config/read.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { workplace } from '../support/sluice.ts';
 
@@ -72,8 +72,18 @@ export async function replication(rows: number): Promise<Measure[]> {
     const drained_s = (Date.parse(report.ended_at) - Date.parse(report.started_at)) / 1000;
     await engine.idle();
     const visible_s = (Date.now() - began_ms) / 1000;
-    measures.push({ work, name: 'sluice, slot → stage and ledger', peer: 'pg_recvlogical to /dev/null', per_second: changes / drained_s });
-    measures.push({ work, name: 'sluice, slot → target', peer: 'pg_recvlogical to /dev/null', per_second: changes / visible_s });
+    measures.push({
+      work,
+      name: 'sluice, slot → stage and ledger',
+      peer: 'pg_recvlogical to /dev/null',
+      per_second: changes / drained_s,
+    });
+    measures.push({
+      work,
+      name: 'sluice, slot → target',
+      peer: 'pg_recvlogical to /dev/null',
+      per_second: changes / visible_s,
+    });
     if (peer_s === null) console.error('pg_recvlogical is not installed: left out');
     else measures.push({ work, name: 'pg_recvlogical to /dev/null', peer: null, per_second: changes / peer_s });
   });
@@ -96,15 +106,19 @@ async function writeChanges(client: Client, rows: number): Promise<number> {
   return transactions * 100;
 }
 
-async function withEngine<T>(source: TestPostgres, target: TestPostgres, work: (engine: Engine) => Promise<T>): Promise<T> {
+async function withEngine<T>(
+  source: TestPostgres,
+  target: TestPostgres,
+  work: (engine: Engine) => Promise<T>,
+): Promise<T> {
   await using place = await workplace(source, target, { tables: '[public.w]' });
   const pipeline = readPipeline(readFileSync(place.config, 'utf8'), place.config);
   const stateDirectory = await mkdtemp(join(tmpdir(), 'sluice-bench-'));
   const engine = await startEngine({
-    pipeline: pipeline.pipeline,
+    pipeline,
     configPath: place.config,
     stateDirectory,
-    schedule: pipeline.schedule,
+
     concurrency: CONCURRENCY,
     environment: { ...process.env, SOURCE_PASSWORD: source.password, TARGET_PASSWORD: target.password },
     onFatal: (error) => console.error(error.message),
@@ -155,11 +169,30 @@ async function recvlogical(source: TestPostgres): Promise<number | null> {
   await client.end();
   const { host, port, user, database, password } = source;
   const options = ['-o', 'proto_version=1', '-o', `publication_names=sluice_${database}`];
-  const args = ['--slot=peer', '--start', '--no-loop', '-f', '/dev/null', '-E', rows[0]?.lsn ?? '', '-h', host, '-p', String(port), '-U', user, '-d', database];
+  const args = [
+    '--slot=peer',
+    '--start',
+    '--no-loop',
+    '-f',
+    '/dev/null',
+    '-E',
+    rows[0]?.lsn ?? '',
+    '-h',
+    host,
+    '-p',
+    String(port),
+    '-U',
+    user,
+    '-d',
+    database,
+  ];
   return await timed(
     () =>
       new Promise<void>((resolve, reject) => {
-        const child = spawn(path, [...args, ...options], { env: { ...process.env, PGPASSWORD: password }, stdio: 'ignore' });
+        const child = spawn(path, [...args, ...options], {
+          env: { ...process.env, PGPASSWORD: password },
+          stdio: 'ignore',
+        });
         child.on('error', reject);
         child.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`pg_recvlogical ended with ${code}`))));
       }),

@@ -26,7 +26,8 @@ import {
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { awsEnvironment } from '../../infra/local/environment.ts';
 import { type Clients, clientsFor, makeResources, type Resources } from '../../infra/local/resources.ts';
-import type { ServiceEndpoints } from '../../infra/local/services.ts';
+import { type ServiceEndpoints, startServices } from '../../infra/local/services.ts';
+import type { SluiceError } from '../../lib/errors.ts';
 import { eventually, removeDirectory, scratchDirectory } from '../support/local-engine.ts';
 
 const MB = 1024 * 1024;
@@ -373,6 +374,19 @@ describe('DynamoDB', () => {
     await restart();
     expect(await chain()).toEqual(['1']);
   });
+});
+
+test('a server that cannot go on is told of, and takes nobody with it', async () => {
+  const ends: SluiceError[] = [];
+  // LevelDB lets one process at a time into its directory: the second finds out with its first request.
+  const second = await startServices({ directory, onError: () => undefined, onEnd: (error) => ends.push(error) });
+  const clients = clientsFor(second.endpoints, awsEnvironment({}));
+  const put = new PutItemCommand({ TableName: 'any', Item: { pk: { S: 'a' } } });
+  await expect(clients.dynamodb.send(put)).rejects.toThrow();
+  await eventually('the end', () => ends.length === 1);
+  expect(ends[0]).toMatchObject({ code: 'LOCAL_ENGINE_FAILED' });
+  await second.stop();
+  clients.dynamodb.destroy();
 });
 
 test('nothing listens but on loopback', async () => {

@@ -51,7 +51,10 @@ async function runAndCompare(...tables: string[]): Promise<void> {
   for (const table of tables) {
     const name = { schema: 'public', table };
     const columns = await columnsOf(from, name);
-    expect({ table, ...(await tableText(to, name, columns)) }).toEqual({ table, ...(await tableText(from, name, columns)) });
+    expect({ table, ...(await tableText(to, name, columns)) }).toEqual({
+      table,
+      ...(await tableText(from, name, columns)),
+    });
   }
   await from.end();
   await to.end();
@@ -64,14 +67,17 @@ describe('the process stays under 400 MB', () => {
   });
 
   test('one transaction of 2,000,000 rows', async () => {
-    await write(`INSERT INTO rows SELECT i, i, md5(i::text) || md5(i::text), now() FROM generate_series(1, ${TRANSACTION_ROWS}) i`);
+    await write(
+      `INSERT INTO rows SELECT i, i, md5(i::text) || md5(i::text), now() FROM generate_series(1, ${TRANSACTION_ROWS}) i`,
+    );
     await runAndCompare('rows');
   });
 
-  test('one row of 100 MB by the log: inserted, updated beside it, its key changed, deleted', async () => {
-    await write(`INSERT INTO giants SELECT 2, E'tab\\tnewline\\n', ${giant()}, 'b'; UPDATE giants SET after = 'c' WHERE id = 2`);
-    await runAndCompare('giants');
-    await write('UPDATE giants SET id = 3 WHERE id = 2; DELETE FROM giants WHERE id = 1');
+  test('one row of 100 MB by the log: inserted, updated beside it, its key changed, another deleted', async () => {
+    await write(`INSERT INTO giants SELECT 2, E'tab\\tnewline\\n', ${giant()}, 'b'`);
+    await write(`UPDATE giants SET after = 'c' WHERE id = 2`);
+    await write('UPDATE giants SET id = 3 WHERE id = 2');
+    await write('DELETE FROM giants WHERE id = 1');
     await runAndCompare('giants');
   });
 });

@@ -34,7 +34,10 @@ async function expectEqual(target: TestPostgres): Promise<void> {
     for (const table of TPCB_TABLES) {
       const name = { schema: 'public', table };
       const columns = await columnsOf(from, name);
-      expect({ table, ...(await tableText(to, name, columns)) }).toEqual({ table, ...(await tableText(from, name, columns)) });
+      expect({ table, ...(await tableText(to, name, columns)) }).toEqual({
+        table,
+        ...(await tableText(from, name, columns)),
+      });
     }
   } finally {
     await from.end();

@@ -30,7 +30,11 @@ afterEach(async () => {
 });
 
 async function start(options: Partial<Parameters<typeof startEmbeddedPostgres>[0]> = {}): Promise<EmbeddedPostgres> {
-  const server = await startEmbeddedPostgres({ directory: join(scratch, 'server'), ...options });
+  const server = await startEmbeddedPostgres({
+    directory: join(scratch, 'server'),
+    ...options,
+    settings: { fsync: 'off', ...options.settings },
+  });
   running.push(() => server.stop('immediate'));
   return server;
 }

@@ -130,7 +130,11 @@ property(
     cuts: fc.array(fc.nat(1_000_000), { maxLength: 20 }),
   }),
   ({ small, sizes, kind, cuts }) => {
-    const values: pg.Row = [...small, ...sizes.map((size, i) => Buffer.alloc(size, `${i}\t`)), Buffer.alloc(GIANT_FRAME_BYTES_MIN)];
+    const values: pg.Row = [
+      ...small,
+      ...sizes.map((size, i) => Buffer.alloc(size, `${i}\t`)),
+      Buffer.alloc(GIANT_FRAME_BYTES_MIN),
+    ];
     const messages = {
       insert: pg.insert(1, values),
       update: pg.update(1, values, { key: small }),
@@ -171,30 +175,27 @@ function typedOrRight(bytes: number, work: () => pg.Call[]): void {
   try {
     expect(work().length).toBeLessThanOrEqual(bytes);
   } catch (error) {
-    if (!(error instanceof SluiceError && error.code === 'DECODE_FAILED') && !(error instanceof RangeError)) throw error;
+    if (!(error instanceof SluiceError && error.code === 'DECODE_FAILED') && !(error instanceof RangeError))
+      throw error;
   }
   expect(performance.now() - began_ms).toBeLessThan(RUN_MS_MAX);
 }
 
-property(
-  'a damaged message is DECODE_FAILED or a message',
-  fc.tuple(message, damage),
-  ([whole, wounds]) => {
-    const bytes = damaged(whole, wounds);
-    const { calls, sink } = pg.recorder();
-    const decoder = new PgoutputDecoder(sink);
-    typedOrRight(bytes.length + 1, () => {
-      try {
-        decoder.decode(bytes, 0, bytes.length);
-      } catch (error) {
-        // Within a message nothing but the decoder's own error.
-        expect(error).toBeInstanceOf(SluiceError);
-        expect(calls).toEqual([]);
-      }
-      return calls;
-    });
-  },
-);
+property('a damaged message is DECODE_FAILED or a message', fc.tuple(message, damage), ([whole, wounds]) => {
+  const bytes = damaged(whole, wounds);
+  const { calls, sink } = pg.recorder();
+  const decoder = new PgoutputDecoder(sink);
+  typedOrRight(bytes.length + 1, () => {
+    try {
+      decoder.decode(bytes, 0, bytes.length);
+    } catch (error) {
+      // Within a message nothing but the decoder's own error.
+      expect(error).toBeInstanceOf(SluiceError);
+      expect(calls).toEqual([]);
+    }
+    return calls;
+  });
+});
 
 property(
   'a damaged giant is DECODE_FAILED or a message',
@@ -203,7 +204,12 @@ property(
     const bytes = damaged(pg.update(1, [...small, Buffer.alloc(size)], { full: small }), wounds);
     const { calls, sink } = pg.recorder();
     typedOrRight(bytes.length + 1, () => {
-      new PgoutputDecoder(sink).decodeGiant(divided(bytes, cuts.map((cut) => cut % (bytes.length + 1))).filter((piece) => piece.length > 0));
+      new PgoutputDecoder(sink).decodeGiant(
+        divided(
+          bytes,
+          cuts.map((cut) => cut % (bytes.length + 1)),
+        ).filter((piece) => piece.length > 0),
+      );
       return calls;
     });
   },
@@ -211,12 +217,14 @@ property(
 
 property(
   'a damaged stream, and mere noise, are read to a typed error or to their end',
-  fc.oneof(
-    fc.tuple(fc.array(message, { minLength: 1, maxLength: 10 }), damage).map(([messages, wounds]) =>
-      damaged(Buffer.concat(messages.map((one) => pg.xlogData(one))), wounds),
-    ),
-    fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
-  ).chain((bytes) => fc.record({ bytes: fc.constant(bytes), cuts: fc.array(fc.nat(bytes.length), { maxLength: 8 }) })),
+  fc
+    .oneof(
+      fc
+        .tuple(fc.array(message, { minLength: 1, maxLength: 10 }), damage)
+        .map(([messages, wounds]) => damaged(Buffer.concat(messages.map((one) => pg.xlogData(one))), wounds)),
+      fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
+    )
+    .chain((bytes) => fc.record({ bytes: fc.constant(bytes), cuts: fc.array(fc.nat(bytes.length), { maxLength: 8 }) })),
   ({ bytes, cuts }) => {
     typedOrRight(bytes.length, () => read(divided(bytes, cuts)));
   },

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestPostgres } from './postgres.ts';
 
-const COMMAND = fileURLToPath(new URL('../../cli/sluice.ts', import.meta.url));
+const COMMAND = fileURLToPath(new URL('../../cli/sluice.js', import.meta.url));
 const RSS_POLL_MS = 50;
 
 export interface Ended {

@@ -27,6 +27,8 @@ export type Command =
       readonly to: number;
       readonly values: readonly Wanted[];
       readonly giant: boolean;
+      /** Where there is no such row, the next one is taken; where the key is taken, the next free one. */
+      readonly nearest?: boolean;
     }
   | { readonly do: 'truncate' | 'commit' | 'part' | 'cut' | 'describe' };
 
@@ -81,6 +83,25 @@ export const commands: fc.Arbitrary<Command[]> = fc.array(
   // 'max': without it a list of forty is one of ten at most.
   { maxLength: 40, size: 'max' },
 ) as fc.Arbitrary<Command[]>;
+const EXCHANGED_KEYS = 3;
+/** Few keys, which rows take from each other while the log leaves their values out; short, so that many such histories are tried. */
+const exchange = fc.record({
+  do: fc.constantFrom('insert', 'move', 'move', 'delete'),
+  at: fc.nat(EXCHANGED_KEYS - 1),
+  to: fc.nat(EXCHANGED_KEYS - 1),
+  nearest: fc.constant(true),
+  values: fc
+    .constantFrom('a', 'b', 'c', 'd')
+    .map((text) => Array.from({ length: 5 }, () => ({ value: text, how: 'kept' as const }))),
+  giant: fc.constant(false),
+});
+export const exchanges: fc.Arbitrary<Command[]> = fc.array(
+  fc.oneof(
+    { arbitrary: exchange, weight: 3 },
+    { arbitrary: fc.record({ do: fc.constantFrom('commit', 'part', 'cut') }), weight: 1 },
+  ),
+  { maxLength: 7, size: 'max' },
+) as fc.Arbitrary<Command[]>;
 /** Rows that are there before the history begins. */
 export const firstRows = fc.array(fc.tuple(fc.nat(KEYS.length - 1), fc.array(value, { minLength: 5, maxLength: 5 })), {
   maxLength: KEYS.length,
@@ -122,8 +143,16 @@ export class SourceTable {
       case 'cut':
         return null;
       default:
-        return this.#change(command, at);
+        return this.#change(command.nearest ? this.#nearest(command) : command, at);
     }
+  }
+
+  #nearest(command: Extract<Command, { at: number }>): Extract<Command, { at: number }> {
+    const next = (from: number, isLive: boolean): number => {
+      const keys = Array.from({ length: EXCHANGED_KEYS }, (_, i) => (from + i) % EXCHANGED_KEYS);
+      return keys.find((key) => this.live.has(this.#key(this.#withKey(key, {}))) === isLive) ?? from;
+    };
+    return { ...command, at: next(command.at, command.do !== 'insert'), to: next(command.to, false) };
   }
 
   describe(): Buffer {

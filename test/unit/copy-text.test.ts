@@ -1,6 +1,14 @@
 /** COPY text: what is escaped and what is not, at the lengths where the way of writing changes, and that a line never needs more room than was said. */
 import { describe, expect, test } from 'vitest';
-import { escapedPieces, fieldEnd, lineBytesMax, NEWLINE, TAB, writeEscaped, writeValue } from '../../lib/cut/copy-text.ts';
+import {
+  escapedPieces,
+  fieldEnd,
+  lineBytesMax,
+  NEWLINE,
+  TAB,
+  writeEscaped,
+  writeValue,
+} from '../../lib/cut/copy-text.ts';
 import { giantLine } from '../../lib/cut/giant-line.ts';
 import { type Row, tupleOf, UNCHANGED } from '../support/pgoutput.ts';
 import { parseLines } from '../support/shares.ts';

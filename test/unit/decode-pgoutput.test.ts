@@ -26,7 +26,9 @@ function decode(...messages: readonly Buffer[]): pg.Call[] {
 function faultOf(message: Buffer): { message: unknown; offset: number; reason: unknown } {
   try {
     const calls = decode(message);
-    throw new Error(`decoded as ${JSON.stringify(calls, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value))}`);
+    throw new Error(
+      `decoded as ${JSON.stringify(calls, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value))}`,
+    );
   } catch (error) {
     if (!(error instanceof SluiceError)) throw error;
     expect(error.code).toBe('DECODE_FAILED');
@@ -84,13 +86,18 @@ describe('at the limits of its types', () => {
   test.each([0, 1, TUPLE_COLUMNS_MAX])('a relation of %i columns', (count) => {
     const columns = Array.from({ length: count }, (_, i) => ({ name: `c${i}` }));
     const [call] = decode(pg.relation({ id: 1, columns }));
-    expect(call?.call === 'relation' && call.relation.columns.map(({ name }) => name)).toEqual(columns.map(({ name }) => name));
+    expect(call?.call === 'relation' && call.relation.columns.map(({ name }) => name)).toEqual(
+      columns.map(({ name }) => name),
+    );
   });
 
   test('only the lowest flag of a column says that it identifies', () => {
     const message = pg.relation({ id: 1, columns: [{ name: 'a', key: true }] });
     const flagAt = message.indexOf(Buffer.from('\0\x01\x01a\0')) + 2;
-    for (const [flags, identity] of [[0xff, true], [0xfe, false]] as const) {
+    for (const [flags, identity] of [
+      [0xff, true],
+      [0xfe, false],
+    ] as const) {
       message[flagAt] = flags;
       const [call] = decode(message);
       expect(call?.call === 'relation' && call.relation.columns[0]?.identity).toBe(identity);
@@ -126,7 +133,8 @@ describe('at the limits of its types', () => {
   test.each([[[]], [[1]], [[UINT32_MAX, 0, 0x80000000]], [Array.from({ length: 5000 }, (_, i) => i)]])(
     'a TRUNCATE of several tables, whatever its options',
     (ids) => {
-      for (const options of [0, 1, 2, 3]) expect(decode(pg.truncate(ids, options))).toEqual([{ call: 'truncate', ids }]);
+      for (const options of [0, 1, 2, 3])
+        expect(decode(pg.truncate(ids, options))).toEqual([{ call: 'truncate', ids }]);
     },
   );
 
@@ -218,11 +226,26 @@ describe('malformed', () => {
     ['an insert of an old image', pg.insert(1, ['1']).fill('K', 5, 6), 6, /image of type 75/],
     ['an update of an unknown image', pg.update(1, ['1']).fill('X', 5, 6), 6, /image of type 88/],
     ['a delete of a new image', pg.del(1, { key: ['1'] }).fill('N', 5, 6), 6, /image of type 78/],
-    ['an update whose second image is old too', pg.update(1, [null], { key: [null] }).fill('K', 9, 10), 10, /image of type 75/],
+    [
+      'an update whose second image is old too',
+      pg.update(1, [null], { key: [null] }).fill('K', 9, 10),
+      10,
+      /image of type 75/,
+    ],
     ['a TRUNCATE of more relations than it names', pg.truncate([1]).fill(255, 1, 5), 6, /4294967295 relations/],
-    ['a TRUNCATE of fewer relations than it names', pg.truncate([1, 2]).fill(Buffer.from([0, 0, 0, 1]), 1, 5), 6, /1 relations/],
+    [
+      'a TRUNCATE of fewer relations than it names',
+      pg.truncate([1, 2]).fill(Buffer.from([0, 0, 0, 1]), 1, 5),
+      6,
+      /1 relations/,
+    ],
     ['a message longer than it is', pg.message('p', Buffer.from('x')).fill(255, 12, 16), 16, /4294967295 bytes/],
-    ['a name without its zero byte', Buffer.concat([Buffer.from('O'), pg.uint64(1n), Buffer.from('name')]), 9, /without an end/],
+    [
+      'a name without its zero byte',
+      Buffer.concat([Buffer.from('O'), pg.uint64(1n), Buffer.from('name')]),
+      9,
+      /without an end/,
+    ],
   ];
   test.each(cases)('%s', (_name, message, offset, reason) => {
     const fault = faultOf(message);

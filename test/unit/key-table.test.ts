@@ -25,7 +25,8 @@ function collisions(count: number): (readonly [Buffer, Buffer])[] {
   const seen = new Map<number, Buffer>();
   const pairs: (readonly [Buffer, Buffer])[] = [];
   for (let i = 1; pairs.length < count; i++) {
-    if (i > 2_000_000) throw new Error('no collision: the hash of this test is not that of the table any more, or has changed');
+    if (i > 2_000_000)
+      throw new Error('no collision: the hash of this test is not that of the table any more, or has changed');
     const key = Buffer.alloc(4);
     key.writeUInt32BE(Math.imul(i, 0x9e3779b1) >>> 0);
     const own = hash(key);
@@ -51,7 +52,19 @@ test('keys are numbered in the order of first sight, and found again', () => {
 
 test('keys that are beginnings of others, or the same bytes divided elsewhere, are others', () => {
   const table = new KeyTable();
-  const keys = ['1\t12', '11\t2', '1', '1\t', '1\t1', '\\N', '\\\\N', '\t', '\t\t', Buffer.from([0]), Buffer.from([0, 0])];
+  const keys = [
+    '1\t12',
+    '11\t2',
+    '1',
+    '1\t',
+    '1\t1',
+    '\\N',
+    '\\\\N',
+    '\t',
+    '\t\t',
+    Buffer.from([0]),
+    Buffer.from([0, 0]),
+  ];
   expect(keys.map((key) => add(table, key))).toEqual(keys.map((_, i) => i));
   expect(keys.map((key) => find(table, key))).toEqual(keys.map((_, i) => i));
 });

@@ -46,7 +46,11 @@ function collector(stops: readonly number[] = []): { readonly seen: Seen[]; read
 const whole = (type: string, payload: string): Seen => ({ type, payload, pieces: null });
 
 test('frames in one chunk are handed on in place, an empty payload too', () => {
-  const chunk = Buffer.concat([frame('d', Buffer.from('abc')), frame('c', Buffer.alloc(0)), frame('Z', Buffer.from('I'))]);
+  const chunk = Buffer.concat([
+    frame('d', Buffer.from('abc')),
+    frame('c', Buffer.alloc(0)),
+    frame('Z', Buffer.from('I')),
+  ]);
   const { seen, sink } = collector();
   const splitter = new FrameSplitter();
   let inPlace = 0;

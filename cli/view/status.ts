@@ -1,0 +1,153 @@
+/**
+ * How a pipeline stands, as a page: streams, copies that are under way, halts with their remedies, the last windows. Pure.
+ */
+import type { PipelineStatus, ReportStatus, StreamStatus } from '../../lib/operate.ts';
+import type { Terminal } from './terminal.ts';
+import { bytes, count, counted, duration, padEnd, percent, printable, table, wrap } from './text.ts';
+
+type Paint = Terminal['paint'];
+
+/** Windows that are shown. */
+const WINDOWS_MAX = 5;
+const NAME_WIDTH_MIN = 16;
+
+export interface StatusPage {
+  readonly status: PipelineStatus;
+  readonly now_ms: number;
+  /** The process whose engine runs on the state; null: none does. */
+  readonly running_pid: number | null;
+  readonly width: number;
+  readonly paint: Paint;
+}
+
+export function statusPage(page: StatusPage): string[] {
+  const { status } = page;
+  const blocks = [[headLine(page)], streamTable(page), ...copyBlock(page), ...haltBlock(page), ...windowBlock(page)];
+  if (status.streams.length === 0)
+    blocks.splice(1, 1, ['No table has been captured yet: the first window of `sluice run` does that.']);
+  return blocks.filter((block) => block.length > 0).flatMap((block, i) => (i === 0 ? block : ['', ...block]));
+}
+
+function headLine({ status, now_ms, running_pid, paint }: StatusPage): string {
+  const { head, pipeline } = status;
+  const running =
+    running_pid === null ? paint('dim', 'no engine runs') : paint('green', `runs in process ${running_pid}`);
+  const log =
+    head === null
+      ? 'nothing recorded yet'
+      : `recorded up to ${head.lsn} (cut ${head.cut}, ${ago(head.recorded_at, now_ms)})`;
+  return `Pipeline ${paint('bold', pipeline)}: ${running}, ${log}`;
+}
+
+function streamTable({ status, width, paint }: StatusPage): string[] {
+  const { streams } = status;
+  const isRenamed = streams.some((stream) => stream.table !== stream.target);
+  const lines = table(
+    streams,
+    [
+      { title: 'table', text: (stream) => printable(stream.table), shrinks_to: NAME_WIDTH_MIN },
+      ...(isRenamed
+        ? [{ title: 'target', text: (stream: StreamStatus) => printable(stream.target), shrinks_to: NAME_WIDTH_MIN }]
+        : []),
+      { title: 'state', text: stateText },
+      { title: 'copied', align: 'right', text: (stream) => count(stream.rows_copied) },
+      { title: 'changes', align: 'right', text: (stream) => count(stream.changes_applied) },
+      { title: 'applied', align: 'right', text: (stream) => (stream.applied_at === null ? '-' : stream.applied_lsn) },
+      { title: 'behind', align: 'right', text: ({ lag }) => (lag === null ? '-' : bytes(lag.bytes)) },
+      { title: '', align: 'right', text: ({ lag }) => (lag === null ? '-' : duration(lag.seconds)) },
+    ],
+    width,
+  );
+  const [title = '', ...rest] = lines;
+  return [paint('dim', title), ...rest.map((line, i) => coloured(line, streams[i], paint))];
+}
+
+function stateText({ state, reset_requested }: StreamStatus): string {
+  const shown = state === 'syncing' ? 'copying' : state.replaceAll('_', ' ');
+  return reset_requested ? `${shown}, reset asked` : shown;
+}
+
+function coloured(line: string, stream: StreamStatus | undefined, paint: Paint): string {
+  if (stream?.state === 'halted') return paint('red', line);
+  return stream?.state === 'live' ? line : paint('cyan', line);
+}
+
+function copyBlock({ status, now_ms }: StatusPage): string[][] {
+  return status.streams.flatMap(({ table: name, epoch, halt }) => {
+    if (epoch === null || halt !== null || epoch.state === 'done') return [];
+    const { rows_loaded, rows_staged, rows_estimate, chunks, chunks_loaded } = epoch;
+    const total =
+      chunks !== null && epoch.chunks_staged === chunks ? rows_staged : Math.max(rows_estimate, rows_staged);
+    const part =
+      total > 0
+        ? `${percent(rows_loaded / total).trim()}: ${count(rows_loaded)} of ${count(total)} rows`
+        : `${count(rows_loaded)} rows`;
+    const pieces =
+      chunks === null
+        ? 'not planned yet'
+        : `${count(chunks_loaded)} of ${counted(chunks, 'chunk')} loaded, ${count(epoch.chunks_staged)} read`;
+    return [
+      [
+        `Copying ${printable(name)} (${kindText(epoch.kind)}): ${part}, ${pieces}, began ${ago(epoch.opened_at, now_ms)}`,
+      ],
+    ];
+  });
+}
+
+function kindText(kind: NonNullable<StreamStatus['epoch']>['kind']): string {
+  return kind.replaceAll('_', ' ');
+}
+
+function haltBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
+  return status.streams.flatMap(({ table: name, halt }) => {
+    if (halt === null) return [];
+    const cut = halt.cut === null ? '' : ` at cut ${halt.cut}`;
+    return [
+      [
+        paint('red', `${printable(name)} is halted${cut}, ${ago(halt.at, now_ms)}: ${halt.code}`),
+        ...wrap(printable(halt.message), width, '  '),
+        ...wrap(`Remedy: ${printable(halt.remedy)}`, width, '  '),
+      ],
+    ];
+  });
+}
+
+function windowBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
+  const reports = status.reports.slice(0, WINDOWS_MAX);
+  if (reports.length === 0) return [];
+  const [title = '', ...rest] = table(
+    reports,
+    [
+      { title: 'last windows', text: ({ started_at }) => ago(started_at, now_ms) },
+      { title: 'ended by', text: ({ stopped_by }) => stopped_by },
+      { title: 'changes', align: 'right', text: ({ changes }) => count(changes) },
+      { title: 'cuts', align: 'right', text: ({ cuts }) => count(cuts) },
+      { title: 'staged', align: 'right', text: ({ object_bytes }) => bytes(object_bytes) },
+      { title: 'took', align: 'right', text: (report) => duration(secondsOf(report)) },
+      {
+        title: '',
+        text: ({ error }) => (error === null ? '' : printable(`${error.code}: ${error.message}`)),
+        shrinks_to: 0,
+      },
+    ],
+    width,
+  );
+  return [[paint('dim', title), ...rest.map((line, i) => (reports[i]?.error ? paint('yellow', line) : line))]];
+}
+
+function secondsOf({ started_at, ended_at }: ReportStatus): number {
+  return (Date.parse(ended_at) - Date.parse(started_at)) / 1000;
+}
+
+function ago(at: string, now_ms: number): string {
+  const seconds = (now_ms - Date.parse(at)) / 1000;
+  return seconds < 1 ? 'just now' : `${duration(seconds)} ago`;
+}
+
+/** The page, for who looks at it again and again. */
+export function watchTitle(now_ms: number, every_seconds: number): string {
+  return padEnd(
+    `sluice status, every ${every_seconds} s, ${new Date(now_ms).toTimeString().slice(0, 8)} (Ctrl-C ends)`,
+    0,
+  );
+}

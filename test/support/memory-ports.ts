@@ -1,0 +1,286 @@
+/**
+ * The ports in memory, around one world that can end in the middle: every call that changes something is counted and kept, and at a chosen one the
+ * process is dead, before the change or just after it (done, and the answer lost). From then on no call of the old process does anything.
+ *
+ * Where the contract of a port says what must be there first, the port asserts it: no position is confirmed that is not recorded (I1), no cut
+ * recorded whose object is not complete.
+ */
+import { Readable } from 'node:stream';
+import { SluiceError } from '../../lib/errors.ts';
+import { LSN_ZERO } from '../../lib/lsn.ts';
+import type {
+  Bookmark,
+  Chunk,
+  Cut,
+  Doorbell,
+  Epoch,
+  ExtractBell,
+  Lease,
+  Ledger,
+  LoadBell,
+  RunReport,
+  Stage,
+  StageWriter,
+} from '../../lib/ports.ts';
+import { HandClock, keptLog } from './ledger-nouns.ts';
+
+/** What a dead process meets at every port. */
+export class Crash extends Error {
+  override readonly name = 'Crash';
+}
+
+export interface Event {
+  /** `port.method`. */
+  readonly call: string;
+  readonly about: unknown;
+}
+
+export class World {
+  readonly clock = new HandClock();
+  readonly log = keptLog();
+  readonly events: Event[] = [];
+  /** The process dies at the call of this number, counted from 1. */
+  crashAt = 0;
+  crashWhen: 'before' | 'after' = 'before';
+  /** Thrown at calls of this name, as long as it is there. */
+  readonly faults = new Map<string, Error>();
+  #changes = 0;
+  #life = 1;
+  #deadLife = 0;
+  #ids = 0;
+
+  get changes(): number {
+    return this.#changes;
+  }
+
+  newId = (): string => `id${++this.#ids}`;
+
+  /** Ports of one process ask with the life that they were made in: a later one does not make them alive again. */
+  get life(): number {
+    return this.#life;
+  }
+
+  get isDead(): boolean {
+    return this.#deadLife === this.#life;
+  }
+
+  /** A new process. */
+  revive(): void {
+    this.#life++;
+    this.crashAt = 0;
+  }
+
+  look(life: number): void {
+    if (life !== this.#life || this.isDead) throw new Crash('the process is dead');
+  }
+
+  /** A call that changes something. */
+  change<T>(life: number, call: string, about: unknown, effect: () => T): T {
+    this.look(life);
+    const fault = this.faults.get(call);
+    if (fault) throw fault;
+    this.#changes++;
+    const crashes = this.#changes === this.crashAt;
+    if (crashes && this.crashWhen === 'before') this.#die(call);
+    const result = effect();
+    this.events.push({ call, about });
+    if (crashes) this.#die(call);
+    return result;
+  }
+
+  #die(call: string): never {
+    this.#deadLife = this.#life;
+    throw new Crash(`at ${call}`);
+  }
+
+  calls(call: string): unknown[] {
+    return this.events.filter((event) => event.call === call).map(({ about }) => about);
+  }
+}
+
+/** What the stage, the ledger and the queues hold: it outlives every process. */
+export class Durable {
+  readonly objects = new Map<string, Buffer>();
+  readonly chain: Cut[] = [];
+  readonly bookmarks = new Map<string, Bookmark>();
+  readonly epochs = new Map<string, Epoch>();
+  readonly chunks = new Map<string, Chunk>();
+  readonly reports: RunReport[] = [];
+  readonly loadBells: LoadBell[] = [];
+  readonly extractBells: ExtractBell[] = [];
+  lease: Lease | null = null;
+  /** Called just before a cut is appended: where another window may come first. */
+  beforeAppend: (cut: Cut) => void = () => {};
+}
+
+export function memoryStage(world: World, durable: Durable): Stage {
+  const { life } = world;
+  const { objects } = durable;
+  return {
+    begin: (object): StageWriter => {
+      const parts: Buffer[] = [];
+      let bytes = 0;
+      let isOpen = true;
+      return {
+        object,
+        get bytes() {
+          return bytes;
+        },
+        append: async (buffer) => {
+          await Promise.resolve();
+          world.look(life);
+          if (!isOpen) throw new RangeError(`${object} is closed`);
+          // As it is by now: whoever changes it meanwhile is found out.
+          parts.push(Buffer.from(buffer));
+          bytes += buffer.length;
+        },
+        complete: async () => {
+          await Promise.resolve();
+          if (objects.has(object)) throw new RangeError(`${object} is written twice`);
+          world.change(life, 'stage.complete', object, () => objects.set(object, Buffer.concat(parts)));
+          isOpen = false;
+        },
+        abandon: async () => {
+          await Promise.resolve();
+          if (isOpen && !world.isDead) world.events.push({ call: 'stage.abandon', about: object });
+          isOpen = false;
+        },
+      };
+    },
+    read: async (object, [offset, bytes]) => {
+      await Promise.resolve();
+      world.look(life);
+      const whole = objects.get(object);
+      if (!whole) throw new SluiceError('STAGE_MISSING', { object });
+      return Readable.from([whole.subarray(offset, offset + bytes)]);
+    },
+  };
+}
+
+export function memoryDoorbell(world: World, { loadBells, extractBells }: Durable): Doorbell {
+  const { life } = world;
+  return {
+    ringLoad: async (bells) => {
+      await Promise.resolve();
+      world.change(life, 'doorbell.ringLoad', bells, () => loadBells.push(...bells));
+    },
+    ringExtract: async (bells) => {
+      await Promise.resolve();
+      world.change(life, 'doorbell.ringExtract', bells, () => extractBells.push(...bells));
+    },
+  };
+}
+
+const epochKey = (stream: string, number: number): string => `${stream}/${number}`;
+const chunkKey = ({ stream, epoch, plan, number }: Pick<Chunk, 'stream' | 'epoch' | 'plan' | 'number'>): string =>
+  `${stream}/${epoch}/${plan}/${number}`;
+
+export function memoryLedger(world: World, durable: Durable): Ledger {
+  const { life, clock } = world;
+  const { chain, bookmarks, epochs, chunks, reports } = durable;
+  const look = async <T>(read: () => T): Promise<T> => {
+    await Promise.resolve();
+    world.look(life);
+    return read();
+  };
+  const change = async <T>(call: string, about: unknown, effect: () => T): Promise<T> => {
+    await Promise.resolve();
+    return world.change(life, `ledger.${call}`, about, effect);
+  };
+  const isHolder = (lease: Lease): boolean => durable.lease?.token === lease.token && durable.lease.owner === lease.owner;
+
+  return {
+    takeLease: (name, owner, duration_ms) =>
+      change('takeLease', owner, () => {
+        const held = durable.lease;
+        if (held && held.until_ms > clock.now() && held.owner !== owner) return { held_by: held.owner, until_ms: held.until_ms };
+        durable.lease = { name, owner, token: (held?.token ?? 0) + 1, until_ms: clock.now() + duration_ms };
+        return durable.lease;
+      }),
+    renewLease: (lease, duration_ms) =>
+      change('renewLease', lease.owner, () => {
+        if (!isHolder(lease)) return false;
+        durable.lease = { ...lease, until_ms: clock.now() + duration_ms };
+        return true;
+      }),
+    releaseLease: (lease) =>
+      change('releaseLease', lease.owner, () => {
+        if (isHolder(lease)) durable.lease = { ...lease, until_ms: 0 };
+      }),
+
+    head: () => look(() => chain.at(-1) ?? null),
+    append: async (cut) => {
+      await Promise.resolve();
+      durable.beforeAppend(cut);
+      return world.change(life, 'ledger.append', cut, () => {
+        const head = chain.at(-1);
+        if (cut.number !== (head?.number ?? -1) + 1) return false;
+        if (cut.begin_lsn !== (head?.end_lsn ?? LSN_ZERO)) throw new RangeError(`cut ${cut.number} leaves a hole`);
+        if (cut.object !== null && !durable.objects.has(cut.object)) throw new RangeError(`cut ${cut.number} before its object`);
+        chain.push(cut);
+        return true;
+      });
+    },
+    cutsAfter: (number, limit) => look(() => chain.filter((cut) => cut.number > number).slice(0, limit)),
+    prune: (number, before_ms) =>
+      change('prune', number, () => {
+        let pruned = 0;
+        while (chain.length > 1 && (chain[0]?.number ?? Infinity) <= number && (chain[0]?.recorded_at_ms ?? 0) < before_ms) {
+          chain.shift();
+          pruned++;
+        }
+        return pruned;
+      }),
+
+    bookmarks: () => look(() => [...bookmarks.values()]),
+    bookmark: (stream) => look(() => bookmarks.get(stream) ?? null),
+    addBookmark: (bookmark) =>
+      change('addBookmark', bookmark.stream, () => {
+        if (bookmarks.has(bookmark.stream)) return false;
+        bookmarks.set(bookmark.stream, bookmark);
+        return true;
+      }),
+    updateBookmark: (stream, fields) =>
+      change('updateBookmark', { stream, ...fields }, () => {
+        const known = bookmarks.get(stream);
+        if (!known) throw new SluiceError('LEDGER_DAMAGED', { item: stream, reason: 'it is not there' });
+        bookmarks.set(stream, { ...known, ...fields });
+      }),
+
+    openEpoch: (epoch) =>
+      change('openEpoch', epoch, () => {
+        const bookmark = bookmarks.get(epoch.stream);
+        if (bookmark?.epoch !== epoch.number - 1) return false;
+        epochs.set(epochKey(epoch.stream, epoch.number), epoch);
+        bookmarks.set(epoch.stream, { ...bookmark, epoch: epoch.number });
+        return true;
+      }),
+    epoch: (stream, number) => look(() => epochs.get(epochKey(stream, number)) ?? null),
+    updateEpoch: (epoch, from) =>
+      change('updateEpoch', epoch, () => {
+        const key = epochKey(epoch.stream, epoch.number);
+        if (epochs.get(key)?.state !== from) return false;
+        epochs.set(key, epoch);
+        return true;
+      }),
+    saveChunks: (saved) => change('saveChunks', saved, () => saved.forEach((chunk) => chunks.set(chunkKey(chunk), chunk))),
+    chunks: (stream, epoch, plan) =>
+      look(() => [...chunks.values()].filter((chunk) => chunk.stream === stream && chunk.epoch === epoch && chunk.plan === plan)),
+    chunk: (stream, epoch, plan, number) => look(() => chunks.get(chunkKey({ stream, epoch, plan, number })) ?? null),
+    stageChunk: (chunk) =>
+      change('stageChunk', chunk, () => {
+        if (chunk.staged === null || !durable.objects.has(chunk.staged.object)) throw new RangeError('a chunk before its object');
+        if (chunks.get(chunkKey(chunk))?.staged) return false;
+        chunks.set(chunkKey(chunk), chunk);
+        return true;
+      }),
+    markChunkLoaded: (chunk) =>
+      change('markChunkLoaded', chunk.number, () => {
+        const known = chunks.get(chunkKey(chunk));
+        if (known) chunks.set(chunkKey(chunk), { ...known, loaded: true });
+      }),
+
+    saveReport: (report) => change('saveReport', report.stopped_by, () => void reports.push(report)),
+    reports: (limit) => look(() => reports.toReversed().slice(0, limit)),
+  };
+}
