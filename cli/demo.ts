@@ -157,7 +157,8 @@ class Stage implements Audience {
   }
 
   writing(seconds: number | null): void {
-    this.#until_ms = seconds === null ? null : performance.now() + seconds * 1000;
+    this.#line_ms = performance.now();
+    this.#until_ms = seconds === null ? null : this.#line_ms + seconds * 1000;
     const end = seconds === null ? 'until Ctrl-C' : `for ${duration(seconds)}`;
     this.#step([
       `${WRITERS} connections write to it ${end}: orders, new prices, changed keys, large texts, deletions, TRUNCATE.`,

@@ -39,16 +39,17 @@ export interface Failure {
 export function failureOf(thrown: unknown, debug: boolean): Failure {
   if (thrown instanceof Ended) {
     const { exit_code, errors } = thrown;
-    return { exit_code, errors, lines: errors.flatMap(errorLines) };
+    return { exit_code, errors, lines: [...errors.flatMap(errorLines), ...hint(errors, debug)] };
   }
   // Help and version are no failures; what commander refuses it has printed already.
   if (thrown instanceof CommanderError) return { exit_code: thrown.exitCode === 0 ? 0 : 2, errors: [], lines: [] };
   const error = asSluiceError(thrown);
   const { code, message, remedy } = error;
+  const isShown = debug && code === 'UNEXPECTED';
   return {
     exit_code: error.disposition === 'usage' ? 2 : 1,
     errors: [{ code, message, remedy }],
-    lines: [...errorLines(error), ...hint(error, debug)],
+    lines: [...errorLines(error), ...(isShown ? stackOf(error) : hint([error], debug))],
   };
 }
 
@@ -60,9 +61,13 @@ export function toldOf({ code, problem, remedy }: Finding): Told {
   return { code: code ?? 'UNEXPECTED', message: problem, remedy: remedy ?? 'See `sluice doctor`.' };
 }
 
-function hint(error: SluiceError, debug: boolean): string[] {
-  if (error.code !== 'UNEXPECTED') return [];
-  if (!debug) return ['  Set SLUICE_DEBUG=1 and run it again to see where it arose.'];
+/** What nobody thought of can only be found by its stack; functions write theirs to their log, which a run shows with SLUICE_DEBUG. */
+function hint(errors: readonly Told[], debug: boolean): string[] {
+  const isKnown = errors.every(({ code }) => code !== 'UNEXPECTED');
+  return isKnown || debug ? [] : ['  Set SLUICE_DEBUG=1 and run it again to see where it arose.'];
+}
+
+function stackOf(error: SluiceError): string[] {
   const { cause } = error;
   const stack = cause instanceof Error ? cause.stack : error.stack;
   return (stack ?? '').split('\n').map((line) => `  ${line}`);

@@ -3,6 +3,7 @@
  * applied that the source had at the beginning.
  */
 import type { Command } from 'commander';
+import { SIDES } from '../infra/local/databases.ts';
 import type { LogLine } from '../infra/local/engine.ts';
 import { asSluiceError, SluiceError } from '../lib/errors.ts';
 import { formatLsn } from '../lib/lsn.ts';
@@ -80,6 +81,8 @@ class Run {
   async run(file: Parameters<typeof openSession>[0]['file']): Promise<void> {
     const { config: path, state, continuous } = this.#options;
     const reporter = this.#reporter;
+    const embedded = SIDES.filter((side) => file.pipeline[side].host === null);
+    if (embedded.length > 0) reporter.say([`Starting an embedded PostgreSQL as ${embedded.join(' and as ')}`]);
     const session = await openSession({
       file,
       path,
@@ -93,10 +96,9 @@ class Run {
       onFatal: (error) => this.#fatal.reject(error),
     });
     const { engine, ports, pipeline, selected } = session;
-    const stopped = { promise: Promise.resolve() };
     using interrupt = onInterrupt(() => {
       reporter.say(['Ending: the open window is brought to its end (Ctrl-C again ends at once)']);
-      stopped.promise = engine.stop();
+      engine.stop().catch(() => undefined); // Told below, where it is waited for.
     });
     try {
       const watch = new Watch({
@@ -115,7 +117,6 @@ class Run {
       await Promise.race([this.#work(session, interrupt), this.#fatal.promise]);
     } finally {
       await this.#watch?.stop();
-      await stopped.promise;
       await engine.stop();
       reporter.close();
     }
@@ -190,7 +191,8 @@ class Run {
     return `It goes on from ${this.#options.state} when the same command is given again.`;
   }
 
-  #log({ record }: LogLine): void {
+  #log({ sandbox, text, record }: LogLine): void {
+    if (this.#io.env.SLUICE_DEBUG) this.#reporter.say([`${sandbox}: ${text}`]);
     if (record === null) return;
     const { event, error } = record;
     if (event === 'loaded' || event === 'extracted') this.#faults.succeeded();

@@ -322,7 +322,7 @@ const CATALOGUE = {
   TARGET_NOT_ALLOWED: {
     disposition: 'halt',
     meaning: (f) => `The target role ${f.user} lacks a right: ${f.reason}`,
-    remedy: (f) => `${f.sql ? `Run: ${f.sql}` : 'Grant CREATE on the database, or on the schemas, to the role.'}`,
+    remedy: (f) => (f.sql ? `Run: ${f.sql}` : 'Grant CREATE on the database, or on the schemas, to the role.'),
   },
   TARGET_TABLE_TAKEN: {
     disposition: 'halt',

@@ -4,7 +4,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Engine, LogLine } from '../../infra/local/engine.ts';
 import { asSluiceError, SluiceError } from '../../lib/errors.ts';
-import { formatLsn } from '../../lib/lsn.ts';
 import type { ReportStatus } from '../../lib/operate.ts';
 import { closeClient } from '../../lib/postgres/connection.ts';
 import { serverVersion } from '../../lib/postgres/session.ts';
@@ -177,7 +176,7 @@ class Show {
       engine,
       watch,
       selected,
-      lsn: rows[0]?.lsn ?? formatLsn(0n as never),
+      lsn: rows[0]?.lsn ?? 'its position',
       faults: this.#faults,
       signal: new AbortController().signal, // Who is asked to end has only this left to do.
       onTrouble: (error) => audience.remark(troubleOf(error)),
@@ -186,7 +185,9 @@ class Show {
     return result.sight;
   }
 
-  #log({ record }: LogLine): void {
+  #log({ sandbox, text, record }: LogLine): void {
+    const { audience, environment } = this.#options;
+    if (environment.SLUICE_DEBUG) audience.remark({ level: 'info', lines: [`${sandbox}: ${text}`] });
     if (record === null) return;
     if (record.event === 'loaded' || record.event === 'extracted') this.#faults.succeeded();
     if (record.event === 'bell_retried' || record.event === 'bell_failed') {
@@ -195,7 +196,7 @@ class Show {
     // What is taken in and copied shows anyway.
     if (record.event === 'captured' || record.event === 'epoch_done') return;
     const remark = remarkOf(record, (stream) => this.#watch?.tableOf(stream) ?? stream);
-    if (remark) this.#options.audience.remark(remark);
+    if (remark) audience.remark(remark);
   }
 
   #fault(what: string, error: SluiceError): void {

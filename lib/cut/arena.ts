@@ -1,14 +1,15 @@
 /**
  * Where a cut's lines lie until they are staged: one buffer, filled from its start, given back whole. Allocation per cut, not per row (I8).
  */
+const NO_BYTES = Buffer.alloc(0);
+
 export class Arena {
   readonly capacity: number;
-  #bytes: Buffer;
+  #bytes: Buffer = NO_BYTES;
   #used = 0;
 
   constructor(capacity: number) {
     this.capacity = capacity;
-    this.#bytes = Buffer.allocUnsafeSlow(capacity);
   }
 
   get bytes(): Buffer {
@@ -19,11 +20,14 @@ export class Arena {
     return this.#used;
   }
 
-  /** Makes room for `size` bytes after `used`. Grows past the capacity only for a row that is larger than what is left of it. */
+  /**
+   * Makes room for `size` bytes after `used`. The capacity is taken with the first row: a window that finds nothing needs none. More than that is
+   * taken only for a row that is larger than what is left of it.
+   */
   reserve(size: number): void {
     const needed = this.#used + size;
     if (needed <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafeSlow(needed);
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.capacity));
     this.#bytes.copy(grown, 0, 0, this.#used);
     this.#bytes = grown;
   }
@@ -36,6 +40,6 @@ export class Arena {
   /** Empties it; what a giant row made it grow to is let go. */
   reset(): void {
     this.#used = 0;
-    if (this.#bytes.length > this.capacity) this.#bytes = Buffer.allocUnsafeSlow(this.capacity);
+    if (this.#bytes.length > this.capacity) this.#bytes = NO_BYTES;
   }
 }

@@ -13,7 +13,7 @@ import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
 import type { Owner } from './control.ts';
 import { addColumnsSql, addMetadataSql, typedColumns } from './ddl.ts';
-import { afterRekeySql, beforeRekeySql, besideDeleteSql, besideUpsertSql, forgetDoubtsSql } from './doubts.ts';
+import { beforeRekeySql, besideDeleteSql, besideUpsertSql, forgetDoubtsSql } from './doubts.ts';
 import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
 import type { Purpose, Session } from './session.ts';
 import {
@@ -189,15 +189,15 @@ export class Applier {
   #statementsFor(landed: Landed, extracted_at: string): string[] {
     const form = this.#form;
     const { kind } = landed;
-    const doubts = <T>(statements: (owner: Owner, form: TableForm, landed: Landed) => T): T[] =>
-      this.#catchingUp ? [statements(this.#owner, form, landed)] : [];
+    const doubts = (statements: typeof beforeRekeySql): string[] =>
+      this.#catchingUp ? statements(this.#owner, form, landed) : [];
     switch (kind) {
       case 'rekey':
-        return [...doubts(beforeRekeySql).flat(), ...rekeySql(form, landed, extracted_at), ...doubts(afterRekeySql)];
+        return [...doubts(beforeRekeySql), ...rekeySql(form, landed, extracted_at)];
       case 'delete':
-        return [...this.#deleteSql(landed, extracted_at), ...doubts(besideDeleteSql).flat()];
+        return [...this.#deleteSql(landed, extracted_at), ...doubts(besideDeleteSql)];
       case 'upsert':
-        return [upsertSql(form, landed, extracted_at), ...doubts(besideUpsertSql).flat()];
+        return [upsertSql(form, landed, extracted_at), ...doubts(besideUpsertSql)];
       case 'update':
         return [updateSql(form, landed, extracted_at) ?? []].flat();
       default:

@@ -137,10 +137,10 @@ export class MemoryDatabase {
   }
 }
 
-/** Others see its rows at once; what matters here is what the log says of it, and when. */
+/** Nobody sees its rows before it commits; whether a change is published is settled when it is written. */
 class OpenTransaction {
   readonly #database: MemoryDatabase;
-  readonly #messages: { table: MemoryTable; message: Buffer }[] = [];
+  readonly #writes: { readonly write: Write; readonly published: boolean }[] = [];
   readonly tables = new Set<string>();
   readonly id: string;
 
@@ -150,19 +150,22 @@ class OpenTransaction {
   }
 
   write(write: Write): this {
-    const table = this.#database.table(write.table);
     this.tables.add(write.table);
-    const message = table.write(write);
-    if (message && this.#database.publication?.has(write.table)) this.#messages.push({ table, message });
+    this.#writes.push({ write, published: this.#database.publication?.has(write.table) ?? false });
     return this;
   }
 
   commit(): Lsn {
     const database = this.#database;
     database.open.delete(this);
+    const messages = this.#writes.flatMap(({ write, published }) => {
+      const table = database.table(write.table);
+      const message = table.write(write);
+      return message && published ? [{ table, message }] : [];
+    });
     database.idle(TRANSACTION_BYTES);
     const at_us = BigInt(Date.UTC(2026, 0, 1)) * 1000n + database.lsn;
-    database.log.push({ end_lsn: database.lsn, at_us, messages: this.#messages });
+    database.log.push({ end_lsn: database.lsn, at_us, messages });
     return database.lsn;
   }
 }

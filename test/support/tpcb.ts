@@ -100,21 +100,19 @@ function byQueries(
   server: TestPostgres,
   { scale, clients, seconds }: { scale: number; clients: number; seconds: number },
 ): Writes {
-  let stopped = false;
+  const stopping = new AbortController();
   const until_ms = Date.now() + seconds * 1000;
   const writer = async (): Promise<void> => {
     const client = await server.connect();
     try {
-      while (!stopped && Date.now() < until_ms) await transaction(client, scale);
+      while (!stopping.signal.aborted && Date.now() < until_ms) await transaction(client, scale);
     } finally {
       await client.end();
     }
   };
   return {
     done: Promise.all(Array.from({ length: clients }, writer)).then(() => undefined),
-    stop: () => {
-      stopped = true;
-    },
+    stop: () => stopping.abort(),
   };
 }
 

@@ -143,6 +143,8 @@ describe('a failure', () => {
   test('that came as data is told alike, and one that has been told is not told again', () => {
     const told = toldOf({ check: 'c', severity: 'error', subject: 's', code: 'WAL_LEVEL', problem: 'p', remedy: 'r' });
     expect(failureOf(new Ended(1, [told]), false).lines).toEqual(['Error WAL_LEVEL: p', '  Remedy: r']);
+    const unknown = { code: 'UNEXPECTED', message: 'm', remedy: 'r' };
+    expect(failureOf(new Ended(1, [unknown]), false).lines.at(-1)).toMatch(/SLUICE_DEBUG=1/);
     expect(failureOf(new Ended(1), false)).toEqual({ exit_code: 1, errors: [], lines: [] });
     expect(failureOf(new CommanderError(0, 'commander.help', ''), false).exit_code).toBe(0);
     expect(failureOf(new CommanderError(1, 'commander.unknownOption', ''), false)).toEqual({

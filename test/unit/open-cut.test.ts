@@ -246,8 +246,10 @@ describe('parts', () => {
     const { cut, feed } = open();
     feed(describeTable(A, 'a'));
     const value = 'x'.repeat(1024 * 1024);
-    for (let i = 0; !cut.partIsFull; i++) feed(pg.update(A, ['1', value, String(i)]));
-    expect(told(cut.takePart())).toEqual([`a upsert(0,1,2): 1,${value},15|`]);
+    let updates = 0;
+    for (; !cut.partIsFull; updates++) feed(pg.update(A, ['1', value, String(updates)]));
+    expect(updates).toBe(PART_TEXT_BYTES_MAX / value.length);
+    expect(told(cut.takePart())).toEqual([`a upsert(0,1,2): 1,${value},${updates - 1}|`]);
   });
 
   test('a part is full by its keys, which a deletion has without a line', () => {
@@ -352,7 +354,7 @@ describe('rows of megabytes', () => {
   test('they fill a part', () => {
     const { cut, feed, feedGiant } = open();
     feed(describeTable(A, 'a'));
-    const value = 'x'.repeat(4 * 1024 * 1024);
+    const value = 'x'.repeat(PART_TEXT_BYTES_MAX / 4);
     for (let i = 0; i < 3; i++) feedGiant(pg.insert(A, [String(i), value, '']));
     expect(cut.partIsFull).toBe(false);
     feedGiant(pg.insert(A, ['3', value, '']));

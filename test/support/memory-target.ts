@@ -1,0 +1,127 @@
+/**
+ * A target database in memory (port Target): tables that segments are applied to as lib/stage/segment.ts says, the rows of `_sluice`, and epochs with
+ * shadow tables. A transaction is there as a whole or not at all.
+ */
+import { buffer } from 'node:stream/consumers';
+import { SluiceError } from '../../lib/errors.ts';
+import type { SegmentSource, Target, TargetRow, TargetStream } from '../../lib/ports.ts';
+import { displayName } from '../../lib/shape.ts';
+import type { World } from './memory-ports.ts';
+import { applySegment, type SegmentText, type TargetRows } from './shares.ts';
+
+interface StreamState {
+  readonly row: TargetRow;
+  readonly rows: TargetRows;
+  /** Number of the newest epoch that is over. */
+  readonly epoch: number;
+}
+
+interface Plan {
+  readonly shadow: TargetRows;
+  readonly loaded: ReadonlySet<number>;
+}
+
+/** What the target's server holds. */
+export class MemoryWarehouse {
+  readonly streams = new Map<string, StreamState>();
+  /** By stream, epoch and plan. */
+  readonly plans = new Map<string, Plan>();
+  readonly hard_delete: boolean;
+
+  constructor(hard_delete = true) {
+    this.hard_delete = hard_delete;
+  }
+
+  rows(stream: string): TargetRows {
+    return this.streams.get(stream)?.rows ?? new Map();
+  }
+}
+
+async function textOf(segment: SegmentSource): Promise<SegmentText> {
+  const { operation, shape, blocks } = segment.header;
+  const texts: SegmentText['blocks'][number][] = [];
+  for (const [i, { kind, columns }] of blocks.entries()) texts.push({ kind, columns, text: await buffer(segment.block(i)) });
+  return { operation, shape, blocks: texts };
+}
+
+export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
+  const { life } = world;
+  const { streams, plans, hard_delete } = warehouse;
+  const planKey = ({ stream }: TargetStream, epoch: number, plan: string): string => `${stream}/${epoch}/${plan}`;
+  const change = async <T>(call: string, about: unknown, effect: () => T): Promise<T> => {
+    await Promise.resolve();
+    return world.change(life, `target.${call}`, about, effect);
+  };
+  return {
+    transaction: async (stream, work) => {
+      await Promise.resolve();
+      world.look(life);
+      const fault = world.faults.get('target.apply');
+      const state = streams.get(stream.stream);
+      const rows: TargetRows = new Map(state?.rows);
+      let row = state?.row ?? null;
+      const result = await work({
+        row,
+        apply: async (segment) => {
+          if (fault) throw fault;
+          if (!row || row.hold !== null) throw new RangeError('a segment for a stream that is held');
+          applySegment(rows, await textOf(segment), hard_delete, segment.header.extracted_at);
+        },
+        advance: async ({ cut, lsn, caught_up }) => {
+          await Promise.resolve();
+          if (!row || cut < row.applied_cut) throw new RangeError('an advance backwards');
+          row = { ...row, applied_cut: cut, applied_lsn: lsn, catching_up_to: caught_up ? null : row.catching_up_to };
+        },
+      });
+      await change('commit', { stream: stream.stream, cut: row?.applied_cut }, () => {
+        if (state && row) streams.set(stream.stream, { ...state, row, rows });
+      });
+      return result;
+    },
+
+    prepareEpoch: (stream, epoch, plan, shape, incarnation) =>
+      change('prepareEpoch', { stream: stream.stream, epoch: epoch.number, plan }, () => {
+        const state = streams.get(stream.stream);
+        if (state && state.row.incarnation !== incarnation && epoch.kind !== 'reset') {
+          throw new SluiceError('LEDGER_INCARNATION', { stream: displayName(stream.target), found: state.row.incarnation, expected: incarnation });
+        }
+        if (state && state.row.incarnation === incarnation && epoch.number <= state.epoch) return;
+        const none = { incarnation, applied_cut: epoch.held_cut, applied_lsn: 0n as TargetRow['applied_lsn'], catching_up_to: null, shape };
+        const row: TargetRow = { ...(state?.row ?? none), incarnation, hold: epoch.number };
+        streams.set(stream.stream, { row, rows: state?.rows ?? new Map(), epoch: state?.epoch ?? 0 });
+        const key = planKey(stream, epoch.number, plan);
+        if (!plans.has(key)) plans.set(key, { shadow: new Map(), loaded: new Set() });
+      }),
+
+    loadChunk: async (stream, epoch, chunk, segment) => {
+      const text = await textOf(segment);
+      return await change('loadChunk', { stream: stream.stream, chunk: chunk.number }, () => {
+        const key = planKey(stream, epoch.number, chunk.plan);
+        const plan = plans.get(key);
+        if (!plan || plan.loaded.has(chunk.number) || streams.get(stream.stream)?.row.hold !== epoch.number) return false;
+        const shadow = new Map(plan.shadow);
+        applySegment(shadow, text, hard_delete, segment.header.extracted_at);
+        plans.set(key, { shadow, loaded: new Set([...plan.loaded, chunk.number]) });
+        return true;
+      });
+    },
+
+    loadedChunks: async (stream, epoch, plan) => {
+      await Promise.resolve();
+      world.look(life);
+      return new Set(plans.get(planKey(stream, epoch.number, plan))?.loaded);
+    },
+
+    finishEpoch: (stream, epoch, plan, lsn, held_lsn) =>
+      change('finishEpoch', { stream: stream.stream, epoch: epoch.number }, () => {
+        const state = streams.get(stream.stream);
+        const finished = plans.get(planKey(stream, epoch.number, plan));
+        if (!state || state.epoch >= epoch.number) return;
+        if (finished?.loaded.size !== epoch.chunks) {
+          throw new SluiceError('EPOCH_INCOMPLETE', { stream: stream.stream, epoch: epoch.number, loaded: finished?.loaded.size ?? 0, chunks: epoch.chunks });
+        }
+        const row: TargetRow = { ...state.row, hold: null, applied_cut: epoch.held_cut, applied_lsn: held_lsn, catching_up_to: lsn };
+        streams.set(stream.stream, { row, rows: new Map(finished?.shadow), epoch: epoch.number });
+      }),
+  };
+}
