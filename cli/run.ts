@@ -15,6 +15,7 @@ import { CONFIG_OPTION, STATE_OPTION } from './options.ts';
 import { readPipelineFile } from './pipeline-file.ts';
 import { doorLines, openDoors } from './place/embedded.ts';
 import { type CaughtUp, catchUp } from './run/catch-up.ts';
+import { haltsOf } from './run/caught-up.ts';
 import { isOfTables } from './run/ground.ts';
 import { type Interrupt, onInterrupt } from './run/interrupt.ts';
 import { groundLines, headLines } from './run/opening.ts';
@@ -104,7 +105,8 @@ class Run {
       const watch = new Watch({
         ports,
         pipeline: pipeline.pipeline,
-        selected: selected.size > 0 ? selected : null,
+        // A run that lasts takes in what a glob comes to match.
+        selected: this.#options.untilCaughtUp ? selected : null,
         onSight: ({ progress }) => reporter.progress(progress),
       });
       this.#watch = watch;
@@ -169,7 +171,7 @@ class Run {
       this.#end('interrupted', [`Ended before everything was applied. ${this.#goesOn()}`]);
       throw new Ended(1);
     }
-    const errors = [...halts(result), ...findings.filter(isOfTables).map(toldOf)];
+    const errors = [...haltsOf(result.left), ...findings.filter(isOfTables).map(toldOf)];
     this.#end(errors.length > 0 ? 'halted' : 'caught_up', [this.#summary(result, lsn)], { lsn });
     if (errors.length > 0) throw new Ended(1, errors);
   }
@@ -218,10 +220,4 @@ class Run {
   #lookFailed(thrown: unknown, { signal }: Interrupt): void {
     if (!signal.aborted) this.#reporter.trouble(asSluiceError(thrown), 'It is looked at again.');
   }
-}
-
-function halts({ left }: Exclude<CaughtUp, { outcome: 'interrupted' }>): Told[] {
-  return left.halted.flatMap(({ table, halt }) =>
-    halt === null ? [] : [{ code: halt.code, message: `${table} is halted: ${halt.message}`, remedy: halt.remedy }],
-  );
 }

@@ -49,11 +49,13 @@ registerStatus(program, io, page);
 registerResume(program, io);
 registerBackfill(program, io);
 
-// Whoever reads our output may stop reading (`| head`): that is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
+// Whoever reads our output may stop reading (`| head`): then there is nobody left to tell anything.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit();
+    throw error;
+  });
+}
 
 try {
   await program.parseAsync();

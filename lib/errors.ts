@@ -366,7 +366,7 @@ const CATALOGUE = {
   ROWS_UNKNOWN: {
     disposition: 'halt',
     meaning: (f) =>
-      `${f.rows} rows of ${f.stream} took a key that another row had left while the table was copied, and the log does not hold all of their values.`,
+      `${f.rows} rows of ${f.stream} changed their key while the table was copied, and the log does not hold all of their values.`,
     remedy: (f) => `Synchronise anew, best while no keys change: sluice backfill ${f.stream} --reset`,
   },
   EPOCH_INCOMPLETE: {

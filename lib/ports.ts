@@ -363,7 +363,16 @@ export interface RunReport {
   readonly seconds: Readonly<Record<'ground' | 'read' | 'stage' | 'record', number>>;
 }
 
-export const STOP_REASONS = ['end_lsn', 'no_data', 'max_run', 'deadline', 'lease_lost', 'asked', 'skipped', 'failed'] as const;
+export const STOP_REASONS = [
+  'end_lsn',
+  'no_data',
+  'max_run',
+  'deadline',
+  'lease_lost',
+  'asked',
+  'skipped',
+  'failed',
+] as const;
 export type StopReason = (typeof STOP_REASONS)[number];
 
 // ── Doorbell ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -371,12 +380,24 @@ export type StopReason = (typeof STOP_REASONS)[number];
 /** What a message may say. It says where to look, never what is there (I9). */
 export type LoadBell =
   | { readonly kind: 'cuts'; readonly stream: string; readonly cut: number }
-  | { readonly kind: 'chunk'; readonly stream: string; readonly epoch: number; readonly plan: string; readonly chunk: number }
+  | {
+      readonly kind: 'chunk';
+      readonly stream: string;
+      readonly epoch: number;
+      readonly plan: string;
+      readonly chunk: number;
+    }
   | { readonly kind: 'finish'; readonly stream: string; readonly epoch: number };
 
 export type ExtractBell =
   | { readonly kind: 'plan'; readonly stream: string; readonly epoch: number }
-  | { readonly kind: 'chunk'; readonly stream: string; readonly epoch: number; readonly plan: string; readonly chunk: number };
+  | {
+      readonly kind: 'chunk';
+      readonly stream: string;
+      readonly epoch: number;
+      readonly plan: string;
+      readonly chunk: number;
+    };
 
 /** At least once, or not at all: whoever rings does not rely on it. */
 export interface Doorbell {

@@ -32,7 +32,7 @@ export class Gauges {
   #windows = 0;
   #bells = 0;
   #cut: Stages['cut'] = null;
-  /** Every table is copied: before, a row waits for the copy and not for the log. */
+  /** Every table is copied, and shows nothing older than its copy: before, a row waits for that and not for the log. */
   #copied = false;
 
   committed({ changes, order }: Committed): void {
@@ -55,10 +55,14 @@ export class Gauges {
   sight({ at_ms, progress }: Sight): boolean {
     this.#writing.add(at_ms, this.#changes);
     this.#cutting.add(at_ms, progress.log.cuts);
-    const { live, catching_up, total } = progress.streams;
-    const isNew = !this.#copied && total > 0 && live + catching_up === total;
+    const { live, halted, total } = progress.streams;
+    const isNew = !this.#copied && total > 0 && live + halted === total;
     this.#copied ||= isNew;
     return isNew;
+  }
+
+  get isCopied(): boolean {
+    return this.#copied;
   }
 
   stages(progress: Progress): Stages {

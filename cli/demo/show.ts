@@ -12,6 +12,7 @@ import { readPipelineFile } from '../pipeline-file.ts';
 import type { Connections } from '../place/connect.ts';
 import { type Doors, openDoors } from '../place/embedded.ts';
 import { catchUp } from '../run/catch-up.ts';
+import { haltsOf } from '../run/caught-up.ts';
 import { BellFaults, isTransient, WINDOW_TRIES_MAX, windowWait } from '../run/patience.ts';
 import { type Remark, remarkOf } from '../run/remarks.ts';
 import { openSession, type Session } from '../run/session.ts';
@@ -50,6 +51,8 @@ export interface Audience {
 
 export interface Shown {
   readonly comparisons: readonly Comparison[];
+  /** Streams that wait for a person. */
+  readonly halts: readonly Told[];
   readonly stages: Stages;
   /** How long the shop was written to. */
   readonly seconds: number;
@@ -125,7 +128,12 @@ class Show {
     this.#watch = watch;
     await watch.look();
     const arrivals = gauges.startArrivals(engine, connections.target);
-    const writing = startWriting(connections.source, shopSize(rows), (committed) => gauges.committed(committed));
+    const writing = startWriting({
+      connect: connections.source,
+      size: shopSize(rows),
+      isCopied: () => gauges.isCopied,
+      onCommitted: (committed) => gauges.committed(committed),
+    });
     const began_ms = performance.now();
     try {
       audience.writing(seconds);
@@ -137,12 +145,12 @@ class Show {
     }
     const written_s = (performance.now() - began_ms) / 1000;
     audience.stopped();
-    const sight = await this.#catchUp(session, watch);
+    const { sight, left } = await this.#catchUp(session, watch);
     await watch.stop();
     await arrivals.stop();
     audience.comparing();
     const comparisons = await compareTables(connections, SHOP_TABLES);
-    return { comparisons, stages: gauges.stages(sight.progress), seconds: written_s };
+    return { comparisons, halts: haltsOf(left), stages: gauges.stages(sight.progress), seconds: written_s };
   }
 
   /** `ended` is aborted when the time is up, or earlier when somebody wants it. */
@@ -182,7 +190,7 @@ class Show {
       onTrouble: (error) => audience.remark(troubleOf(error)),
     });
     if (result.outcome === 'interrupted') throw new SluiceError('UNEXPECTED', { reason: 'interrupted by nobody' });
-    return result.sight;
+    return result;
   }
 
   #log({ sandbox, text, record }: LogLine): void {

@@ -2,6 +2,7 @@
  * What the demo shows: each stage of the path with what has gone through it, for somebody who sees it for the first time; and the summary. Pure.
  */
 import { displayName } from '../../lib/shape.ts';
+import { errorLines, type Told } from '../failure.ts';
 import type { Progress } from '../run/progress.ts';
 import type { Terminal } from '../view/terminal.ts';
 import { bytes, count, counted, duration, padEnd, padStart, printable, rate, table } from '../view/text.ts';
@@ -119,6 +120,7 @@ export function stageText(stages: Stages): string {
 
 export interface Summary {
   readonly comparisons: readonly Comparison[];
+  readonly halts: readonly Told[];
   readonly stages: Stages;
   readonly seconds: number;
 }
@@ -127,7 +129,7 @@ export function isEqual({ comparisons }: Pick<Summary, 'comparisons'>): boolean 
   return comparisons.length > 0 && comparisons.every(({ equal }) => equal);
 }
 
-export function summaryLines({ comparisons, stages, seconds }: Summary, width: number, paint: Paint): string[] {
+export function summaryLines({ comparisons, halts, stages, seconds }: Summary, width: number, paint: Paint): string[] {
   const { progress, written, lag } = stages;
   const { log, applied } = progress;
   const [title = '', ...rows] = table(
@@ -149,6 +151,7 @@ export function summaryLines({ comparisons, stages, seconds }: Summary, width: n
   return [
     `  ${paint('dim', title)}`,
     ...rows.map((row, i) => `  ${comparisons[i]?.equal ? row : paint('red', row)}`),
+    ...halts.flatMap((halt) => ['', ...errorLines(halt).map((line) => paint('red', `  ${printable(line)}`))]),
     '',
     `  written  ${counted(written.changes, 'change')} in ${counted(written.transactions, 'transaction')}, ${rate(perSecond)}`,
     `  staged   ${counted(log.cuts, 'cut')}, ${bytes(log.object_bytes)}`,

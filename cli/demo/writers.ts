@@ -30,6 +30,8 @@ interface Work {
   readonly share: number;
   readonly sql: (size: ShopSize, random: (below: number) => number) => string;
   readonly isOrder?: boolean;
+  /** Only when every table has been copied: a key that is left and taken again while its row is copied may halt the stream. */
+  readonly isLater?: boolean;
 }
 
 const sku = (number: number): string => String(number).padStart(6, '0');
@@ -104,6 +106,7 @@ const WORKS: readonly Work[] = [
   // The key changes: a delete and an insert on the other side.
   {
     share: 2,
+    isLater: true,
     sql: ({ products }, random) =>
       counting(
         `UPDATE shop.products SET sku = translate(left(sku, 1), 'PR', 'RP') || substr(sku, 2) WHERE ${product(1 + random(products))}`,
@@ -129,13 +132,19 @@ export interface Writing {
   readonly failed: Promise<never>;
 }
 
-export function startWriting(connect: Connect, size: ShopSize, onCommitted: (committed: Committed) => void): Writing {
+export interface Shop {
+  readonly connect: Connect;
+  readonly size: ShopSize;
+  /** Every table has been copied. */
+  readonly isCopied: () => boolean;
+  readonly onCommitted: (committed: Committed) => void;
+}
+
+export function startWriting(shop: Shop): Writing {
   const stopping = new AbortController();
   const failed = Promise.withResolvers<never>();
   failed.promise.catch(() => undefined); // Whoever waits for it hears of it.
-  const writers = Array.from({ length: WRITERS }, (_, i) =>
-    write(connect, size, i === 0, onCommitted, stopping.signal).catch(failed.reject),
-  );
+  const writers = Array.from({ length: WRITERS }, (_, i) => write(shop, i === 0, stopping.signal).catch(failed.reject));
   return {
     stop: async () => {
       stopping.abort();
@@ -145,13 +154,8 @@ export function startWriting(connect: Connect, size: ShopSize, onCommitted: (com
   };
 }
 
-async function write(
-  connect: Connect,
-  size: ShopSize,
-  empties: boolean,
-  onCommitted: (committed: Committed) => void,
-  signal: AbortSignal,
-): Promise<void> {
+async function write(shop: Shop, empties: boolean, signal: AbortSignal): Promise<void> {
+  const { connect, onCommitted } = shop;
   const client = await connect();
   let emptied_ms = performance.now();
   try {
@@ -161,7 +165,7 @@ async function write(
         await client.query('TRUNCATE shop.baskets');
         onCommitted({ changes: 1, order: null });
       }
-      const committed = await transaction(client, size);
+      const committed = await transaction(client, shop);
       if (committed) onCommitted(committed);
       await sleep(Math.random() * 2 * PAUSE_MS, undefined, { signal }).catch(() => undefined); // Cut short by the stop.
     }
@@ -173,8 +177,8 @@ async function write(
 const ROLLED_BACK_SHARE = 0.02;
 
 /** Null: it was rolled back, by intent or because two were in each other's way. */
-async function transaction(client: Client, size: ShopSize): Promise<Committed | null> {
-  const work = choose(Math.random());
+async function transaction(client: Client, { size, isCopied }: Shop): Promise<Committed | null> {
+  const work = choose(Math.random(), isCopied());
   try {
     await client.query('BEGIN');
     const { rows } = await client.query<{ changes: string }>(
@@ -201,10 +205,10 @@ async function position(client: Client): Promise<Lsn> {
 }
 
 /** `at` in [0, 1). */
-function choose(at: number): Work {
-  const total = WORKS.reduce((sum, { share }) => sum + share, 0);
-  let left = at * total;
-  for (const work of WORKS) {
+function choose(at: number, isCopied: boolean): Work {
+  const works = WORKS.filter(({ isLater }) => isCopied || !isLater);
+  let left = at * works.reduce((sum, { share }) => sum + share, 0);
+  for (const work of works) {
     left -= work.share;
     if (left < 0) return work;
   }

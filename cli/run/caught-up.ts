@@ -5,6 +5,7 @@
  * cut, or lacks nothing that is recorded for it: changes that came later do not move the goal.
  */
 import type { PipelineStatus, StreamStatus } from '../../lib/operate.ts';
+import type { Told } from '../failure.ts';
 
 export interface Remaining {
   readonly halted: readonly StreamStatus[];
@@ -36,6 +37,13 @@ function hasApplied({ state, reset_requested, applied_cut, lag }: StreamStatus, 
 /** Nothing is left to wait for: what is halted waits for a person. */
 export function isSettled({ unfinished, missing }: Remaining): boolean {
   return unfinished.length === 0 && missing.length === 0;
+}
+
+/** Why streams are halted, each with the table's name. */
+export function haltsOf({ halted }: Pick<Remaining, 'halted'>): Told[] {
+  return halted.flatMap(({ table, halt }) =>
+    halt === null ? [] : [{ code: halt.code, message: `${table} is halted: ${halt.message}`, remedy: halt.remedy }],
+  );
 }
 
 /** Whether only another window can help: a stream is not captured, or catches up to a position that no window has read yet. */

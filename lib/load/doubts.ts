@@ -8,8 +8,9 @@
  * - moved:   the row of `other` was made from what was found at `key`. When the log fills `key` later, that may be what was found.
  * - unknown: the row there is missing, or its values may be another row's. Forgotten when the log removes it or brings it whole.
  *
- * A key that is unknown when the stream has caught up is ROWS_UNKNOWN. One that nobody moves to, or whose old key is not used again while the table
- * is copied, never is. That these notes are enough, and none too many, is shown by test/pg/load-doubts.test.ts.
+ * A key that is unknown when the stream has caught up is ROWS_UNKNOWN. Only a row that changed its key while the table was copied can be: one that
+ * came to a key that another row had left, or left one that another row came to, or moved from a chunk to another. That these notes are enough is
+ * shown by test/pg/load-doubts.test.ts.
  */
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import { isOwner, type Owner } from './control.ts';
@@ -51,19 +52,20 @@ export function beforeRekeySql(owner: Owner, table: TableForm, landed: Landed): 
     return `NOT EXISTS (SELECT FROM ${quoteTable(table.name)} t WHERE ${sameKey(table, 't', at)}${alive})`;
   };
   const [newRow, oldRow] = [noRow(columnIn(landed)), noRow(oldKeyIn(landed))];
+  const made = `${lines} WHERE ${newRow}`;
   return [
-    // What the old row was made from, the new one is made from; what is not known of it is not known of the new one.
+    // What the old row was made from, the new one is made from; what is not known of the one is not known of the other.
     note(owner, 'moved', {
       key: 'd.key',
       other: to,
-      from: `${lines} JOIN ${DOUBTS} d ON ${noted(owner, 'moved')} AND d.other = ${from}`,
+      from: `${lines} JOIN ${DOUBTS} d ON ${noted(owner, 'moved')} AND d.other = ${from} WHERE ${newRow}`,
     }),
     note(owner, 'unknown', {
       key: to,
-      from: `${lines} WHERE ${from} IN (SELECT key FROM ${DOUBTS} WHERE ${noted(owner, 'unknown')})`,
+      from: `${made} AND ${from} IN (SELECT key FROM ${DOUBTS} WHERE ${noted(owner, 'unknown')})`,
     }),
-    note(owner, 'moved', { key: from, other: to, from: `${lines} WHERE ${newRow}` }),
-    note(owner, 'unknown', { key: to, from: `${lines} WHERE ${newRow} AND ${oldRow}` }),
+    note(owner, 'moved', { key: from, other: to, from: made }),
+    note(owner, 'unknown', { key: to, from: `${made} AND ${oldRow}` }),
     filled(owner, `SELECT ${to} FROM ${lines}`),
   ];
 }

@@ -103,7 +103,9 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
   const { ledger, target, stage, clock } = ports;
   const { stream } = bookmark;
   return await target.transaction(streamOf(bookmark), async (tx) => {
-    if (!tx.row || tx.row.hold !== null) return 'held';
+    // The ledger says that it was loaded: a target without its row has been restored or replaced (I12).
+    if (!tx.row) throw new SluiceError('TARGET_ROW_MISSING', { stream: displayName(bookmark.table) });
+    if (tx.row.hold !== null) return 'held';
     assertOurs(bookmark, tx.row);
     const { applied_cut, catching_up_to } = tx.row;
     const cuts = await ledger.cutsAfter(applied_cut, CUTS_MAX);

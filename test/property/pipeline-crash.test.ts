@@ -23,7 +23,8 @@ const STEPS: readonly ((pipeline: MemoryPipeline) => unknown)[] = [
   (p) => p.window(),
   ({ database }) => database.write(row('a', 1, 'while it is copied'), gone('a', 2), row('b', 20, '\\N')),
   (p) => p.pump(),
-  ({ database }) => database.write(row('a', 2, 'again'), gone('b', 20), { table: 'public.b', truncate: true }, row('b', 1, '')),
+  ({ database }) =>
+    database.write(row('a', 2, 'again'), gone('b', 20), { table: 'public.b', truncate: true }, row('b', 1, '')),
   ({ database }) => database.write(row('a', 30, 'x\ty')),
   (p) => p.window(),
   (p) => p.pump(),
@@ -79,7 +80,9 @@ test('a process that dies at any call, before or after it is done', { timeout: 6
         await run(pipeline);
         expectEqual(pipeline, pipeline.world);
       } catch (error) {
-        failures.push(`${when} call ${at} (${whole.world.events[at - 1]?.call}): ${error instanceof Error ? error.message.slice(0, 300) : error}`);
+        failures.push(
+          `${when} call ${at} (${whole.world.events[at - 1]?.call}): ${error instanceof Error ? error.message.slice(0, 300) : String(error)}`,
+        );
       }
     }
   }

@@ -35,7 +35,7 @@ export const exchangeHistories: fc.Arbitrary<HistoryPlan> = fc.record({
   form: fc.constant(formOf(1, false)),
   first: fc
     .constantFrom('xyz', 'xy', 'x')
-    .map((texts) => [...texts].map((text, i) => [i, Array(5).fill(text)] as const)),
+    .map((texts) => texts.split('').map((text, i) => [i, Array(5).fill(text)] as const)),
   history: exchanges,
   hard_delete: fc.boolean(),
 });

@@ -2,13 +2,21 @@
  * A pipeline whose ports are in memory: a source, what is durable, a target, and processes that come and go.
  */
 import { readPipeline } from '../../lib/config/read.ts';
-import { streamId } from '../../lib/config/stream-id.ts';
 import type { Pipeline } from '../../lib/config/schema.ts';
-import { drain, type DrainPorts, extract, type ExtractReport, load, type LoadReport, type Window } from '../../lib/pipeline.ts';
+import { streamId } from '../../lib/config/stream-id.ts';
+import {
+  type DrainPorts,
+  drain,
+  type ExtractReport,
+  extract,
+  type LoadReport,
+  load,
+  type Window,
+} from '../../lib/pipeline.ts';
 import type { ExtractBell, LoadBell, RunReport } from '../../lib/ports.ts';
 import { Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
 import { MemoryDatabase, memoryExtractor, memorySource } from './memory-source.ts';
-import { memoryTarget, MemoryWarehouse } from './memory-target.ts';
+import { MemoryWarehouse, memoryTarget } from './memory-target.ts';
 
 export const LEASE_MS = 900_000;
 const WINDOW_MS = 800_000;
@@ -33,7 +41,12 @@ export class MemoryPipeline {
 
   /** `target`, `source`: lines of the pipeline file. */
   constructor(options: { tables?: string; source?: string; target?: string; schedule?: string } = {}) {
-    const { tables = '[public.*]', source = 'break_at_end_lsn: true', target = 'hard_delete: true', schedule = 'every: 5 minutes' } = options;
+    const {
+      tables = '[public.*]',
+      source = 'break_at_end_lsn: true',
+      target = 'hard_delete: true',
+      schedule = 'every: 5 minutes',
+    } = options;
     const text = `pipeline: shop\ntables: ${tables}\nsource: { ${source} }\ntarget: { ${target} }\nschedule: { ${schedule} }\n`;
     this.pipeline = READ.get(text) ?? readPipeline(text, 'pipeline.yaml');
     READ.set(text, this.pipeline);
@@ -58,12 +71,22 @@ export class MemoryPipeline {
   async window(more: Partial<Window> = {}, pipeline = this.pipeline): Promise<RunReport> {
     const run = `run-${++this.#runs}`;
     const now_ms = this.world.clock.now();
-    return await drain(this.drainPorts(), pipeline, { run, owner: run, lease_ms: LEASE_MS, deadline_ms: now_ms + WINDOW_MS, ...more });
+    return await drain(this.drainPorts(), pipeline, {
+      run,
+      owner: run,
+      lease_ms: LEASE_MS,
+      deadline_ms: now_ms + WINDOW_MS,
+      ...more,
+    });
   }
 
   async extract(bell: ExtractBell): Promise<ExtractReport> {
     const { world, database, warehouse } = this;
-    const ports = { ...this.drainPorts(), extractor: memoryExtractor(world, database), target: memoryTarget(world, warehouse) };
+    const ports = {
+      ...this.drainPorts(),
+      extractor: memoryExtractor(world, database),
+      target: memoryTarget(world, warehouse),
+    };
     return await extract(ports, this.pipeline, bell);
   }
 
@@ -105,7 +128,13 @@ export class MemoryPipeline {
       if (this.isSettled) return;
       this.world.clock.now_ms += 300_000;
     }
-    const states = [...this.durable.bookmarks.values()].map(({ table, state, halt, applied_cut, epoch }) => ({ table: table.table, state, halt, applied_cut, epoch }));
+    const states = [...this.durable.bookmarks.values()].map(({ table, state, halt, applied_cut, epoch }) => ({
+      table: table.table,
+      state,
+      halt,
+      applied_cut,
+      epoch,
+    }));
     throw new Error(`not settled after ${windows_max} windows: ${JSON.stringify(states)}`);
   }
 
@@ -114,7 +143,9 @@ export class MemoryPipeline {
     return (
       bookmarks.length > 0 &&
       bookmarks.every(({ stream, state, reset_requested }) => {
-        const behind = this.durable.chain.some((cut) => cut.number > (this.warehouse.streams.get(stream)?.row.applied_cut ?? -1) && cut.streams[stream]);
+        const behind = this.durable.chain.some(
+          (cut) => cut.number > (this.warehouse.streams.get(stream)?.row.applied_cut ?? -1) && cut.streams[stream],
+        );
         return state === 'live' && !reset_requested && !behind;
       })
     );

@@ -187,13 +187,15 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
     await Promise.resolve();
     return world.change(life, `ledger.${call}`, about, effect);
   };
-  const isHolder = (lease: Lease): boolean => durable.lease?.token === lease.token && durable.lease.owner === lease.owner;
+  const isHolder = (lease: Lease): boolean =>
+    durable.lease?.token === lease.token && durable.lease.owner === lease.owner;
 
   return {
     takeLease: (name, owner, duration_ms) =>
       change('takeLease', owner, () => {
         const held = durable.lease;
-        if (held && held.until_ms > clock.now() && held.owner !== owner) return { held_by: held.owner, until_ms: held.until_ms };
+        if (held && held.until_ms > clock.now() && held.owner !== owner)
+          return { held_by: held.owner, until_ms: held.until_ms };
         durable.lease = { name, owner, token: (held?.token ?? 0) + 1, until_ms: clock.now() + duration_ms };
         return durable.lease;
       }),
@@ -216,7 +218,8 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
         const head = chain.at(-1);
         if (cut.number !== (head?.number ?? -1) + 1) return false;
         if (cut.begin_lsn !== (head?.end_lsn ?? LSN_ZERO)) throw new RangeError(`cut ${cut.number} leaves a hole`);
-        if (cut.object !== null && !durable.objects.has(cut.object)) throw new RangeError(`cut ${cut.number} before its object`);
+        if (cut.object !== null && !durable.objects.has(cut.object))
+          throw new RangeError(`cut ${cut.number} before its object`);
         chain.push(cut);
         return true;
       });
@@ -225,7 +228,11 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
     prune: (number, before_ms) =>
       change('prune', number, () => {
         let pruned = 0;
-        while (chain.length > 1 && (chain[0]?.number ?? Infinity) <= number && (chain[0]?.recorded_at_ms ?? 0) < before_ms) {
+        while (
+          chain.length > 1 &&
+          (chain[0]?.number ?? Infinity) <= number &&
+          (chain[0]?.recorded_at_ms ?? 0) < before_ms
+        ) {
           chain.shift();
           pruned++;
         }
@@ -263,13 +270,17 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
         epochs.set(key, epoch);
         return true;
       }),
-    saveChunks: (saved) => change('saveChunks', saved, () => saved.forEach((chunk) => chunks.set(chunkKey(chunk), chunk))),
+    saveChunks: (saved) =>
+      change('saveChunks', saved, () => saved.forEach((chunk) => chunks.set(chunkKey(chunk), chunk))),
     chunks: (stream, epoch, plan) =>
-      look(() => [...chunks.values()].filter((chunk) => chunk.stream === stream && chunk.epoch === epoch && chunk.plan === plan)),
+      look(() =>
+        [...chunks.values()].filter((chunk) => chunk.stream === stream && chunk.epoch === epoch && chunk.plan === plan),
+      ),
     chunk: (stream, epoch, plan, number) => look(() => chunks.get(chunkKey({ stream, epoch, plan, number })) ?? null),
     stageChunk: (chunk) =>
       change('stageChunk', chunk, () => {
-        if (chunk.staged === null || !durable.objects.has(chunk.staged.object)) throw new RangeError('a chunk before its object');
+        if (chunk.staged === null || !durable.objects.has(chunk.staged.object))
+          throw new RangeError('a chunk before its object');
         if (chunks.get(chunkKey(chunk))?.staged) return false;
         chunks.set(chunkKey(chunk), chunk);
         return true;

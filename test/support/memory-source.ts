@@ -7,7 +7,16 @@
 import { Readable } from 'node:stream';
 import { SluiceError } from '../../lib/errors.ts';
 import { type Lsn, lsnMax, lsnOf } from '../../lib/lsn.ts';
-import type { ChunkRange, Extractor, Ground, SlotReader, SlotRow, Source, SourceTable, Writer } from '../../lib/ports.ts';
+import type {
+  ChunkRange,
+  Extractor,
+  Ground,
+  SlotReader,
+  SlotRow,
+  Source,
+  SourceTable,
+  Writer,
+} from '../../lib/ports.ts';
 import { displayName, type Shape, type TableName } from '../../lib/shape.ts';
 import type { World } from './memory-ports.ts';
 import * as pg from './pgoutput.ts';
@@ -37,13 +46,18 @@ class MemoryTable {
   readonly source: SourceTable;
   readonly rows = new Map<string, Values>();
   readonly shape: Shape;
+  /** What identifies its rows in the log is gone. */
+  isKeyless = false;
 
   constructor(name: TableName, oid: number, rows_estimate: number) {
     const columns = [
       { name: 'id', type_oid: INT8, type_modifier: -1, not_null: true },
       { name: 'v', type_oid: TEXT, type_modifier: -1, not_null: false },
     ];
-    this.shape = { columns: columns.map(({ not_null: _, ...column }) => column), key: [0] };
+    this.shape = {
+      columns: columns.map(({ name: column, type_oid, type_modifier }) => ({ name: column, type_oid, type_modifier })),
+      key: [0],
+    };
     this.source = {
       ...name,
       oid,
@@ -62,7 +76,7 @@ class MemoryTable {
 
   get description(): Buffer {
     const { schema, table, oid, columns } = this.source;
-    const described = columns.map(({ name, type_oid }) => ({ name, type_oid, key: name === 'id' }));
+    const described = columns.map(({ name, type_oid }) => ({ name, type_oid, key: name === 'id' && !this.isKeyless }));
     return pg.relation({ id: oid, schema, table, columns: described });
   }
 
@@ -97,8 +111,13 @@ export class MemoryDatabase {
   system_identifier = 'cluster';
   readonly log: LoggedTransaction[] = [];
   readonly open = new Set<OpenTransaction>();
-  /** Called whenever a reader has read: where the world goes on meanwhile. */
+  /** Called whenever a reader has read, and whenever writers are asked for: where the world goes on meanwhile. */
   onRead: () => void = () => {};
+  onWriters: () => void = () => {};
+  /** Messages that one read gives at most. */
+  messages_per_read = Number.POSITIVE_INFINITY;
+  /** Until then the server decodes what is not for us: it sends nothing and answers nothing. */
+  busy_until_ms = 0;
   lsn = lsnOf(FIRST_LSN);
   #pids = 100;
 
@@ -198,21 +217,27 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
       }),
     advanceSlot: (lsn) =>
       change('advanceSlot', lsn, () => {
-        if (database.slot) database.slot = { ...database.slot, confirmed_lsn: lsnMax(lsn, database.slot.confirmed_lsn) };
+        if (database.slot)
+          database.slot = { ...database.slot, confirmed_lsn: lsnMax(lsn, database.slot.confirmed_lsn) };
       }),
     writers: (tables) =>
       look(() => {
+        database.onWriters();
         world.events.push({ call: 'source.writers', about: tables.map(displayName) });
         const names = new Set(tables.map(displayName));
-        const writing = [...database.open].filter((transaction) => [...transaction.tables].some((name) => names.has(name)));
+        const writing = [...database.open].filter((transaction) =>
+          [...transaction.tables].some((name) => names.has(name)),
+        );
         return writing.map(({ id }): Writer => ({ transaction: id, pid: 50 }));
       }),
     insertLsn: () => look(() => database.lsn),
     terminate: (pid) =>
       change('terminate', pid, () => {
-        if (database.slot?.active_pid === pid) database.slot = { ...database.slot, active_pid: null, active_application: null };
+        if (database.slot?.active_pid === pid)
+          database.slot = { ...database.slot, active_pid: null, active_application: null };
       }),
-    openSlot: (from, session) => change('openSlot', from, () => openSlot(world, database, from, `sluice/shop#${session}`)),
+    openSlot: (from, session) =>
+      change('openSlot', from, () => openSlot(world, database, from, `sluice/shop#${session}`)),
   };
 }
 
@@ -237,14 +262,17 @@ function groundOf(database: MemoryDatabase): Ground {
       invalidation_reason: null,
       ...slot,
     },
-    publication: publication && [...publication].map((name) => ({ schema: name.split('.')[0] ?? '', table: name.split('.')[1] ?? '' })),
+    publication:
+      publication &&
+      [...publication].map((name) => ({ schema: name.split('.')[0] ?? '', table: name.split('.')[1] ?? '' })),
   };
 }
 
 function openSlot(world: World, database: MemoryDatabase, from: Lsn, application: string): SlotReader {
   const { life } = world;
   if (!database.slot) throw new SluiceError('SLOT_MISSING', { slot: 'there', known: false });
-  if (database.slot.active_pid !== null) throw new SluiceError('SLOT_ACTIVE', { slot: 'there', pid: database.slot.active_pid });
+  if (database.slot.active_pid !== null)
+    throw new SluiceError('SLOT_ACTIVE', { slot: 'there', pid: database.slot.active_pid });
   const pid = database.nextPid();
   database.slot = { ...database.slot, active_pid: pid, active_application: application };
   let position = lsnMax(from, database.slot.confirmed_lsn);
@@ -281,12 +309,15 @@ function openSlot(world: World, database: MemoryDatabase, from: Lsn, application
     read: async (sink, wait_ms) => {
       await Promise.resolve();
       assertOpen();
+      const messages_max = world.clock.now() < database.busy_until_ms ? 0 : database.messages_per_read;
       let got = false;
-      for (let message = next(); message; message = next()) {
+      for (let read = 0; read < messages_max; read++) {
+        const message = next();
+        if (!message) break;
         got = true;
         if (!sink.change(message, 0, message.length)) break;
       }
-      if (!got && asked) {
+      if (!got && asked && messages_max > 0) {
         asked = false;
         got = true;
         position = lsnMax(position, database.lsn);
@@ -304,7 +335,8 @@ function openSlot(world: World, database: MemoryDatabase, from: Lsn, application
       const recorded = world.calls('ledger.append').some((cut) => (cut as { end_lsn: Lsn }).end_lsn >= lsn);
       if (!recorded) throw new RangeError(`${lsn} is confirmed and not recorded`);
       world.change(life, 'reader.confirm', lsn, () => {
-        if (database.slot) database.slot = { ...database.slot, confirmed_lsn: lsnMax(lsn, database.slot.confirmed_lsn) };
+        if (database.slot)
+          database.slot = { ...database.slot, confirmed_lsn: lsnMax(lsn, database.slot.confirmed_lsn) };
       });
     },
     close: async () => {
@@ -325,7 +357,9 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
   };
   const isIn = (range: ChunkRange, id: string): boolean => {
     if (range.by !== 'key') return true;
-    return (range.from === null || BigInt(id) >= BigInt(range.from)) && (range.to === null || BigInt(id) < BigInt(range.to));
+    return (
+      (range.from === null || BigInt(id) >= BigInt(range.from)) && (range.to === null || BigInt(id) < BigInt(range.to))
+    );
   };
   return {
     table: (name) => look(() => database.tables.get(displayName(name))?.source ?? null),
@@ -343,8 +377,10 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
         const read = [...database.table(displayName(table)).rows.values()].filter(({ id }) => isIn(range, id ?? ''));
         const text = read.map(({ id, v }) => copyLine([id ?? null, v ?? null])).join('');
         const lsn = database.lsn;
-        return { lines: Readable.from(text === '' ? [] : [Buffer.from(text)]), result: () => look(() => ({ rows: read.length, lsn })) };
+        return {
+          lines: Readable.from(text === '' ? [] : [Buffer.from(text)]),
+          result: () => look(() => ({ rows: read.length, lsn })),
+        };
       }),
   };
 }
-

@@ -40,7 +40,8 @@ export class MemoryWarehouse {
 async function textOf(segment: SegmentSource): Promise<SegmentText> {
   const { operation, shape, blocks } = segment.header;
   const texts: SegmentText['blocks'][number][] = [];
-  for (const [i, { kind, columns }] of blocks.entries()) texts.push({ kind, columns, text: await buffer(segment.block(i)) });
+  for (const [i, { kind, columns }] of blocks.entries())
+    texts.push({ kind, columns, text: await buffer(segment.block(i)) });
   return { operation, shape, blocks: texts };
 }
 
@@ -83,10 +84,20 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
       change('prepareEpoch', { stream: stream.stream, epoch: epoch.number, plan }, () => {
         const state = streams.get(stream.stream);
         if (state && state.row.incarnation !== incarnation && epoch.kind !== 'reset') {
-          throw new SluiceError('LEDGER_INCARNATION', { stream: displayName(stream.target), found: state.row.incarnation, expected: incarnation });
+          throw new SluiceError('LEDGER_INCARNATION', {
+            stream: displayName(stream.target),
+            found: state.row.incarnation,
+            expected: incarnation,
+          });
         }
         if (state && state.row.incarnation === incarnation && epoch.number <= state.epoch) return;
-        const none = { incarnation, applied_cut: epoch.held_cut, applied_lsn: 0n as TargetRow['applied_lsn'], catching_up_to: null, shape };
+        const none = {
+          incarnation,
+          applied_cut: epoch.held_cut,
+          applied_lsn: 0n as TargetRow['applied_lsn'],
+          catching_up_to: null,
+          shape,
+        };
         const row: TargetRow = { ...(state?.row ?? none), incarnation, hold: epoch.number };
         streams.set(stream.stream, { row, rows: state?.rows ?? new Map(), epoch: state?.epoch ?? 0 });
         const key = planKey(stream, epoch.number, plan);
@@ -98,7 +109,8 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
       return await change('loadChunk', { stream: stream.stream, chunk: chunk.number }, () => {
         const key = planKey(stream, epoch.number, chunk.plan);
         const plan = plans.get(key);
-        if (!plan || plan.loaded.has(chunk.number) || streams.get(stream.stream)?.row.hold !== epoch.number) return false;
+        if (!plan || plan.loaded.has(chunk.number) || streams.get(stream.stream)?.row.hold !== epoch.number)
+          return false;
         const shadow = new Map(plan.shadow);
         applySegment(shadow, text, hard_delete, segment.header.extracted_at);
         plans.set(key, { shadow, loaded: new Set([...plan.loaded, chunk.number]) });
@@ -118,9 +130,20 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
         const finished = plans.get(planKey(stream, epoch.number, plan));
         if (!state || state.epoch >= epoch.number) return;
         if (finished?.loaded.size !== epoch.chunks) {
-          throw new SluiceError('EPOCH_INCOMPLETE', { stream: stream.stream, epoch: epoch.number, loaded: finished?.loaded.size ?? 0, chunks: epoch.chunks });
+          throw new SluiceError('EPOCH_INCOMPLETE', {
+            stream: stream.stream,
+            epoch: epoch.number,
+            loaded: finished?.loaded.size ?? 0,
+            chunks: epoch.chunks,
+          });
         }
-        const row: TargetRow = { ...state.row, hold: null, applied_cut: epoch.held_cut, applied_lsn: held_lsn, catching_up_to: lsn };
+        const row: TargetRow = {
+          ...state.row,
+          hold: null,
+          applied_cut: epoch.held_cut,
+          applied_lsn: held_lsn,
+          catching_up_to: lsn,
+        };
         streams.set(stream.stream, { row, rows: new Map(finished?.shadow), epoch: epoch.number });
       }),
   };

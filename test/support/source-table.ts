@@ -82,7 +82,7 @@ export const commands: fc.Arbitrary<Command[]> = fc.array(
   fc.oneof({ arbitrary: change, weight: 4 }, { arbitrary: mark, weight: 1 }),
   // 'max': without it a list of forty is one of ten at most.
   { maxLength: 40, size: 'max' },
-) as fc.Arbitrary<Command[]>;
+);
 const EXCHANGED_KEYS = 3;
 /** Few keys, which rows take from each other while the log leaves their values out; short, so that many such histories are tried. */
 const exchange = fc.record({
@@ -101,7 +101,7 @@ export const exchanges: fc.Arbitrary<Command[]> = fc.array(
     { arbitrary: fc.record({ do: fc.constantFrom('commit', 'part', 'cut') }), weight: 1 },
   ),
   { maxLength: 7, size: 'max' },
-) as fc.Arbitrary<Command[]>;
+);
 /** Rows that are there before the history begins. */
 export const firstRows = fc.array(fc.tuple(fc.nat(KEYS.length - 1), fc.array(value, { minLength: 5, maxLength: 5 })), {
   maxLength: KEYS.length,

@@ -80,12 +80,18 @@ describe('the summary', () => {
     ]).toEqual([true, false, false]);
   });
 
-  test('has the tables and the figures', () => {
-    const lines = summaryLines({ comparisons: [equal, different], stages: STAGES, seconds: 100 }, 80, plain);
+  test('has the tables, what is halted, and the figures', () => {
+    const halt = { code: 'TARGET_REJECTS', message: 'shop.orders is halted: it refuses', remedy: 'Mend it.' };
+    const lines = summaryLines(
+      { comparisons: [equal, different], halts: [halt], stages: STAGES, seconds: 100 },
+      80,
+      plain,
+    );
     expect(lines).toContain('  shop.orders            10            10  equal');
     expect(lines).toContain('  shop.orders            10             9  DIFFERENT');
     expect(lines).toContain('  written  123,456 changes in 12,345 transactions, 1,235/s');
     expect(lines).toContain('  lag      p50 0.9 s, p95 11 s, from commit to seen in the target');
+    expect(lines).toContain('  Error TARGET_REJECTS: shop.orders is halted: it refuses');
     expect(lines.at(-1)).toBe('The tables are NOT equal.');
   });
 });

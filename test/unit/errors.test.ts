@@ -10,11 +10,17 @@ const slot = 'sluice_shop';
 /** Facts as they are given; where an entry says different things, one of each. A new code without any does not compile. */
 const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   USAGE: [{ problem: 'unknown option --foo' }, { problem: 'unknown option --foo', remedy: 'Did you mean --for?' }],
-  CONFIG_INVALID: [{ problem: 'p.yaml:3:1 unknown key' }, { problem: 'p.yaml:3:1 unknown key', remedy: 'Did you mean tables?', faults: 1 }],
+  CONFIG_INVALID: [
+    { problem: 'p.yaml:3:1 unknown key' },
+    { problem: 'p.yaml:3:1 unknown key', remedy: 'Did you mean tables?', faults: 1 },
+  ],
   STATE_IN_USE: [{ pid: 4711, directory: '.sluice' }],
   LOCAL_POSTGRES_MISSING: [{ platform: 'sunos-sparc', reason: 'no package is made for it' }],
   LOCAL_POSTGRES_FAILED: [{ directory: '.sluice/source', action: 'start', reason: 'exit code 1' }],
-  LOCAL_ENGINE_FAILED: [{ action: 'start S3', reason: 'port taken' }, { action: 'start S3', reason: 'port taken', remedy: 'Free the port.' }],
+  LOCAL_ENGINE_FAILED: [
+    { action: 'start S3', reason: 'port taken' },
+    { action: 'start S3', reason: 'port taken', remedy: 'Free the port.' },
+  ],
   NOT_CAUGHT_UP: [{ streams: stream, lsn: '0/1', windows: 3 }],
   CONNECTION_FAILED: [{ ...server, reason: 'connection refused' }],
   AUTHENTICATION_FAILED: [{ ...server, user: 'sluice', reason: 'password authentication failed' }],
@@ -24,7 +30,10 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   SOURCE_IS_STANDBY: [place],
   WAL_LEVEL: [{ wal_level: 'replica' }],
   REPLICATION_NOT_ALLOWED: [{ user: 'sluice', user_sql: '"sluice"' }],
-  SLOT_MISSING: [{ slot, known: false }, { slot, known: true, lsn: '16/B374D848' }],
+  SLOT_MISSING: [
+    { slot, known: false },
+    { slot, known: true, lsn: '16/B374D848' },
+  ],
   SLOT_FOREIGN: [{ slot }],
   SLOT_PLUGIN: [{ slot, found: 'wal2json', expected: 'pgoutput' }],
   SLOT_DATABASE: [{ slot, found: 'other', expected: 'shop' }],
@@ -38,7 +47,9 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   SLOTS_EXHAUSTED: [{}],
   SLOT_BLOCKED: [{ slot, wait_seconds: 60, blockers: 'process 77' }],
   CLUSTER_CHANGED: [{ what: 'timeline', found: 1, expected: 2 }],
-  PUBLICATION_NOT_ALLOWED: [{ user: 'sluice', publication: 'p', reason: 'must be owner', sql: 'CREATE PUBLICATION "p"' }],
+  PUBLICATION_NOT_ALLOWED: [
+    { user: 'sluice', publication: 'p', reason: 'must be owner', sql: 'CREATE PUBLICATION "p"' },
+  ],
   PUBLICATION_INCOMPLETE: [{ publication: 'p', what: 'every delete', sql: 'ALTER PUBLICATION "p" SET (publish = …)' }],
   PUBLICATION_LATE: [{ slot, publication: 'p' }],
   NOTHING_SELECTED: [{ pattern: 'public.*' }, { pattern: 'public.*', skipped: 'public.v is a view' }],
@@ -56,7 +67,10 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   LEDGER_GAP: [{ stream, applied: 7, expected: 8 }],
   LEDGER_INCARNATION: [{ stream, found: 'a', expected: 'b' }],
   STAGE_MISSING: [{ object: 'shop/cuts/1' }, { object: 'shop/cuts/1', stream }],
-  STAGE_CORRUPT: [{ object: 'shop/cuts/1', reason: 'a wrong checksum' }, { object: 'shop/cuts/1', reason: 'a wrong checksum', stream }],
+  STAGE_CORRUPT: [
+    { object: 'shop/cuts/1', reason: 'a wrong checksum' },
+    { object: 'shop/cuts/1', reason: 'a wrong checksum', stream },
+  ],
   AWS_TRANSIENT: [{ service: 'S3', operation: 'PutObject', reason: 'SlowDown' }],
   AWS_DENIED: [{ service: 'S3', operation: 'PutObject', reason: 'AccessDenied' }],
   AWS_MISSING: [{ service: 'SQS', operation: 'SendMessage', resource: 'queue load.fifo' }],
@@ -65,7 +79,10 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   STAGE_FULL: [{ object: 'shop/cuts/1', bytes_max: 1 }],
   BELL_INVALID: [{ queue: 'load', pipeline: 'shop', reason: 'it is no JSON' }],
   TARGET_READ_ONLY: [{ ...place, reason: 'a standby' }],
-  TARGET_NOT_ALLOWED: [{ user: 'loader', reason: 'permission denied' }, { user: 'loader', reason: 'permission denied', sql: 'GRANT CREATE …' }],
+  TARGET_NOT_ALLOWED: [
+    { user: 'loader', reason: 'permission denied' },
+    { user: 'loader', reason: 'permission denied', sql: 'GRANT CREATE …' },
+  ],
   TARGET_TABLE_TAKEN: [{ table: stream, reason: 'it is there, and Sluice did not make it' }],
   TARGET_REJECTS: [
     { stream, reason: 'check_violation', sqlstate: '23514' },
@@ -85,7 +102,9 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   UNEXPECTED: [{ reason: 'TypeError: x is not a function' }],
 };
 
-const cases = ERROR_CODES.flatMap((code) => SAMPLES[code].map((facts, i) => [`${code} ${i + 1}`, code, facts] as const));
+const cases = ERROR_CODES.flatMap((code) =>
+  SAMPLES[code].map((facts, i) => [`${code} ${i + 1}`, code, facts] as const),
+);
 
 describe('every code', () => {
   test.each(cases)('%s says what happened and what to do', (_name, code, facts) => {
@@ -113,8 +132,12 @@ describe('every code', () => {
   test('what a fact changes is said', () => {
     expect(new SluiceError('TARGET_REJECTS', SAMPLES.TARGET_REJECTS[1]).message).toContain('in cut 7');
     expect(new SluiceError('SLOT_MISSING', { slot, known: true, lsn: '0/1' }).remedy).not.toContain('pg_create');
-    expect(new SluiceError('SLOT_MISSING', { slot, known: false }).remedy).toContain(`pg_create_logical_replication_slot('${slot}'`);
-    expect(new SluiceError('SLOT_ACTIVE', { slot, pid: 1, application_name: '', client: null }).message).toMatch(/an unnamed client.*local/);
+    expect(new SluiceError('SLOT_MISSING', { slot, known: false }).remedy).toContain(
+      `pg_create_logical_replication_slot('${slot}'`,
+    );
+    expect(new SluiceError('SLOT_ACTIVE', { slot, pid: 1, application_name: '', client: null }).message).toMatch(
+      /an unnamed client.*local/,
+    );
   });
 });
 
@@ -154,7 +177,10 @@ describe('what is done about it', () => {
       'WINDOW_LOST',
     ]);
     expect(new SluiceError('UNEXPECTED', { reason: 'x' }).haltsStream).toBe(true);
-    expect(ERROR_CODES.filter((code) => new SluiceError(code).disposition === 'usage').sort()).toEqual(['CONFIG_INVALID', 'USAGE']);
+    expect(ERROR_CODES.filter((code) => new SluiceError(code).disposition === 'usage').sort()).toEqual([
+      'CONFIG_INVALID',
+      'USAGE',
+    ]);
   });
 });
 

@@ -1,0 +1,213 @@
+/**
+ * Goal: a change of key whose log lacks values does what lib/stage/segment.ts says, also where the key is only spelled anew.
+ * Method: a stream is synchronised with a few rows, segments are applied, and the table's text is compared.
+ */
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { TableName } from '../../lib/shape.ts';
+import { applyCut, connectionsLeft, rowsOf, streamOf, synchronise, targetOn } from '../support/loading.ts';
+import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { type Line, type SegmentOf, segmentOf, shapeOf } from '../support/segments.ts';
+
+let server: TestPostgres;
+let client: pg.Client;
+
+beforeAll(async () => {
+  server = await startPostgres();
+  client = await server.connect();
+});
+afterAll(async () => {
+  const left = await connectionsLeft(client);
+  await server.stop();
+  expect(left).toBe(0);
+});
+
+const HARD = { hard_delete: true } as const;
+const SOFT = { hard_delete: false, add_metadata_columns: true } as const;
+const PLAIN = { hard_delete: false, add_metadata_columns: false } as const;
+
+const SHAPE = shapeOf({ id: 'int4', a: 'text', b: 'text' }, ['id']);
+const ROWS: Line[] = [
+  ['1', 'a1', 'b1'],
+  ['2', 'a2', 'b2'],
+  ['3', 'a3', 'b3'],
+];
+
+let tables = 0;
+
+/** A stream with ROWS, to which segments are applied one after the other. */
+async function streamWith(options: Parameters<typeof targetOn>[1], shape = SHAPE, rows = ROWS) {
+  const table: TableName = { schema: 'apply', table: `t${++tables}` };
+  const target = targetOn(server, options);
+  const stream = streamOf(table);
+  await synchronise(target, stream, shape, [rows]);
+  return {
+    table,
+    apply: (...segments: Omit<SegmentOf, 'shape'>[]) =>
+      applyCut(
+        target,
+        stream,
+        segments.map((segment) => segmentOf({ shape, ...segment })),
+      ),
+    rows: (columns?: string) => rowsOf(client, table, columns),
+    /** Key and time of each row that is marked as deleted. */
+    deleted: async () =>
+      rowsOf(client, table, `id, "_sdc_deleted_at" AT TIME ZONE 'UTC'`).then((all) =>
+        all.filter(([, at]) => at !== null),
+      ),
+  };
+}
+
+const DELETED_AT = '2026-01-01 00:00:00.000001+00';
+
+describe('rekey', () => {
+  const rekey = (...lines: Line[]) => ({ kind: 'rekey' as const, columns: ['id', 'a'], lines });
+
+  test.each([HARD, SOFT])('takes what is absent from the row of the old key: %o', async (options) => {
+    const { apply, rows, deleted } = await streamWith(options);
+    await apply({ blocks: [rekey(['2', '20', 'moved']), { kind: 'delete', lines: [['2', DELETED_AT]] }] });
+    const hard = options === HARD;
+    expect(await rows()).toEqual(
+      [['1', 'a1', 'b1'], ...(hard ? [] : [['2', 'a2', 'b2']]), ['20', 'moved', 'b2'], ['3', 'a3', 'b3']].sort(
+        (x, y) => Number(x[0]) - Number(y[0]),
+      ),
+    );
+    if (!hard) expect((await deleted()).map(([id]) => id)).toEqual(['2']);
+  });
+
+  test('without metadata columns the row of the old key stays', async () => {
+    const { apply, rows } = await streamWith(PLAIN);
+    await apply({ blocks: [rekey(['2', '20', 'moved']), { kind: 'delete', lines: [['2', DELETED_AT]] }] });
+    expect(await rows('id, b')).toEqual([
+      ['1', 'b1'],
+      ['2', 'b2'],
+      ['3', 'b3'],
+      ['20', 'b2'],
+    ]);
+  });
+
+  test('a row of the new key that is there already gets what the log has and keeps the rest', async () => {
+    const { apply, rows } = await streamWith(HARD);
+    await apply({ blocks: [rekey(['2', '3', 'moved']), { kind: 'delete', lines: [['2', DELETED_AT]] }] });
+    expect(await rows()).toEqual([
+      ['1', 'a1', 'b1'],
+      ['3', 'moved', 'b3'],
+    ]);
+  });
+
+  test('with the new row there, the old one need not be', async () => {
+    const { apply, rows } = await streamWith(HARD);
+    await apply({ blocks: [rekey(['77', '3', 'moved']), { kind: 'delete', lines: [['77', DELETED_AT]] }] });
+    expect(await rows()).toEqual([
+      ['1', 'a1', 'b1'],
+      ['2', 'a2', 'b2'],
+      ['3', 'moved', 'b3'],
+    ]);
+  });
+
+  test('with neither row there, none is made: nobody knows its absent values', async () => {
+    const segment = {
+      blocks: [rekey(['77', '78', 'moved']), { kind: 'delete' as const, lines: [['77', DELETED_AT]] }],
+    };
+    const { apply, rows } = await streamWith(HARD);
+    await expect(apply(segment)).rejects.toMatchObject({ code: 'ROWS_UNKNOWN' });
+    // Once it has caught up, a row that the target lacks is somebody's deletion there.
+    await apply();
+    await apply(segment);
+    expect(await rows()).toEqual(ROWS);
+  });
+
+  test('soft: a row that was only kept since its deletion makes way for the one that moves there', async () => {
+    const { apply, rows, deleted } = await streamWith(SOFT);
+    await apply({ blocks: [{ kind: 'delete', lines: [['3', DELETED_AT]] }] });
+    await apply({ blocks: [rekey(['2', '3', 'moved']), { kind: 'delete', lines: [['2', DELETED_AT]] }] });
+    expect(await rows()).toEqual([
+      ['1', 'a1', 'b1'],
+      ['2', 'a2', 'b2'],
+      ['3', 'moved', 'b2'],
+    ]);
+    expect((await deleted()).map(([id]) => id)).toEqual(['2']);
+  });
+
+  test('goes before what the same segment does to the new key', async () => {
+    const { apply, rows } = await streamWith(HARD);
+    await apply({
+      blocks: [
+        rekey(['2', '20', 'moved'], ['3', '30', 'moved']),
+        {
+          kind: 'delete',
+          lines: [
+            ['2', DELETED_AT],
+            ['3', DELETED_AT],
+            ['30', DELETED_AT],
+          ],
+        },
+        { kind: 'update', columns: ['id', 'a'], lines: [['20', 'later']] },
+      ],
+    });
+    expect(await rows()).toEqual([
+      ['1', 'a1', 'b1'],
+      ['20', 'later', 'b2'],
+    ]);
+  });
+
+  test('composite key: either half may change', async () => {
+    const shape = shapeOf({ x: 'text', v: 'text', y: 'int4', w: 'text' }, ['x', 'y']);
+    const { apply, rows } = await streamWith(HARD, shape, [
+      ['a,b', 'v', '1', 'w1'],
+      ['a', 'v', '2', 'w2'],
+    ]);
+    await apply({
+      blocks: [
+        {
+          kind: 'rekey',
+          columns: ['x', 'v', 'y'],
+          lines: [
+            ['a,b', '1', 'a', 'V', '1'],
+            ['a', '2', 'a', 'V', '22'],
+          ],
+        },
+        {
+          kind: 'delete',
+          lines: [
+            ['a,b', '1', DELETED_AT],
+            ['a', '2', DELETED_AT],
+          ],
+        },
+      ],
+    });
+    expect(await rows()).toEqual([
+      ['a', 'V', '1', 'w1'],
+      ['a', 'V', '22', 'w2'],
+    ]);
+  });
+});
+
+describe('a key that is spelled anew and equal to what it was', () => {
+  const shape = shapeOf({ id: 'numeric', a: 'text', b: 'text' }, ['id']);
+  const row: Line[] = [['1.0', 'a', 'b']];
+
+  test.each([HARD, SOFT])('by a change of key with an absent value: %o', async (options) => {
+    const { apply, rows, deleted } = await streamWith(options, shape, row);
+    await apply({
+      blocks: [
+        { kind: 'rekey', columns: ['id', 'a'], lines: [['1.0', '1.00', 'moved']] },
+        { kind: 'delete', lines: [['1.0', DELETED_AT]] },
+      ],
+    });
+    expect(await rows()).toEqual([['1.00', 'moved', 'b']]);
+    expect(await deleted()).toEqual([]);
+  });
+
+  test.each([HARD, SOFT])('by a delete and an insert: %o', async (options) => {
+    const { apply, rows, deleted } = await streamWith(options, shape, row);
+    await apply({
+      blocks: [
+        { kind: 'delete', lines: [['1.0', DELETED_AT]] },
+        { kind: 'upsert', lines: [['1.00', 'moved', 'c']] },
+      ],
+    });
+    expect(await rows()).toEqual([['1.00', 'moved', 'c']]);
+    expect(await deleted()).toEqual([]);
+  });
+});
