@@ -301,6 +301,7 @@ describe('an epoch', () => {
     expect(await p.load(chunk(0))).toMatchObject({ outcome: 'loaded', rows: 2 });
     expect(bookmark(p)).toMatchObject({ state: 'catching_up', applied_cut: 2, rows_copied: 4 });
     expect(p.durable.epochs.get(`${A}/1`)?.state).toBe('done');
+    expect(p.durable.loadBells.at(-1)).toEqual({ kind: 'cuts', stream: A, cut: 2 });
     expect(p.both('public.a').target).toEqual(p.both('public.a').source);
   });
 
