@@ -93,6 +93,7 @@ class SocketSlotReader implements SlotReader {
   #failure: SluiceError | null = null;
   #sink: SlotSink | null = null;
   #wake: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
 
   constructor(socket: Duplex, clock: Clock, slot: string, from: Lsn) {
     this.#socket = socket;
@@ -154,7 +155,12 @@ class SocketSlotReader implements SlotReader {
     this.#report(false);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     const socket = this.#socket;
     if (socket.destroyed || this.#ended) return;
     if (this.#copying && !this.#failure) {
@@ -267,11 +273,12 @@ class SocketSlotReader implements SlotReader {
 
   #arrival(wait_ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#awaken(), Math.max(0, wait_ms));
-      this.#wake = () => {
+      const wake = (): void => {
         clearTimeout(timer);
         resolve();
       };
+      const timer = setTimeout(wake, Math.max(0, wait_ms));
+      this.#wake = wake;
     });
   }
 }

@@ -2,7 +2,8 @@
  * The open slot over a socket whose other end a test holds: what START_REPLICATION says and gets, what reaches the sink, what is acknowledged, and how it
  * ends. The server's side is written from the manual (test/support/pgoutput.ts).
  */
-import { duplexPair, type Duplex } from 'node:stream';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
 import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
@@ -15,18 +16,38 @@ import { frame, keepalive, xlogData } from '../support/pgoutput.ts';
 const FROM = parseLsn('16/B374D848');
 const COPY_BOTH = frame('W', Buffer.from([0, 0, 0]));
 const READY = frame('Z', Buffer.from('I'));
-const clock = { now: () => Date.now(), sleep: (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms)) };
+const clock = {
+  now: () => Date.now(),
+  sleep: (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms)),
+};
 
 interface Server {
-  readonly socket: Duplex;
+  readonly socket: Socket;
   readonly queries: string[];
   /** Frames that the reader has sent since it was asked last: type and payload. */
   sent(): { readonly type: string; readonly payload: Buffer }[];
 }
 
+/** Two ends of a connection on this machine. */
+async function socketPair(): Promise<[Socket, Socket]> {
+  const listener = createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const address = listener.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  const near = connect(address.port, '127.0.0.1');
+  const [far] = (await once(listener, 'connection')) as [Socket];
+  listener.close();
+  for (const socket of [near, far]) socket.setNoDelay(true);
+  return [near, far];
+}
+
 /** A server that answers START_REPLICATION with `answer`, and ends as servers do. */
-function serverOf(answer: Buffer, { version = 160_004, ends = true } = {}): { readonly client: Client; readonly server: Server } {
-  const [near, far] = duplexPair();
+async function serverOf(
+  answer: Buffer,
+  { version = 160_004 } = {},
+): Promise<{ readonly client: Client; readonly server: Server }> {
+  const [near, far] = await socketPair();
+  far.on('error', () => {});
   let received = Buffer.alloc(0);
   const frames = (): { type: string; payload: Buffer }[] => {
     const found: { type: string; payload: Buffer }[] = [];
@@ -42,7 +63,8 @@ function serverOf(answer: Buffer, { version = 160_004, ends = true } = {}): { re
     received = Buffer.concat([received, bytes]);
     for (const one of frames()) {
       if (one.type === 'Q') far.write(answer);
-      else if (one.type === 'c' && ends) far.write(Buffer.concat([frame('c', Buffer.alloc(0)), frame('C', Buffer.from('COPY 0\0')), READY]));
+      else if (one.type === 'c')
+        far.write(Buffer.concat([frame('c', Buffer.alloc(0)), frame('C', Buffer.from('COPY 0\0')), READY]));
       else if (one.type === 'X') far.end();
       unread.push(one);
     }
@@ -62,7 +84,14 @@ function serverOf(answer: Buffer, { version = 160_004, ends = true } = {}): { re
 }
 
 const open = (client: Client): Promise<SlotReader> =>
-  openSlotReader({ client, clock, slot: 'sluice_shop', publication: 'Odd "name"', from: FROM, wal_sender_timeout_ms: 1234.5 });
+  openSlotReader({
+    client,
+    clock,
+    slot: 'sluice_shop',
+    publication: 'Odd "name"',
+    from: FROM,
+    wal_sender_timeout_ms: 1234.5,
+  });
 
 /** What reached the sink; stops after `stopAfter` changes. */
 function collector(stopAfter = Number.POSITIVE_INFINITY): { readonly seen: (string | Lsn)[]; readonly sink: SlotSink } {
@@ -72,19 +101,29 @@ function collector(stopAfter = Number.POSITIVE_INFINITY): { readonly seen: (stri
     seen,
     sink: {
       change: (bytes, start, end) => took(bytes.toString('latin1', start, end)),
-      giantChange: (pieces) => took(`giant of ${Buffer.concat(pieces).length} bytes in ${pieces.length > 1 ? 'pieces' : 'one'}`),
+      giantChange: (pieces) =>
+        took(`giant of ${Buffer.concat(pieces).length} bytes in ${pieces.length > 1 ? 'pieces' : 'one'}`),
       keepalive: (walEnd) => void seen.push(walEnd),
     },
   };
 }
 
-const turn = (): Promise<void> => new Promise((resolve) => void setTimeout(resolve, 5));
+const turn = (): Promise<void> => new Promise((resolve) => void setTimeout(resolve, 20));
 /** Confirmed position and whether an answer is wanted, of each status. */
 const statuses = (server: Server): [string, number | undefined][] =>
-  server.sent().map(({ type, payload }) => [type === 'd' ? formatLsn(lsnOf(payload.readBigUInt64BE(1))) : type, payload.at(-1)]);
+  server
+    .sent()
+    .map(({ type, payload }) => [type === 'd' ? formatLsn(lsnOf(payload.readBigUInt64BE(1))) : type, payload.at(-1)]);
 
 const errorFrame = (fields: Readonly<Record<string, string>>): Buffer =>
-  frame('E', Buffer.from(`${Object.entries(fields).map(([letter, text]) => `${letter}${text}\0`).join('')}\0`));
+  frame(
+    'E',
+    Buffer.from(
+      `${Object.entries(fields)
+        .map(([letter, text]) => `${letter}${text}\0`)
+        .join('')}\0`,
+    ),
+  );
 
 describe('START_REPLICATION', () => {
   test.each([
@@ -92,7 +131,7 @@ describe('START_REPLICATION', () => {
     [130_014, '1', ['SHOW server_version_num', 'SET wal_sender_timeout = 1234']],
     [110_022, '1', ['SHOW server_version_num']],
   ])('on %i', async (version, protocol, queries) => {
-    const { client, server } = serverOf(COPY_BOTH, { version });
+    const { client, server } = await serverOf(COPY_BOTH, { version });
     const reader = await open(client);
     expect(server.queries).toEqual(queries);
     const [{ type, payload } = { type: '', payload: Buffer.alloc(0) }] = server.sent();
@@ -104,7 +143,9 @@ describe('START_REPLICATION', () => {
   });
 
   test('what comes with its answer belongs to the first read', async () => {
-    const { client } = serverOf(Buffer.concat([frame('N', Buffer.from('notice')), COPY_BOTH, xlogData(Buffer.from('first')), keepalive(7n)]));
+    const { client } = await serverOf(
+      Buffer.concat([frame('N', Buffer.from('notice')), COPY_BOTH, xlogData(Buffer.from('first')), keepalive(7n)]),
+    );
     const reader = await open(client);
     const { seen, sink } = collector();
     expect(await reader.read(sink, 0)).toBe('data');
@@ -113,16 +154,36 @@ describe('START_REPLICATION', () => {
   });
 
   test.each<[string, Readonly<Record<string, string>>, string, Readonly<Record<string, unknown>>]>([
-    ['in use', { C: '55006', M: 'replication slot "sluice_shop" is active for PID 4711' }, 'SLOT_ACTIVE', { pid: 4711 }],
+    [
+      'in use',
+      { C: '55006', M: 'replication slot "sluice_shop" is active for PID 4711' },
+      'SLOT_ACTIVE',
+      { pid: 4711 },
+    ],
     ['not allowed', { C: '42501', M: 'permission denied' }, 'REPLICATION_NOT_ALLOWED', {}],
     ['lost', { C: '55000', M: 'can no longer get changes from replication slot' }, 'SLOT_LOST', {}],
     ['missing', { C: '42704', M: 'replication slot "sluice_shop" does not exist' }, 'SLOT_MISSING', { known: false }],
-    ['missing, with a name that misleads', { C: '42704', M: 'replication slot "publication" does not exist' }, 'SLOT_MISSING', {}],
-    ['before its publication', { C: '42704', M: 'publication "p" does not exist' }, 'PUBLICATION_LATE', { publication: 'p' }],
-    ['before its publication, said in German', { C: '42704', M: 'Publikation »p« existiert nicht', R: 'get_publication_oid' }, 'PUBLICATION_LATE', {}],
+    [
+      'missing, with a name that misleads',
+      { C: '42704', M: 'replication slot "publication" does not exist' },
+      'SLOT_MISSING',
+      {},
+    ],
+    [
+      'before its publication',
+      { C: '42704', M: 'publication "p" does not exist' },
+      'PUBLICATION_LATE',
+      { publication: 'p' },
+    ],
+    [
+      'before its publication, said in German',
+      { C: '42704', M: 'Publikation »p« existiert nicht', R: 'get_publication_oid' },
+      'PUBLICATION_LATE',
+      {},
+    ],
     ['something else', { C: 'XX000', M: 'unexpected' }, 'SLOT_STREAM_FAILED', {}],
   ])('a slot that is %s', async (_what, fields, code, facts) => {
-    const { client, server } = serverOf(Buffer.concat([errorFrame({ S: 'ERROR', ...fields }), READY]));
+    const { client, server } = await serverOf(Buffer.concat([errorFrame({ S: 'ERROR', ...fields }), READY]));
     await expect(open(client)).rejects.toMatchObject({ code, facts });
     await turn();
     expect(server.socket.destroyed || server.socket.readableEnded).toBe(true);
@@ -130,16 +191,18 @@ describe('START_REPLICATION', () => {
   });
 
   test('a connection that closes, or says what nobody knows, is SLOT_STREAM_FAILED', async () => {
-    const closing = serverOf(Buffer.alloc(0));
+    const closing = await serverOf(Buffer.alloc(0));
     setTimeout(() => closing.server.socket.end(), 10);
     await expect(open(closing.client)).rejects.toMatchObject({ code: 'SLOT_STREAM_FAILED' });
-    await expect(open(serverOf(frame('?', Buffer.alloc(0))).client)).rejects.toMatchObject({ code: 'SLOT_STREAM_FAILED' });
+    await expect(open((await serverOf(frame('?', Buffer.alloc(0)))).client)).rejects.toMatchObject({
+      code: 'SLOT_STREAM_FAILED',
+    });
   });
 });
 
 describe('reading', () => {
   test('nothing comes for as long as was said; data wakes at once', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     const { seen, sink } = collector();
     const began_ms = performance.now();
@@ -152,7 +215,7 @@ describe('reading', () => {
   });
 
   test('a sink that stops gets the rest from the next read', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     server.socket.write(Buffer.concat(['a', 'b', 'c'].map((text) => xlogData(Buffer.from(text)))));
     await turn();
@@ -165,16 +228,28 @@ describe('reading', () => {
   });
 
   test('a message of megabytes comes in pieces, without the copy message around it', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     const { seen, sink } = collector();
     const bytes = Buffer.concat([xlogData(Buffer.alloc(GIANT_FRAME_BYTES_MIN, 'x')), xlogData(Buffer.from('next'))]);
-    for (const [from, to] of [[0, 20], [20, 300_000], [300_000, bytes.length]] as const) {
-      server.socket.write(bytes.subarray(from, to));
-      await turn();
-      await reader.read(sink, 100);
-    }
+    server.socket.write(bytes);
+    for (let reads = 0; seen.length < 2 && reads < 200; reads++) await reader.read(sink, 100);
     expect(seen).toEqual([`giant of ${GIANT_FRAME_BYTES_MIN} bytes in pieces`, 'next']);
+    await reader.close();
+  });
+
+  test('who does not read is not sent more than a little ahead, and loses nothing', async () => {
+    const { client, server } = await serverOf(COPY_BOTH);
+    const reader = await open(client);
+    const MESSAGES = 512;
+    const message = xlogData(Buffer.alloc(64 * 1024, 'x'));
+    for (let i = 0; i < MESSAGES; i++) server.socket.write(message);
+    // Long enough for all of it to arrive, if it were let.
+    await new Promise((resolve) => void setTimeout(resolve, 400));
+    expect(server.socket.writableLength).toBeGreaterThan((MESSAGES / 2) * message.length);
+    const { seen, sink } = collector();
+    for (let reads = 0; seen.length < MESSAGES && reads < 10 * MESSAGES; reads++) await reader.read(sink, 100);
+    expect(seen).toHaveLength(MESSAGES);
     await reader.close();
   });
 
@@ -186,34 +261,45 @@ describe('reading', () => {
     ['a length that cannot be', Buffer.from([0x64, 0, 0, 0, 1])],
     ['another message of the protocol', frame('D', Buffer.alloc(2))],
   ])('%s is SLOT_STREAM_FAILED, now and later', async (_what, bytes) => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     server.socket.write(bytes);
     await turn();
     const { seen, sink } = collector();
-    for (let i = 0; i < 2; i++) await expect(reader.read(sink, 10)).rejects.toMatchObject({ code: 'SLOT_STREAM_FAILED' });
+    for (let i = 0; i < 2; i++)
+      await expect(reader.read(sink, 10)).rejects.toMatchObject({ code: 'SLOT_STREAM_FAILED' });
     expect(seen).toEqual([]);
     await reader.close();
   });
 
   test('an error of the server is told, after what came before it', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
-    server.socket.write(Buffer.concat([xlogData(Buffer.from('x')), errorFrame({ C: '57P01', M: 'terminating connection' })]));
+    server.socket.write(
+      Buffer.concat([xlogData(Buffer.from('x')), errorFrame({ C: '57P01', M: 'terminating connection' })]),
+    );
     await turn();
     const { seen, sink } = collector();
-    await expect(reader.read(sink, 10)).rejects.toMatchObject({ code: 'SLOT_STREAM_FAILED', message: expect.stringContaining('57P01') });
+    await expect(reader.read(sink, 10)).rejects.toMatchObject({
+      code: 'SLOT_STREAM_FAILED',
+      message: expect.stringContaining('57P01'),
+    });
     expect(seen).toEqual(['x']);
     await reader.close();
   });
 
   test('an error of the sink is thrown as it is', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     server.socket.write(xlogData(Buffer.from('x')));
     await turn();
     const fault = new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason: 'x' });
-    const sink = { ...collector().sink, change: () => { throw fault; } };
+    const sink = {
+      ...collector().sink,
+      change: () => {
+        throw fault;
+      },
+    };
     await expect(reader.read(sink, 10)).rejects.toBe(fault);
     await reader.close();
   });
@@ -221,9 +307,13 @@ describe('reading', () => {
   test.each([
     ['closes', (server: Server) => server.socket.end()],
     ['breaks', (server: Server) => server.socket.destroy()],
-    ['ends the copy', (server: Server) => server.socket.write(Buffer.concat([frame('c', Buffer.alloc(0)), frame('C', Buffer.from('COPY 0\0')), READY]))],
+    [
+      'ends the copy',
+      (server: Server) =>
+        server.socket.write(Buffer.concat([frame('c', Buffer.alloc(0)), frame('C', Buffer.from('COPY 0\0')), READY])),
+    ],
   ])('a server that %s is SLOT_STREAM_FAILED, after what it had sent', async (_what, end) => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     server.socket.write(xlogData(Buffer.from('last')));
     await turn();
@@ -242,11 +332,17 @@ describe('reading', () => {
 
 describe('what is acknowledged', () => {
   test('is what was confirmed, never what was merely read; and it never goes back', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     await turn();
     server.sent();
-    server.socket.write(Buffer.concat([xlogData(Buffer.from('x'), FROM, lsnOf(FROM + 99n)), keepalive(FROM + 500n, true), keepalive(FROM + 600n)]));
+    server.socket.write(
+      Buffer.concat([
+        xlogData(Buffer.from('x'), FROM, lsnOf(FROM + 99n)),
+        keepalive(FROM + 500n, true),
+        keepalive(FROM + 600n),
+      ]),
+    );
     await turn();
     await reader.read(collector().sink, 10);
     reader.confirm(lsnOf(FROM + 40n));
@@ -266,14 +362,19 @@ describe('what is acknowledged', () => {
 
 describe('the end', () => {
   test('is CopyDone, what is left to read, and Terminate; twice is once', async () => {
-    const { client, server } = serverOf(COPY_BOTH);
+    const { client, server } = await serverOf(COPY_BOTH);
     const reader = await open(client);
     server.sent();
     server.socket.write(xlogData(Buffer.from('unread')));
     await Promise.all([reader.close(), reader.close()]);
     await reader.close();
     await turn();
-    expect(server.sent().map(({ type }) => type).slice(0, 2)).toEqual(['c', 'X']);
+    expect(
+      server
+        .sent()
+        .map(({ type }) => type)
+        .slice(0, 2),
+    ).toEqual(['c', 'X']);
     expect(server.socket.readableEnded || server.socket.destroyed).toBe(true);
     reader.confirm(lsnOf(FROM + 1n));
     reader.askKeepalive();

@@ -1,9 +1,9 @@
 /** A cut's object and what the ledger is told of it: where each stream's segments lie, there or in the object's index. */
 import { describe, expect, test } from 'vitest';
 import type { Share } from '../../lib/cut/open-cut.ts';
-import type { ByteRange } from '../../lib/stage/segment.ts';
 import { cutRanges } from '../../lib/stage/cut-ranges.ts';
 import { segmentSource } from '../../lib/stage/frames.ts';
+import type { ByteRange } from '../../lib/stage/segment.ts';
 import { cutStreams, StagedCut } from '../../lib/stage/staged-cut.ts';
 import { aCut } from '../support/ledger-nouns.ts';
 import { Durable, memoryStage, World } from '../support/memory-ports.ts';
@@ -31,7 +31,8 @@ async function segmentsIn(stage: ReturnType<typeof staging>['stage'], ranges: re
   for (const range of ranges) {
     for await (const segment of segmentSource(stage, 'shop/cuts/1', range)) {
       const texts: string[] = [segment.header.stream];
-      for (const [i] of segment.header.blocks.entries()) for await (const text of segment.block(i)) texts.push(String(text).trim());
+      for (const [i] of segment.header.blocks.entries())
+        for await (const text of segment.block(i)) texts.push(String(text).trim());
       seen.push(texts.join(' '));
     }
   }
@@ -116,7 +117,9 @@ describe('where a stream lies in a cut', () => {
   test('nowhere, where it has nothing in it', async () => {
     const { stage } = staging();
     expect(await cutRanges(stage, aCut({ streams: {} }), 'a')).toEqual([]);
-    expect(await cutRanges(stage, aCut({ object: null, streams: { a: { changes: 0, text_bytes: 0 } } }), 'a')).toEqual([]);
+    expect(await cutRanges(stage, aCut({ object: null, streams: { a: { changes: 0, text_bytes: 0 } } }), 'a')).toEqual(
+      [],
+    );
   });
 
   test('where the index says', async () => {
@@ -137,7 +140,10 @@ describe('where a stream lies in a cut', () => {
     ['text for a number', '{"a":[["0",5]]}'],
   ])('an index that is %s is STAGE_CORRUPT', async (_what, text) => {
     const { stage, cut } = indexed(text);
-    await expect(cutRanges(stage, cut, 'a')).rejects.toMatchObject({ code: 'STAGE_CORRUPT', facts: { object, stream: 'a' } });
+    await expect(cutRanges(stage, cut, 'a')).rejects.toMatchObject({
+      code: 'STAGE_CORRUPT',
+      facts: { object, stream: 'a' },
+    });
   });
 
   test('no ranges and no index is STAGE_CORRUPT; an object that is gone, STAGE_MISSING', async () => {
