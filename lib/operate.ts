@@ -48,6 +48,8 @@ export interface StreamStatus {
   readonly lag: StreamLag | null;
   readonly rows_copied: number;
   readonly changes_applied: number;
+  /** Number of the newest epoch; 0: none yet. */
+  readonly epoch_number: number;
   /** The epoch that is under way; null: none. */
   readonly epoch: EpochStatus | null;
 }
@@ -260,6 +262,7 @@ function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochSta
     lag,
     rows_copied: bookmark.rows_copied,
     changes_applied: bookmark.changes_applied,
+    epoch_number: bookmark.epoch,
     epoch,
   };
 }

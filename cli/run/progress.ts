@@ -43,7 +43,8 @@ export interface Recorded {
 }
 
 interface CopiedRows {
-  epoch: number | null;
+  /** A copy may begin and end between two looks: its number tells. */
+  epoch: number;
   /** Rows of that copy that are not this run's. */
   before: number;
   /** Of the copies before. */
@@ -96,17 +97,17 @@ export class ProgressMaker {
   }
 
   /** In this run: what stands in the target at the first look is not counted, what a new copy brings is. */
-  #rowsCopied({ stream, epoch, rows_copied }: StreamStatus, isFirst: boolean): number {
+  #rowsCopied({ stream, epoch, epoch_number, rows_copied }: StreamStatus, isFirst: boolean): number {
     // Of the copy that is under way, or of the last one.
     const rows = epoch?.rows_loaded ?? rows_copied;
     const copied = this.#rows.get(stream) ?? {
-      epoch: epoch?.number ?? null,
+      epoch: epoch_number,
       before: isFirst ? rows : 0,
       done: 0,
       last: 0,
     };
-    if (epoch !== null && epoch.number !== copied.epoch) {
-      Object.assign(copied, { epoch: epoch.number, before: 0, done: copied.last });
+    if (epoch_number !== copied.epoch) {
+      Object.assign(copied, { epoch: epoch_number, before: 0, done: copied.last });
     }
     copied.last = copied.done + Math.max(0, rows - copied.before);
     this.#rows.set(stream, copied);

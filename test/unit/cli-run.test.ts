@@ -25,6 +25,7 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     lag: { cuts: 1, bytes: 10, seconds: 1 },
     rows_copied: 0,
     changes_applied: 0,
+    epoch_number: 1,
     epoch: null,
     ...over,
   };
@@ -204,8 +205,11 @@ describe('progress', () => {
     expect(rows(0, { state: 'syncing', epoch: epoch({ rows_loaded: 300 }) })).toBe(0);
     expect(rows(1, { state: 'syncing', epoch: epoch({ rows_loaded: 500 }) })).toBe(200);
     expect(rows(2, { rows_copied: 1000 })).toBe(700);
-    expect(rows(3, { state: 'syncing', rows_copied: 1000, epoch: epoch({ number: 2, rows_loaded: 0 }) })).toBe(700);
-    expect(rows(4, { rows_copied: 1100 })).toBe(1800);
+    const second = { epoch_number: 2, epoch: epoch({ number: 2, rows_loaded: 0 }) };
+    expect(rows(3, { state: 'syncing', rows_copied: 1000, ...second })).toBe(700);
+    expect(rows(4, { rows_copied: 1100, epoch_number: 2 })).toBe(1800);
+    // Begun and ended between two looks.
+    expect(rows(5, { rows_copied: 1100, epoch_number: 3 })).toBe(2900);
   });
 
   test('a stream that comes later counts whole', () => {

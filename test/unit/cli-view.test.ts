@@ -178,6 +178,7 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     lag: { cuts: 0, bytes: 0, seconds: 0 },
     rows_copied: 1000,
     changes_applied: 20,
+    epoch_number: 1,
     epoch: null,
     ...over,
   };
