@@ -4,10 +4,8 @@
  * The table alone decides between retry and halt. What is not in it is `UNEXPECTED`, and that halts: a fault nobody thought of must not be
  * tried for ever, nor skipped. A message never carries a secret or a row's values; `facts` hold names, positions and numbers only.
  *
- * `disposition`
- * - `retry`: transient; tried again with backoff, and by the next doorbell or window.
- * - `halt`:  waits for a person. A stream's error halts the stream, a window's error ends the window.
- * - `usage`: the command or the configuration is wrong; nothing was done. Exit code 2.
+ * `retry` is transient: tried again with backoff, and by the next doorbell or window. `halt` waits for a person: a stream's error halts the
+ * stream, a window's error ends the window. `usage`: the command or the file is wrong, and nothing was done; exit code 2.
  */
 export type Disposition = 'retry' | 'halt' | 'usage';
 
