@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** One project a kind of test: the folder says what a test needs (test/support/README.md). */
+/** One project a kind of test: the folder says what a test needs. */
 const project = (name: string, timeout_ms: number) => ({
   test: {
     name,
