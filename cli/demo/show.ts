@@ -138,7 +138,7 @@ class Show {
     try {
       audience.writing(seconds);
       watch.start((thrown) => audience.remark(troubleOf(asSluiceError(thrown))));
-      const writes = this.#writeFor(seconds, signal);
+      using writes = endAfter(seconds, signal);
       await Promise.race([this.#windows(engine, writes.ended), writing.failed]);
     } finally {
       await writing.stop();
@@ -151,11 +151,6 @@ class Show {
     audience.comparing();
     const comparisons = await compareTables(connections, SHOP_TABLES);
     return { comparisons, halts: haltsOf(left), stages: gauges.stages(sight.progress), seconds: written_s };
-  }
-
-  /** `ended` is aborted when the time is up, or earlier when somebody wants it. */
-  #writeFor(seconds: number | null, signal: AbortSignal): { readonly ended: AbortSignal } {
-    return { ended: seconds === null ? signal : AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)]) };
   }
 
   /** Windows back to back. */
@@ -211,6 +206,25 @@ class Show {
     if (what === 'load' || what === 'extract') this.#faults.failed(error, Date.now());
     this.#options.audience.remark(troubleOf(error));
   }
+}
+
+/**
+ * `ended` is aborted when the time is up, or earlier when `signal` is. With a timer of its own: a signal of AbortSignal.timeout that only
+ * AbortSignal.any refers to is collected before its time, and then never ends anything.
+ */
+function endAfter(seconds: number | null, signal: AbortSignal): Disposable & { readonly ended: AbortSignal } {
+  const controller = new AbortController();
+  const end = (): void => controller.abort();
+  const timer = seconds === null ? undefined : setTimeout(end, seconds * 1000);
+  signal.addEventListener('abort', end, { once: true });
+  if (signal.aborted) end();
+  return {
+    ended: controller.signal,
+    [Symbol.dispose]: () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+    },
+  };
 }
 
 function troubleOf({ code, message }: Told): Remark {
