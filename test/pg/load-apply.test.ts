@@ -4,10 +4,19 @@
  */
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { TableName } from '../../lib/shape.ts';
-import { applyCut, connectionsLeft, rowsOf, streamOf, synchronise, targetOn } from '../support/loading.ts';
+import type { Shape } from '../../lib/shape.ts';
+import {
+  DELETED_AT,
+  HARD,
+  PLAIN,
+  THREE_ROWS as ROWS,
+  THREE_COLUMNS as SHAPE,
+  SOFT,
+  threeRows,
+} from '../support/loaded-stream.ts';
+import { applyCut, connectionsLeft, streamOf, type TargetFor, targetOn } from '../support/loading.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
-import { EXTRACTED_AT, type Line, type SegmentOf, segmentOf, shapeOf } from '../support/segments.ts';
+import { EXTRACTED_AT, type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
@@ -22,43 +31,8 @@ afterAll(async () => {
   expect(left).toBe(0);
 });
 
-const HARD = { hard_delete: true } as const;
-const SOFT = { hard_delete: false, add_metadata_columns: true } as const;
-const PLAIN = { hard_delete: false, add_metadata_columns: false } as const;
-
-const SHAPE = shapeOf({ id: 'int4', a: 'text', b: 'text' }, ['id']);
-const ROWS: Line[] = [
-  ['1', 'a1', 'b1'],
-  ['2', 'a2', 'b2'],
-  ['3', 'a3', 'b3'],
-];
-
-let tables = 0;
-
-/** A stream with ROWS, to which segments are applied one after the other. */
-async function streamWith(options: Parameters<typeof targetOn>[1], shape = SHAPE, rows = ROWS) {
-  const table: TableName = { schema: 'apply', table: `t${++tables}` };
-  const target = targetOn(server, options);
-  const stream = streamOf(table);
-  await synchronise(target, stream, shape, [rows]);
-  return {
-    table,
-    apply: (...segments: Omit<SegmentOf, 'shape'>[]) =>
-      applyCut(
-        target,
-        stream,
-        segments.map((segment) => segmentOf({ shape, ...segment })),
-      ),
-    rows: (columns?: string) => rowsOf(client, table, columns),
-    /** Key and time of each row that is marked as deleted. */
-    deleted: async () =>
-      rowsOf(client, table, `id, "_sdc_deleted_at" AT TIME ZONE 'UTC'`).then((all) =>
-        all.filter(([, at]) => at !== null),
-      ),
-  };
-}
-
-const DELETED_AT = '2026-01-01 00:00:00.000001+00';
+const streamWith = (options: TargetFor, shape?: Shape, rows?: readonly Line[]) =>
+  threeRows(server, client, options, shape, rows);
 
 describe('upsert', () => {
   test.each([HARD, SOFT, PLAIN])('inserts what is missing and replaces what is there: %o', async (options) => {
@@ -187,7 +161,7 @@ describe('delete', () => {
   });
 
   test('without metadata columns deletions are read and not applied', async () => {
-    const { apply, rows } = await streamWith(PLAIN);
+    const { table, apply, rows } = await streamWith(PLAIN);
     const segment = segmentOf({
       shape: SHAPE,
       blocks: [
@@ -198,7 +172,7 @@ describe('delete', () => {
     await apply({ blocks: [{ kind: 'delete', lines: [['1', DELETED_AT]] }] });
     expect(await rows('id')).toEqual([['1'], ['2'], ['3']]);
     const target = targetOn(server, PLAIN);
-    await applyCut(target, streamOf({ schema: 'apply', table: `t${tables}` }), [segment]);
+    await applyCut(target, streamOf(table), [segment]);
     expect(await rows('id')).toEqual([['1'], ['2'], ['3'], ['4']]);
     expect(segment.finished).toEqual([0, 1]);
   });

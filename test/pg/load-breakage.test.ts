@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { SegmentSource, TargetTransaction } from '../../lib/ports.ts';
+import { loadedStream, TWO_COLUMNS as SHAPE, upsertOf as upsert } from '../support/loaded-stream.ts';
 import {
   applyCut,
   connectionsLeft,
@@ -18,7 +19,7 @@ import {
   targetOn,
 } from '../support/loading.ts';
 import { startPostgres, startStandby, type TestPostgres } from '../support/postgres.ts';
-import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
+import { type Line, segmentOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
@@ -34,18 +35,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);
-let tables = 0;
-
-async function streamWith(lines: Line[], options: TargetFor = {}) {
-  const table = { schema: 'tx', table: `t${++tables}` };
-  const stream = streamOf(table);
-  const target = targetOn(server, options);
-  await synchronise(target, stream, SHAPE, [lines]);
-  return { table, stream, target };
-}
-
-const upsert = (...lines: Line[]) => segmentOf({ shape: SHAPE, blocks: [{ kind: 'upsert', lines }] });
+const streamWith = (lines: readonly Line[], options?: TargetFor) => loadedStream(server, lines, options);
 const at = (cut: number) => ({ cut, lsn: lsnOf(BigInt(cut)), caught_up: true });
 const appliedCut = (tx: TargetTransaction) => Promise.resolve(tx.row?.applied_cut);
 
@@ -115,13 +105,13 @@ describe('a target that breaks', () => {
 
   test('a constraint of its own: rejected by name; a trigger that quotes the row: without it', async () => {
     const { table, stream, target } = await streamWith([]);
-    await client.query(`ALTER TABLE tx.${table.table} ADD CONSTRAINT short CHECK (length(a) < 4)`);
+    await client.query(`ALTER TABLE loaded.${table.table} ADD CONSTRAINT short CHECK (length(a) < 4)`);
     const checked: unknown = await applyCut(target, stream, [upsert(['1', CANARY])]).catch((thrown: unknown) => thrown);
     expect(checked).toMatchObject({ code: 'TARGET_REJECTS', message: expect.stringContaining('constraint short') });
     expectWithout(checked, CANARY);
-    await client.query(`ALTER TABLE tx.${table.table} DROP CONSTRAINT short;
+    await client.query(`ALTER TABLE loaded.${table.table} DROP CONSTRAINT short;
       CREATE FUNCTION tx.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no %', NEW.a USING HINT = NEW.a; END $$;
-      CREATE TRIGGER refuse BEFORE INSERT ON tx.${table.table} FOR EACH ROW EXECUTE FUNCTION tx.refuse()`);
+      CREATE TRIGGER refuse BEFORE INSERT ON loaded.${table.table} FOR EACH ROW EXECUTE FUNCTION tx.refuse()`);
     const raised: unknown = await applyCut(target, stream, [upsert(['1', CANARY])]).catch((thrown: unknown) => thrown);
     expect(raised).toMatchObject({ code: 'TARGET_REJECTS', facts: { sqlstate: 'P0001' } });
     expectWithout(raised, CANARY);
@@ -200,7 +190,7 @@ describe('a target that breaks', () => {
 
   test('the table is gone: rejected, with its name', async () => {
     const { table, stream, target } = await streamWith([]);
-    await client.query(`DROP TABLE tx.${table.table}`);
+    await client.query(`DROP TABLE loaded.${table.table}`);
     await expect(applyCut(target, stream, [upsert(['1', 'a'])])).rejects.toMatchObject({
       code: 'TARGET_REJECTS',
       message: expect.stringContaining('undefined_table'),
@@ -209,16 +199,16 @@ describe('a target that breaks', () => {
 
   test('no connection at all', async () => {
     const nowhere = targetOn({ ...server, port: 1 });
-    await expect(nowhere.transaction(streamOf({ schema: 'tx', table: 'x' }), appliedCut)).rejects.toMatchObject({
+    await expect(nowhere.transaction(streamOf({ schema: 'loaded', table: 'x' }), appliedCut)).rejects.toMatchObject({
       code: 'CONNECTION_FAILED',
       message: expect.stringContaining('ECONNREFUSED'),
     });
     const wrong = targetOn(server, { user: 'nobody', password: 'x' });
-    await expect(wrong.transaction(streamOf({ schema: 'tx', table: 'x' }), appliedCut)).rejects.toMatchObject({
+    await expect(wrong.transaction(streamOf({ schema: 'loaded', table: 'x' }), appliedCut)).rejects.toMatchObject({
       code: 'AUTHENTICATION_FAILED',
     });
     const missing = targetOn(server, { database: 'no_such' });
-    await expect(missing.transaction(streamOf({ schema: 'tx', table: 'x' }), appliedCut)).rejects.toMatchObject({
+    await expect(missing.transaction(streamOf({ schema: 'loaded', table: 'x' }), appliedCut)).rejects.toMatchObject({
       code: 'DATABASE_MISSING',
     });
   });
@@ -235,7 +225,7 @@ describe('a target that may not be written', () => {
       code: 'TARGET_READ_ONLY',
       disposition: 'halt',
     });
-    const fresh = streamOf({ schema: 'tx', table: 'fresh' });
+    const fresh = streamOf({ schema: 'loaded', table: 'fresh' });
     await expect(synchronise(reader, fresh, SHAPE, [[]])).rejects.toMatchObject({ code: 'TARGET_READ_ONLY' });
     const standby = await startStandby(server);
     try {
@@ -289,9 +279,9 @@ describe('a target that may not be written', () => {
 
   test('a policy that would hide rows is an error', async () => {
     const { table, stream } = await streamWith([['1', 'a']]);
-    await client.query(`CREATE ROLE guarded LOGIN PASSWORD 'g'; GRANT ALL ON SCHEMA tx, _sluice TO guarded;
-      GRANT ALL ON ALL TABLES IN SCHEMA tx, _sluice TO guarded; ALTER TABLE tx.${table.table} ENABLE ROW LEVEL SECURITY;
-      CREATE POLICY none ON tx.${table.table} USING (false)`);
+    await client.query(`CREATE ROLE guarded LOGIN PASSWORD 'g'; GRANT ALL ON SCHEMA loaded, _sluice TO guarded;
+      GRANT ALL ON ALL TABLES IN SCHEMA loaded, _sluice TO guarded; ALTER TABLE loaded.${table.table} ENABLE ROW LEVEL SECURITY;
+      CREATE POLICY none ON loaded.${table.table} USING (false)`);
     const guarded = targetOn(server, { user: 'guarded', password: 'g' });
     const update = segmentOf({ shape: SHAPE, blocks: [{ kind: 'update', columns: ['id', 'a'], lines: [['1', 'b']] }] });
     await expect(applyCut(guarded, stream, [update])).rejects.toMatchObject({ code: 'TARGET_NOT_ALLOWED' });

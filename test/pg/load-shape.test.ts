@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { loadedStream, TWO_COLUMNS as SHAPE, upsertOf as upsert } from '../support/loaded-stream.ts';
 import {
   applyCut,
   connectionsLeft,
@@ -30,18 +31,9 @@ afterAll(async () => {
   await server.stop();
 });
 
-const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);
 let tables = 0;
 
-async function streamWith(lines: Line[], options: TargetFor = {}) {
-  const table = { schema: 'tx', table: `t${++tables}` };
-  const stream = streamOf(table);
-  const target = targetOn(server, options);
-  await synchronise(target, stream, SHAPE, [lines]);
-  return { table, stream, target };
-}
-
-const upsert = (...lines: Line[]) => segmentOf({ shape: SHAPE, blocks: [{ kind: 'upsert', lines }] });
+const streamWith = (lines: readonly Line[], options?: TargetFor) => loadedStream(server, lines, options);
 
 describe('a shape', () => {
   const GROWN = shapeOf({ id: 'int4', n: [1700, ((6 << 16) | 2) + 4], a: 'text', z: [16_999, -1] }, ['id']);
@@ -102,7 +94,7 @@ describe('a shape', () => {
 
   test('with the key in another order of columns', async () => {
     const target = targetOn(server);
-    const table = { schema: 'tx', table: `t${++tables}` };
+    const table = { schema: 'tx', table: `s${++tables}` };
     const stream = streamOf(table);
     const before = shapeOf({ x: 'text', y: 'text', v: 'text', w: 'text' }, ['x', 'y']);
     await synchronise(target, stream, before, [[['1', '2', 'v', 'w']]]);
@@ -140,7 +132,7 @@ describe('a shape', () => {
 
   test('with the name of a metadata column: refused before anything is made', async () => {
     const shape = shapeOf({ id: 'int4', _sdc_deleted_at: 'timestamptz' }, ['id']);
-    const stream = streamOf({ schema: 'tx', table: `t${++tables}` });
+    const stream = streamOf({ schema: 'tx', table: `s${++tables}` });
     await expect(synchronise(targetOn(server), stream, shape, [[]])).rejects.toMatchObject({
       code: 'METADATA_COLUMN_TAKEN',
     });

@@ -7,17 +7,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { TargetTransaction } from '../../lib/ports.ts';
-import {
-  connectionsLeft,
-  INCARNATION,
-  rowsOf,
-  streamOf,
-  synchronise,
-  type TargetFor,
-  targetOn,
-} from '../support/loading.ts';
+import { loadedStream, TWO_COLUMNS as SHAPE, upsertOf as upsert } from '../support/loaded-stream.ts';
+import { connectionsLeft, INCARNATION, rowsOf, streamOf, type TargetFor, targetOn } from '../support/loading.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
-import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
+import { type Line } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
@@ -33,18 +26,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);
-let tables = 0;
-
-async function streamWith(lines: Line[], options: TargetFor = {}) {
-  const table = { schema: 'tx', table: `t${++tables}` };
-  const stream = streamOf(table);
-  const target = targetOn(server, options);
-  await synchronise(target, stream, SHAPE, [lines]);
-  return { table, stream, target };
-}
-
-const upsert = (...lines: Line[]) => segmentOf({ shape: SHAPE, blocks: [{ kind: 'upsert', lines }] });
+const streamWith = (lines: readonly Line[], options?: TargetFor) => loadedStream(server, lines, options);
 const at = (cut: number) => ({ cut, lsn: lsnOf(BigInt(cut)), caught_up: true });
 const appliedCut = (tx: TargetTransaction) => Promise.resolve(tx.row?.applied_cut);
 
