@@ -110,8 +110,8 @@ describe('a target that breaks', () => {
     expect(checked).toMatchObject({ code: 'TARGET_REJECTS', message: expect.stringContaining('constraint short') });
     expectWithout(checked, CANARY);
     await client.query(`ALTER TABLE loaded.${table.table} DROP CONSTRAINT short;
-      CREATE FUNCTION tx.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no %', NEW.a USING HINT = NEW.a; END $$;
-      CREATE TRIGGER refuse BEFORE INSERT ON loaded.${table.table} FOR EACH ROW EXECUTE FUNCTION tx.refuse()`);
+      CREATE FUNCTION loaded.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no %', NEW.a USING HINT = NEW.a; END $$;
+      CREATE TRIGGER refuse BEFORE INSERT ON loaded.${table.table} FOR EACH ROW EXECUTE FUNCTION loaded.refuse()`);
     const raised: unknown = await applyCut(target, stream, [upsert(['1', CANARY])]).catch((thrown: unknown) => thrown);
     expect(raised).toMatchObject({ code: 'TARGET_REJECTS', facts: { sqlstate: 'P0001' } });
     expectWithout(raised, CANARY);
