@@ -1,0 +1,181 @@
+/**
+ * wal2json on a real server: what its decoder tells is what pgoutput's tells of the same transactions, and what stands in the source stands in the target.
+ */
+import { Client } from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readPipeline } from '../../lib/config/read.ts';
+import { doctor } from '../../lib/doctor/doctor.ts';
+import { skipDebian, startDebianPostgres, suiteName } from '../support/debian-postgres.ts';
+import { openLine } from '../support/line.ts';
+import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+
+describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
+  let source: TestPostgres;
+  let target: TestPostgres;
+  let sql: Client;
+
+  beforeAll(async () => {
+    [source, target] = await Promise.all([startDebianPostgres(), startPostgres()]);
+    sql = await source.connect();
+  });
+
+  afterAll(async () => {
+    await sql?.end();
+    await source?.stop();
+    await target?.stop();
+  });
+
+  /** A line that reads by wal2json, over a schema of its own. */
+  async function followed(name: string, tables: string) {
+    await sql.query(`DROP SCHEMA IF EXISTS ${name} CASCADE; CREATE SCHEMA ${name}; SET search_path = ${name}`);
+    await sql.query(tables);
+    const config = { tables: `[${name}.*]`, source: 'plugin: wal2json' };
+    return await openLine({ source, target, config, pipeline: name });
+  }
+
+  test('inserts, updates, deletions, keys, TRUNCATE and TOAST, without a publication', async () => {
+    await using line = await followed(
+      'dml',
+      `CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(10,2), b bytea, ok bool); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;
+       CREATE TABLE "a.b, c*""'" (LIKE t INCLUDING ALL); CREATE TABLE f (LIKE t INCLUDING ALL); ALTER TABLE f REPLICA IDENTITY FULL;`,
+    );
+    const names = ['t', `"a.b, c*""'"`, 'f'];
+    for (const name of names) await sql.query(`INSERT INTO ${name} VALUES (1, 'a', 1.50, '\\x00ff', true)`);
+    await line.settle();
+    for (const name of names) {
+      await sql.query(
+        `INSERT INTO ${name} VALUES (2, repeat('x"\\' || chr(10), 2000), NULL, '\\xdead', false), (3, '', -0.1, '', NULL), (4, NULL, NULL, NULL, NULL)`,
+      );
+      await sql.query(`UPDATE ${name} SET n = 7.25 WHERE id = 2`);
+      await sql.query(`UPDATE ${name} SET id = 20 WHERE id = 2`);
+      await sql.query(`DELETE FROM ${name} WHERE id = 1`);
+    }
+    await line.settle();
+    for (const table of ['dml.t', 'dml.f']) {
+      const { source: left, target: right } = await line.both(table);
+      expect(right).toEqual(left);
+      expect(await line.rows('target', table)).toHaveLength(3);
+    }
+    for (const name of names) await sql.query(`TRUNCATE ${name}; INSERT INTO ${name} VALUES (5, 'after')`);
+    await line.settle();
+    for (const table of ['dml.t', 'dml.f'])
+      expect(await line.rows('target', table)).toEqual(await line.rows('source', table));
+    const onTarget = await target.connect();
+    const { rows } = await onTarget.query(`SELECT id, v FROM dml."a.b, c*""'"`);
+    await onTarget.end();
+    expect(rows).toEqual([{ id: 5, v: 'after' }]);
+    const { rows: publications } = await sql.query('SELECT FROM pg_publication');
+    expect(publications).toEqual([]);
+  });
+
+  test('a plugin that is not installed is told by its package, by the doctor and by the window', async () => {
+    const findings = async (server: TestPostgres) => {
+      const { host, port, user, database, password } = server;
+      const connect = async () => {
+        const client = new Client({ host, port, user, database, password });
+        await client.connect();
+        return client;
+      };
+      const place = `host: ${host}, port: ${port}, user: ${user}, database: ${database}`;
+      const pipeline = readPipeline(
+        `pipeline: p\ntables: ['*.*']\nsource: { ${place}, plugin: wal2json, replication_slot: none }\ntarget: { ${place} }\n`,
+        'p.yaml',
+      );
+      const all = await doctor({ pipeline, connect: { source: connect, replication: connect, target: connect } });
+      return all.filter(({ check }) => ['source_plugin', 'plugin_numbers', 'publication'].includes(check));
+    };
+    await sql.query('CREATE SCHEMA odd; CREATE TABLE odd.key (n numeric PRIMARY KEY)');
+    expect(await findings(source)).toMatchObject([
+      { check: 'plugin_numbers', severity: 'warning', subject: 'table odd.key' },
+    ]);
+    const missing = {
+      severity: 'error',
+      code: 'PLUGIN_MISSING',
+      remedy: expect.stringContaining('postgresql-18-wal2json'),
+    };
+    expect(await findings(target)).toMatchObject([{ check: 'source_plugin', ...missing }]);
+    const onTarget = await target.connect();
+    await onTarget.query('CREATE SCHEMA unread; CREATE TABLE unread.t (id int PRIMARY KEY)');
+    await onTarget.end();
+    const config = { tables: '[unread.*]', source: 'plugin: wal2json' };
+    await using line = await openLine({ source: target, target: source, config, pipeline: 'unread' });
+    await expect(line.window()).rejects.toThrow('PLUGIN_MISSING');
+  });
+
+  test('NaN and the infinities arrive, and rows that were NULL stay NULL', async () => {
+    await using line = await followed(
+      'numbers',
+      'CREATE TABLE n (id text PRIMARY KEY, f4 float4, f8 float8, n numeric)',
+    );
+    await sql.query(`INSERT INTO n VALUES ('copied', 'NaN', 'Infinity', '-Infinity')`);
+    await line.settle();
+    await sql.query(
+      `INSERT INTO n SELECT 'r' || i, NULL, CASE WHEN i % 3 = 0 THEN 'NaN'::float8 END, CASE WHEN i % 2 = 0 THEN 'Infinity'::numeric END FROM generate_series(1, 5000) i`,
+    );
+    await sql.query(`UPDATE n SET f4 = '-Infinity' WHERE id LIKE '%7'`);
+    await sql.query(`DELETE FROM n WHERE id LIKE '%5'; UPDATE n SET id = 'moved' WHERE id = 'r6'`);
+    await line.settle();
+    const both = await line.both('numbers.n');
+    expect(both.target).toEqual(both.source);
+  });
+
+  test('a change of shape takes effect at its place', async () => {
+    await using line = await followed(
+      'shapes',
+      'CREATE TABLE s (id int PRIMARY KEY, a varchar(5), g int GENERATED ALWAYS AS (id * 2) STORED)',
+    );
+    await sql.query(`INSERT INTO s (id, a) VALUES (1, 'a')`);
+    await line.settle();
+    await sql.query(`INSERT INTO s (id, a) VALUES (2, 'b'); ALTER TABLE s ADD n numeric(6,2) DEFAULT 7`);
+    await sql.query(`INSERT INTO s (id, a) VALUES (3, 'c'); ALTER TABLE s ALTER a TYPE varchar(50)`);
+    await sql.query(`UPDATE s SET a = repeat('long', 10) WHERE id = 1; ALTER TABLE s RENAME a TO renamed`);
+    await sql.query(`INSERT INTO s (id, renamed, n) VALUES (4, 'd', 1.25)`);
+    await line.settle();
+    const both = await line.both('shapes.s');
+    expect(both.target).toEqual(both.source);
+  });
+
+  test('a column in the place of another that was called the same: the log tells them apart by their numbers', async () => {
+    await using line = await followed('places', 'CREATE TABLE s (id int PRIMARY KEY, a text, b int)');
+    await sql.query(`INSERT INTO s VALUES (1, 'a', 1)`);
+    await line.settle();
+    await sql.query(`INSERT INTO s VALUES (2, 'b', 2); ALTER TABLE s DROP b; ALTER TABLE s ADD b int`);
+    await sql.query(`UPDATE s SET b = 9 WHERE id = 2; INSERT INTO s (id, a) VALUES (3, 'c')`);
+    await line.settle();
+    const both = await line.both('places.s');
+    expect(both.target).toEqual(both.source);
+    // It is followed in place, with the old column kept beside the new one, and not copied anew.
+    expect(
+      (await line.columns('target', 'places.s')).filter((column) => /^b(_\d{8}_\d{4})? /.test(column)),
+    ).toHaveLength(2);
+    expect(line.bookmark('places.s').epoch).toBe(1);
+  });
+
+  test('a value of megabytes, and a table that is made while windows run', async () => {
+    await using line = await followed(
+      'giants',
+      'CREATE TABLE g (id int PRIMARY KEY, v text, b bytea); ALTER TABLE g ALTER v SET STORAGE EXTERNAL',
+    );
+    await line.settle();
+    await sql.query(
+      `INSERT INTO g VALUES (1, repeat('x"\\' || chr(10) || 'é', 700000), decode(repeat('0a0d', 600000), 'hex'))`,
+    );
+    await sql.query('UPDATE g SET b = NULL; UPDATE g SET id = 2');
+    await sql.query('CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)');
+    await line.settle();
+    await sql.query('INSERT INTO later VALUES (2)');
+    await line.settle();
+    expect(await line.equal('giants.g')).toBe(true);
+    expect(await line.equal('giants.later')).toBe(true);
+  });
+
+  test('a key that was taken away and given back makes the stream be copied anew', async () => {
+    await using line = await followed('keys', 'CREATE TABLE k (id int PRIMARY KEY, v int)');
+    await sql.query('INSERT INTO k VALUES (1, 1)');
+    await line.settle();
+    // Without a key the source logs nothing of an update that wal2json could print, and without a publication it does not refuse it.
+    await sql.query('ALTER TABLE k DROP CONSTRAINT k_pkey; UPDATE k SET v = 2; ALTER TABLE k ADD PRIMARY KEY (id)');
+    await line.settle();
+    expect(await line.rows('target', 'keys.k')).toEqual([['1', '2']]);
+  });
+});
