@@ -8,7 +8,7 @@ import { SluiceError } from '../errors.ts';
 import type { SourceTable } from '../ports.ts';
 import { displayName, type TableName } from '../shape.ts';
 import { isSameDatabase, targetOf } from './destination.ts';
-import { followFault, isReservedSchema } from './followable.ts';
+import { followFault, isReservedSchema, partitionFault, unfoldedFault } from './followable.ts';
 import type { Pipeline, TableConfig } from './schema.ts';
 import { streamId } from './stream-id.ts';
 import { exactName, formatTableName, matchesPattern, parseTablePattern, type TablePattern } from './table-pattern.ts';
@@ -23,6 +23,7 @@ export interface StreamDefinition {
 export interface Skipped {
   readonly table: TableName;
   readonly reason: string;
+  readonly fault: SluiceError;
 }
 
 export interface Selection {
@@ -46,9 +47,10 @@ const SKIPPED_SHOWN_MAX = 3;
 
 /** Selects from `tables`, everything that the role sees on the source. Pure: the same answer in a window, in `plan` and in `doctor`. */
 export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline): Selection {
-  const { user } = pipeline.source;
   const byName = new Map(tables.map((table) => [formatTableName(table), table]));
-  const faultOf = new Map(tables.map((table) => [table, followFault(table, user)]));
+  const { fold_partitions } = pipeline.source;
+  const { primary_key_required } = pipeline.target;
+  const faultOf = followFaults(tables, { ...pipeline.source, primary_key_required });
   const choices = new Map<SourceTable, Choice>();
   const faults: SluiceError[] = [];
 
@@ -67,10 +69,13 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
     }
     const matching = matches(pattern, tables);
     for (const table of matching) choices.set(table, { table, entry, byGlob: true });
-    if (matching.every((table) => faultOf.get(table))) {
-      faults.push(nothingSelected(entry.table, matching, (table) => faultOf.get(table)?.message ?? ''));
+    const own = fold_partitions ? withoutFolded(matching) : matching;
+    if (own.every((table) => faultOf.get(table))) {
+      faults.push(nothingSelected(entry.table, own, (table) => faultOf.get(table)?.message ?? ''));
     }
   }
+
+  if (fold_partitions) faults.push(...foldPartitions(choices));
 
   const streams: StreamDefinition[] = [];
   const skipped: Skipped[] = [];
@@ -78,11 +83,68 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
     const fault = faultOf.get(table) ?? null;
     const source = { schema: table.schema, table: table.table };
     if (!fault) streams.push({ id: streamId(source), source, target: targetOf(source, entry, pipeline.target), table });
-    else if (byGlob) skipped.push({ table: source, reason: fault.message });
+    else if (byGlob) skipped.push({ table: source, reason: fault.message, fault });
     else faults.push(fault);
   }
   faults.push(...targetFaults(streams, pipeline));
   return { streams, faults, skipped };
+}
+
+/** Whether some entry of `tables` means this name: its table is wanted, whether it is there or not. */
+export function isWanted(pipeline: Pipeline, name: TableName): boolean {
+  return pipeline.tables.some((entry) => {
+    const pattern = parseTablePattern(entry.table);
+    if (!pattern) return false;
+    return exactName(pattern) !== null || !isReservedSchema(name.schema) ? matchesPattern(pattern, name) : false;
+  });
+}
+
+export interface FollowOptions {
+  readonly user: string;
+  readonly fold_partitions: boolean;
+  /** Where it is not said, it is. */
+  readonly primary_key_required?: boolean;
+}
+
+/** What keeps each of `tables` from being followed by itself or with its partitions; null: nothing. */
+export function followFaults(
+  tables: readonly SourceTable[],
+  { user, fold_partitions, primary_key_required = true }: FollowOptions,
+): Map<SourceTable, SluiceError | null> {
+  const byOid = new Map(tables.map((table) => [table.oid, table]));
+  const foldFault = (table: SourceTable): SluiceError | null => {
+    if (!table.partitions) return null;
+    if (!fold_partitions) return unfoldedFault(table);
+    for (const { oid } of table.partitions) {
+      const partition = byOid.get(oid);
+      const fault = partition ? partitionFault(table, partition) : null;
+      if (fault) return fault;
+    }
+    return null;
+  };
+  return new Map(tables.map((table) => [table, followFault(table, user, primary_key_required) ?? foldFault(table)]));
+}
+
+/** Without the partitions of those among them that are partitioned. */
+export function withoutFolded(tables: readonly SourceTable[]): SourceTable[] {
+  const oids = new Set(tables.map(({ oid }) => oid));
+  return tables.filter(({ partition_of = [] }) => !partition_of.some((oid) => oids.has(oid)));
+}
+
+/** Takes out what comes with its partitioned table. A partition that is named has been meant: that is a fault. */
+function foldPartitions(choices: Map<SourceTable, Choice>): SluiceError[] {
+  const chosen = new Map([...choices.keys()].map((table) => [table.oid, table]));
+  const faults: SluiceError[] = [];
+  for (const [table, { byGlob }] of choices) {
+    const root = (table.partition_of ?? []).flatMap((oid) => chosen.get(oid) ?? []).at(-1);
+    if (!root) continue;
+    choices.delete(table);
+    if (byGlob) continue;
+    const problem = `tables: ${formatTableName(table)} is a partition of ${formatTableName(root)}, which is selected and followed as one stream`;
+    const remedy = 'Leave one of them out; or set source.fold_partitions: false to follow each partition by itself.';
+    faults.push(new SluiceError('CONFIG_INVALID', { problem, remedy }));
+  }
+  return faults;
 }
 
 function matches(pattern: TablePattern, tables: readonly SourceTable[]): SourceTable[] {
