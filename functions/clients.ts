@@ -18,6 +18,7 @@ import { postgresTarget } from '../lib/load/target.ts';
 import type { OperatePorts } from '../lib/operate.ts';
 import type { DrainPorts, ExtractPorts, LoadPorts } from '../lib/pipeline.ts';
 import type { Clock } from '../lib/ports.ts';
+import { appendPublicationName } from '../lib/slot/append-publication.ts';
 import { openSlotReader } from '../lib/slot/reader.ts';
 import { postgresSource } from '../lib/slot/source.ts';
 import { s3Stage } from '../lib/stage/s3.ts';
@@ -86,7 +87,7 @@ function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
   const source = postgresSource({
     config,
     connect: () => connector.connect('source'),
-    openSlot: async (from, session) =>
+    openSlot: async (from, session, appends, tables) =>
       await openSlotReader({
         client: await connector.connect('source', {
           replication: true,
@@ -94,12 +95,19 @@ function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
         }),
         clock,
         slot: config.replication_slot,
+        plugin: config.plugin,
         publication: config.publication_name,
+        tables,
+        append_publication: appends ? appendPublicationName(config.publication_name) : null,
         from,
         wal_sender_timeout_ms: config.wal_sender_timeout,
       }),
   });
-  const extractor = postgresExtractor({ connect: () => connector.connect('source') });
+  const extractor = postgresExtractor({
+    connect: () => connector.connect('source'),
+    connectReplication: () => connector.connect('source', { replication: true }),
+    publications: [config.publication_name, appendPublicationName(config.publication_name)],
+  });
   const target = postgresTarget({
     connect: () => connector.connect('target'),
     pipeline: name,

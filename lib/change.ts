@@ -41,8 +41,8 @@ export interface Relation {
 export type OldImage = 'none' | 'key' | 'full';
 
 export interface ChangeSink {
-  /** `committed_at_us`: microseconds since the Unix epoch. */
-  begin(xid: number, committed_at_us: number): void;
+  /** `committed_at_us`: microseconds since the Unix epoch. `commit_lsn`: where the commit record begins, or any position before its end. */
+  begin(xid: number, committed_at_us: number, commit_lsn: Lsn): void;
   /** `end_lsn` is past the commit record: the position from which the next transaction follows. */
   commit(end_lsn: Lsn): void;
   relation(relation: Relation): void;

@@ -5,9 +5,10 @@
  * tried for ever, nor skipped. A message never carries a secret or a row's values; `facts` hold names, positions and numbers only.
  *
  * `retry` is transient: tried again with backoff, and by the next doorbell or window. `halt` waits for a person: a stream's error halts the
- * stream, a window's error ends the window. `usage`: the command or the file is wrong, and nothing was done; exit code 2.
+ * stream, a window's error ends the window. `recopy`: the log does not hold what is needed, and the stream is copied anew by itself. `usage`: the
+ * command or the file is wrong, and nothing was done; exit code 2.
  */
-export type Disposition = 'retry' | 'halt' | 'usage';
+export type Disposition = 'retry' | 'halt' | 'recopy' | 'usage';
 
 export type Facts = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
@@ -110,7 +111,7 @@ export const CATALOGUE = {
     remedy: (f) =>
       f.known
         ? 'Whoever dropped it, or a failover, lost the position. Synchronise anew: `sluice backfill --reset` for every stream.'
-        : `Create it: SELECT pg_create_logical_replication_slot('${f.slot}', 'pgoutput'); or set source.create_slot: true.`,
+        : `Create it: SELECT pg_create_logical_replication_slot('${f.slot}', '${f.plugin ?? 'pgoutput'}'); or set source.create_slot: true.`,
   },
   SLOT_FOREIGN: {
     disposition: 'halt',
@@ -122,6 +123,19 @@ export const CATALOGUE = {
     disposition: 'halt',
     meaning: (f) => `The replication slot ${f.slot} decodes with ${f.found}, not ${f.expected}.`,
     remedy: () => 'Choose another source.replication_slot, or drop this one if nothing uses it.',
+  },
+  PLUGIN_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `The output plugin ${f.plugin} is not installed on the source: ${f.reason}`,
+    remedy: (f) =>
+      `Install it on the source's server (Debian and Ubuntu: postgresql-${f.major}-${f.plugin}; PGDG on RHEL: ${f.plugin}_${f.major}), or set source.plugin: pgoutput.`,
+  },
+  NUMBER_UNKNOWN: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `Column ${f.column} of ${f.stream} got a value that this version of wal2json does not tell from others (not a number, or an infinity), and ${f.has_key ? 'it is part of the key' : 'without a key the row cannot be looked up'}.`,
+    remedy: (f) =>
+      `Use source.plugin: pgoutput (with another source.replication_slot), or wal2json 2.6 or newer, which tells them apart. Then synchronise anew: sluice backfill ${f.stream} --reset`,
   },
   SLOT_DATABASE: {
     disposition: 'halt',
@@ -198,6 +212,18 @@ export const CATALOGUE = {
         ? `Did you mean ${f.nearest}? Names are written as the catalog spells them.`
         : 'Check its schema, name and case in tables, and that the role has USAGE on its schema.',
   },
+  TABLE_RENAMED: {
+    disposition: 'halt',
+    meaning: (f) => `${f.table} is called ${f.now} now: its changes are no longer those of ${f.table}.`,
+    remedy: (f) =>
+      `Name ${f.now} in tables to follow it as a stream of its own; the target table of ${f.table} stays as it is. If it gets its old name back, it is copied anew by itself.`,
+  },
+  TABLE_DROPPED: {
+    disposition: 'halt',
+    meaning: (f) => `${f.table} has been dropped on the source.`,
+    remedy: (f) =>
+      `Its target table stays as it is: drop it if it is of no more use. If ${f.table} is made again, it is copied anew by itself; until then: sluice resume ${f.table}`,
+  },
   TABLE_UNREADABLE: {
     disposition: 'halt',
     meaning: (f) => `The role ${f.user} may not read ${f.table}.`,
@@ -206,12 +232,19 @@ export const CATALOGUE = {
   TABLE_KIND: {
     disposition: 'halt',
     meaning: (f) => `${f.table} is ${f.kind}; its changes are not in the log.`,
-    remedy: () => 'LOG_BASED follows ordinary, logged tables. Drop it from tables.',
+    remedy: (f) => `${f.instead ?? 'LOG_BASED follows ordinary, logged tables.'} Drop it from tables.`,
+  },
+  TABLE_NAME_LONG: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `${f.table}: the name ${f.name} has ${f.bytes} bytes in UTF-8, and the target would cut it to ${f.bytes_max}: two names could become one.`,
+    remedy: () => 'Rename it on the source (ALTER TABLE … RENAME), or drop the table from tables.',
   },
   TABLE_WITHOUT_KEY: {
     disposition: 'halt',
     meaning: (f) => `${f.table} has no primary key and no replica identity index.`,
-    remedy: (f) => `Give it one: ALTER TABLE ${f.table_sql} ADD PRIMARY KEY (...); or drop it from tables.`,
+    remedy: (f) =>
+      `Give it one: ALTER TABLE ${f.table_sql} ADD PRIMARY KEY (...); or drop it from tables; or set target.primary_key_required: false to follow it without one.`,
   },
   TABLE_IDENTITY: {
     disposition: 'halt',
@@ -225,13 +258,17 @@ export const CATALOGUE = {
   },
   ENCODING_UNSUPPORTED: {
     disposition: 'halt',
-    meaning: (f) => `The ${f.side} database is encoded in ${f.encoding}.`,
-    remedy: () => 'Only databases in UTF8 are replicated so far.',
+    meaning: (f) => `The ${f.side} database is encoded in ${f.encoding}: ${f.reason}.`,
+    remedy: (f) =>
+      f.side === 'target'
+        ? `Make the target a database in UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.`
+        : 'Move the source to a database in UTF8 (pg_dump --encoding, CREATE DATABASE … ENCODING), or use pgoutput where the encoding can be converted.',
   },
   VERSION_UNSUPPORTED: {
     disposition: 'halt',
-    meaning: (f) => `The ${f.side} is PostgreSQL ${f.version}; ${f.minimum} or newer is needed.`,
-    remedy: () => 'Upgrade the server.',
+    meaning: (f) =>
+      `The ${f.side} is PostgreSQL ${f.version}; ${f.minimum} or newer is needed${f.reason === undefined ? '' : `: ${f.reason}`}.`,
+    remedy: (f) => `Update the server to ${f.minimum} or newer.`,
   },
   // Reading the log
   DECODE_FAILED: {
@@ -327,6 +364,17 @@ export const CATALOGUE = {
     meaning: (f) => `The target table ${f.table} is not this stream's: ${f.reason}`,
     remedy: () => 'Give the stream another target_schema or target_table, or move that table out of the way.',
   },
+  TYPE_TAKEN: {
+    disposition: 'halt',
+    meaning: (f) => `Type ${f.type} of ${f.stream} cannot be made on the target: ${f.reason}.`,
+    remedy: (f) =>
+      `Rename or drop that type on the target; or set target.custom_types: text and synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  TYPE_UNFOLLOWED: {
+    disposition: 'halt',
+    meaning: (f) => `Type ${f.type} of ${f.stream} has changed in a way that cannot be followed: ${f.change}.`,
+    remedy: (f) => `Do the same on the target, whichever it was (${f.sql}); then: sluice resume ${f.stream}`,
+  },
   TARGET_REJECTS: {
     disposition: 'halt',
     meaning: (f) =>
@@ -364,8 +412,9 @@ export const CATALOGUE = {
   ROWS_UNKNOWN: {
     disposition: 'halt',
     meaning: (f) =>
-      `${f.rows} rows of ${f.stream} changed their key while the table was copied, and the log does not hold all of their values.`,
-    remedy: (f) => `Synchronise anew, best while no keys change: sluice backfill ${f.stream} --reset`,
+      `${f.rows} rows of ${f.stream} ${f.what ?? 'changed their key while the table was copied, and the log does not hold all of their values'}.`,
+    remedy: (f) =>
+      `Synchronise anew${f.what ? '' : ', best while no keys change'}: sluice backfill ${f.stream} --reset`,
   },
   EPOCH_INCOMPLETE: {
     disposition: 'retry',
@@ -391,6 +440,12 @@ export const CATALOGUE = {
     disposition: 'halt',
     meaning: (f) => `${f.stream} has changed in a way that cannot be followed: ${f.change}`,
     remedy: (f) => `Synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  TABLE_REWRITTEN: {
+    disposition: 'recopy',
+    meaning: (f) => `${f.stream} has changed in a way that the log does not hold: ${f.what}`,
+    remedy: () =>
+      'Nothing to do: the next window begins to copy the table anew, and the target keeps its rows until then.',
   },
   UNEXPECTED: {
     disposition: 'halt',

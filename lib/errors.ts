@@ -46,6 +46,11 @@ export class SluiceError extends Error {
     return this.disposition === 'halt' && !GROUND_FAULTS.has(this.code);
   }
 
+  /** The log does not hold what one stream needs: it is copied anew, and nobody has to do anything. */
+  get copiesAnew(): boolean {
+    return this.disposition === 'recopy';
+  }
+
   get remedy(): string {
     return CATALOGUE[this.code].remedy(this.facts);
   }

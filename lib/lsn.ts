@@ -8,10 +8,11 @@
 declare const lsnBrand: unique symbol;
 export type Lsn = bigint & { readonly [lsnBrand]: true };
 
-const LSN_MAX = 2n ** 64n - 1n;
 const LSN_TEXT = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 
 export const LSN_ZERO = 0n as Lsn;
+/** The last there can be: past every record. */
+export const LSN_MAX = (2n ** 64n - 1n) as Lsn;
 
 /** A position from its number. Throws RangeError outside 64 unsigned bits. */
 export function lsnOf(position: bigint): Lsn {

@@ -10,11 +10,15 @@
  */
 import type { Pipeline } from './config/schema.ts';
 import type { StreamDefinition } from './config/selection.ts';
+import type { CapturedStream } from './cut/captured.ts';
 import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
+import { logDecoder } from './decode/choose.ts';
 import { planEpoch, readChunk } from './epoch/extract.ts';
+import { tableShape } from './epoch/table-shape.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
 import type { Chain } from './ledger/chain.ts';
 import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk } from './load/steps.ts';
+import { LSN_ZERO, type Lsn, lsnMax } from './lsn.ts';
 import type {
   Bookmark,
   Clock,
@@ -33,15 +37,18 @@ import type {
 } from './ports.ts';
 import { cutStreams, StagedCut } from './stage/staged-cut.ts';
 import { Announcer, ringAgain, ringCatchingUp } from './window/announce.ts';
+import { beforeAppends, keylessOf, lookAgain } from './window/appends.ts';
 import { capture } from './window/capture.ts';
+import { Describing } from './window/describing.ts';
 import { freeSlot } from './window/free-slot.ts';
-import { haltStream } from './window/halt.ts';
+import { copyAnew, haltStream } from './window/halt.ts';
 import { LeaseKeeper } from './window/lease-keeper.ts';
 import { OneBehind } from './window/one-behind.ts';
 import { openChain } from './window/open-chain.ts';
 import { prune } from './window/prune.ts';
 import { Reading } from './window/reading.ts';
 import { RunLog } from './window/run-log.ts';
+import { rememberTold, shapeNews } from './window/shape-news.ts';
 
 export interface DrainPorts {
   readonly clock: Clock;
@@ -87,10 +94,19 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
     const opened = await run.timed('ground', () => openChain(ports, pipeline));
     await freeSlot(ports, opened.ground, { slot, application_name, token: keeper.token });
     await ringAgain(ports, opened.bookmarks, opened.chain.head, window.ring_all ?? false);
-    const captured = await capture(ports, opened);
-    stopped_by = await drainSlot(ports, pipeline, window, { run, keeper, captured, ...opened });
+    const early = await beforeAppends(ports, pipeline, opened);
+    if (early) {
+      const captured = await capture(ports, early, window.asked);
+      const upTo = { ...window, break_at_end_lsn: true };
+      stopped_by = await drainSlot(ports, pipeline, upTo, { run, keeper, captured, ...early });
+    }
+    if (!early || stopped_by === 'end_lsn') {
+      const ready = early ? await lookAgain(ports, opened) : opened;
+      const captured = await capture(ports, ready, window.asked);
+      stopped_by = await drainSlot(ports, pipeline, window, { run, keeper, captured, ...ready });
+      await prune(ports, pipeline, captured, opened.chain.head);
+    }
     await ringCatchingUp(ports, opened.chain.head);
-    await prune(ports, pipeline, captured, opened.chain.head);
   } catch (thrown) {
     error = asSluiceError(thrown);
     stopped_by = 'failed';
@@ -110,6 +126,7 @@ interface OpenWindow {
   readonly ground: Ground;
   readonly streams: readonly StreamDefinition[];
   readonly captured: readonly Bookmark[];
+  readonly catalog_lsn: Lsn;
 }
 
 /** slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
@@ -120,15 +137,22 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   const begin_lsn = chain.head.end_lsn;
   run.between(begin_lsn, ground.flush_lsn);
 
-  const reader = await source.openSlot(begin_lsn, String(keeper.token));
+  const streams = await followed(ports, open);
+  const news = await shapeNews(ports, open, options.plugin);
+  const appends = streams.some(({ keyless }) => keyless?.rows === 'append');
+  const reader = await source.openSlot(begin_lsn, String(keeper.token), appends, streams);
+  if (reader.dialect?.plugin === 'wal2json' && reader.dialect.format === 1) ports.log.warn('log_without_truncate');
   const reading = new Reading({
     reader,
+    decoder: (cut) => logDecoder(reader.dialect, { tables: open.streams.map(({ table }) => table), source, cut }),
     clock,
-    streams: followed(open),
+    streams,
+    catalog_lsn: open.catalog_lsn,
     hard_delete: target.hard_delete,
     from: begin_lsn,
     started_at_ms: run.started_at_ms,
-    end_lsn: (window.break_at_end_lsn ?? options.break_at_end_lsn) ? ground.flush_lsn : null,
+    end_lsn:
+      (window.break_at_end_lsn ?? options.break_at_end_lsn) ? lsnMax(ground.flush_lsn, news?.lsn ?? LSN_ZERO) : null,
     no_data_ms: options.logical_poll_total_seconds * 1000,
     max_run_ms: options.max_run_seconds * 1000,
     deadline_ms: window.deadline_ms,
@@ -137,6 +161,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     flushLsn: async () => (await source.look()).flush_lsn,
   });
   const { cut } = reading;
+  const describing = new Describing(source);
   const announcer = new Announcer(ports, {
     batch_size_rows: target.batch_size_rows,
     batch_flush_interval_ms: target.batch_flush_interval * 1000,
@@ -151,11 +176,13 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   /** Streams whose changes have been passed over are halted before a position past these changes is recorded. */
   const haltFaulty = async (): Promise<void> => {
     await behind.settled();
-    for (const [stream, fault] of cut.faults) await haltStream(ports, stream, fault, { cut: null, must_reset: true });
+    for (const [stream, fault] of cut.faults) await stopStream(ports, stream, fault);
     cut.faults.clear();
   };
 
   const takePart = async () => {
+    // What is looked up is given to the cut, and may find a fault of a stream.
+    await reading.settle();
     await haltFaulty();
     staged ??= new StagedCut(stage, objectName(pipeline, 'cuts', chain.head.number + 1, ports.newId()));
     unfinished.add(staged);
@@ -164,7 +191,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
 
   const stagePart = async (): Promise<void> => {
     const { into, shares, extracted_at } = await takePart();
-    behind.start(() => run.timed('stage', () => into.append(shares, extracted_at)));
+    behind.start(() => run.timed('stage', async () => into.append(await describing.describe(shares), extracted_at)));
   };
 
   const finishCut = async (): Promise<void> => {
@@ -174,7 +201,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     reading.restart();
     behind.start(async () => {
       const object = await run.timed('stage', async () => {
-        await into.append(shares, extracted_at);
+        await into.append(await describing.describe(shares), extracted_at);
         return await into.complete();
       });
       const streams = cutStreams(counts, object);
@@ -210,7 +237,16 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       else if (step === 'quiet') await announcer.tick();
       reason = (await keeper.keep()) ? reading.stopReason() : 'lease_lost';
     }
-    if (!cut.inTransaction && reason !== 'lease_lost') await (cut.hasChanges ? finishCut() : finishEmptyCut());
+    if (!cut.inTransaction && reason !== 'lease_lost') {
+      const told = news && cut.end_lsn >= news.lsn ? news.streams : [];
+      for (const { id, table } of told) {
+        const stream = streams.find((captured) => captured.stream === id);
+        if (stream) cut.tell(stream, table.oid, tableShape(table));
+      }
+      await (cut.hasChanges ? finishCut() : finishEmptyCut());
+      await behind.settled();
+      await rememberTold(ports, told);
+    }
     await behind.settled();
     await announcer.ringAll();
     return reason;
@@ -221,12 +257,28 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   }
 }
 
+/** Changes of the stream have been passed over. Where it can be copied anew as soon as its table is there, nobody need ask for that. */
+async function stopStream(ports: DrainPorts, stream: string, fault: SluiceError): Promise<void> {
+  if (fault.copiesAnew) {
+    await ports.ledger.updateBookmark(stream, { reset_requested: true });
+    ports.log.warn('captured_anew', { stream, reason: fault.message });
+    return;
+  }
+  const isGone = fault.code === 'TABLE_RENAMED';
+  await haltStream(ports, stream, fault, { cut: null, must_reset: true }, isGone ? { reset_requested: true } : {});
+}
+
 /** What the chain has captured and the selection still holds: a stream that was taken out of the file is no longer read. */
-function followed({ captured, streams }: OpenWindow) {
-  const known = new Set(captured.map(({ stream }) => stream));
-  return streams
-    .filter(({ id }) => known.has(id))
-    .map(({ id, source, table }) => ({ stream: id, schema: source.schema, table: source.table, key: table.key }));
+async function followed({ ledger }: DrainPorts, { captured, streams }: OpenWindow): Promise<CapturedStream[]> {
+  const known = new Map(captured.map((bookmark) => [bookmark.stream, bookmark]));
+  const found: CapturedStream[] = [];
+  for (const { id, source, table } of streams) {
+    const bookmark = known.get(id);
+    if (!bookmark) continue;
+    const keyless = await keylessOf(ledger, table, bookmark);
+    found.push({ stream: id, schema: source.schema, table: source.table, key: table.key, oid: table.oid, ...keyless });
+  }
+  return found;
 }
 
 export interface ExtractPorts {
@@ -268,8 +320,7 @@ export async function extract(ports: ExtractPorts, pipeline: Pipeline, bell: Ext
       chunks: rows === null ? 0 : 1,
     };
   } catch (thrown) {
-    await haltOrThrow(ports, stream, asSluiceError(thrown));
-    return { ...nothing, outcome: 'halted' };
+    return { ...nothing, outcome: await haltOrThrow(ports, bookmark, asSluiceError(thrown)) };
   }
 }
 
@@ -302,20 +353,28 @@ export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits)
         return bell satisfies never;
     }
   } catch (thrown) {
-    await haltOrThrow(ports, stream, asSluiceError(thrown));
-    return { stream, outcome: 'halted', cuts: 0, changes: 0, rows: 0 };
+    const outcome = await haltOrThrow(ports, bookmark, asSluiceError(thrown));
+    return { stream, outcome, cuts: 0, changes: 0, rows: 0 };
   }
 }
 
-/** A stream that fails halts alone (I10); what is transient, or the fault of the ground, is somebody else's to try again. */
+/**
+ * A stream that fails halts alone (I10), and one whose log does not hold what it needs is copied anew; what is transient, or the fault of the ground, is
+ * somebody else's to try again.
+ */
 async function haltOrThrow(
   ports: Pick<LoadPorts, 'clock' | 'log' | 'ledger'>,
-  stream: string,
+  bookmark: Bookmark,
   fault: SluiceError,
-): Promise<void> {
+): Promise<'halted' | 'nothing'> {
+  if (fault.copiesAnew) {
+    await copyAnew(ports, bookmark, fault);
+    return 'nothing';
+  }
   if (!fault.haltsStream) throw fault;
   const cut = typeof fault.facts.cut === 'number' ? fault.facts.cut : null;
-  await haltStream(ports, stream, fault, { cut, must_reset: false });
+  await haltStream(ports, bookmark.stream, fault, { cut, must_reset: false });
+  return 'halted';
 }
 
 function objectName(pipeline: Pipeline, folder: string, number: number, id: string): string {

@@ -7,7 +7,7 @@
  */
 import type { Readable } from 'node:stream';
 import type { Lsn } from './lsn.ts';
-import type { Shape, TableName } from './shape.ts';
+import type { Column, GeneratedColumn, Shape, SourceType, TableDescription, TableName } from './shape.ts';
 import type { ByteRange, SegmentHeader } from './stage/segment.ts';
 
 export interface Clock {
@@ -35,11 +35,18 @@ export interface SlotSink {
   keepalive(walEnd: Lsn): void;
 }
 
+/** What was agreed on with the output plugin when the slot was opened. `numbers_as_text`: NaN and the infinities are told apart from NULL. */
+export type SlotDialect =
+  | { readonly plugin: 'pgoutput' }
+  | { readonly plugin: 'wal2json'; readonly format: 1 | 2; readonly numbers_as_text: boolean };
+
 /**
  * One open reading of the slot. Changes of committed transactions come in the order of their commits, from the first commit after the
  * position it was opened at. Nothing is confirmed but by `confirm`.
  */
 export interface SlotReader {
+  /** In which words the plugin speaks. Not given: pgoutput's. */
+  readonly dialect?: SlotDialect;
   /**
    * Waits up to `wait_ms` for bytes, then hands every complete message that has arrived to `sink`, until the sink stops it, and
    * says whether there were any bytes. Between calls nothing is read from the socket: a caller that is slow slows the server down (I8).
@@ -84,8 +91,6 @@ export interface Ground {
   readonly may_replicate: boolean;
   readonly flush_lsn: Lsn;
   readonly slot: SlotRow | null;
-  /** Tables of the publication, or null where there is no publication of this name. */
-  readonly publication: readonly TableName[] | null;
 }
 
 export interface SourceTable extends TableName {
@@ -96,8 +101,14 @@ export interface SourceTable extends TableName {
   readonly persistence: string;
   /** pg_class.relreplident: d default, n nothing, f full, i index. */
   readonly replica_identity: string;
-  /** Columns in the order of attnum, without dropped and generated ones. */
+  /** Columns in the order of attnum, without dropped ones and those that the log does not carry (generated ones). */
   readonly columns: readonly SourceColumn[];
+  readonly generated?: readonly GeneratedColumn[];
+  /** TableDescription.filenode. */
+  readonly filenode?: string;
+  readonly definition?: string;
+  /** Shape.greatest. */
+  readonly greatest?: number;
   /** Names of the key's columns: of the replica identity index where one is used, else of the primary key. Empty: no key. */
   readonly key: readonly string[];
   readonly may_select: boolean;
@@ -108,13 +119,49 @@ export interface SourceTable extends TableName {
   readonly pages: number;
   /** Some value may lie outside its row (TOAST), so that an update may leave it out of the log (I7). Not given: it may. */
   readonly toasted?: boolean;
+  /** 13+, of a partition: OIDs of the partitioned tables that it belongs to, nearest first. Absent: it is no partition. */
+  readonly partition_of?: readonly number[];
+  /** 13+, of a partitioned table: what is below it, at any depth, in the order of OIDs. Absent: of any other table, and where it cannot be folded (below 13). */
+  readonly partitions?: readonly Partition[];
 }
 
-export interface SourceColumn {
-  readonly name: string;
-  readonly type_oid: number;
-  readonly type_modifier: number;
+/** A partition: a table that holds rows, or one that is partitioned itself. */
+export interface Partition {
+  readonly oid: number;
+  /** Changes when its rows were written anew or thrown away without a word in its root's log, and when it was taken out of the tree and put back. */
+  readonly mark: string;
+}
+
+/** How tables are published at one moment, by `tableKey`: a text that changes whenever changes of the table may have been passed over. A table that is not there is not published. */
+export type Published = ReadonlyMap<string, string>;
+
+export interface SourceColumn extends Column {
   readonly not_null: boolean;
+}
+
+/** What the catalog says now of tables and types that the log names. */
+export interface Described {
+  readonly tables: ReadonlyMap<number, TableDescription>;
+  /** By OID; of the types that were asked for, those that are not PostgreSQL's own. */
+  readonly types: ReadonlyMap<number, SourceType>;
+}
+
+/** Rows of one table, by the text of their key. */
+export interface SpecialNumbersQuery {
+  /** Must be seen: transactions (xid) of the log, which has a commit a moment before others see it. */
+  readonly transactions: readonly number[];
+  /** OID. */
+  readonly table: number;
+  /** pg_attribute.attnum of each. */
+  readonly key: readonly number[];
+  readonly columns: readonly number[];
+  readonly rows: readonly (readonly string[])[];
+}
+
+/** `row`: index into the query's rows. `values`: by column, NaN, Infinity or -Infinity; null: none of them. */
+export interface SpecialNumbers {
+  readonly row: number;
+  readonly values: readonly (string | null)[];
 }
 
 /** A transaction that holds a write lock on a table: it may have written before the table was captured. */
@@ -129,8 +176,18 @@ export interface Source {
   look(): Promise<Ground>;
   /** Every table, view and partition that the role can see outside the system's schemas, with what planning needs. */
   tables(): Promise<SourceTable[]>;
-  /** Makes the publication, or adds the tables that it lacks. PUBLICATION_NOT_ALLOWED carries the SQL for an owner to run. */
-  publish(tables: readonly TableName[]): Promise<void>;
+  /**
+   * How each of the tables is published now. Throws PUBLICATION_INCOMPLETE where the publication holds one of them and leaves out some of its
+   * changes: somebody has altered it.
+   */
+  published(tables: readonly SourceTable[]): Promise<Published>;
+  /**
+   * Makes the publication, or adds the tables and the settings that it lacks. PUBLICATION_NOT_ALLOWED carries the SQL for an owner to run.
+   * `altered`: its settings were changed by this call, so that every table's text is another one, though none has been passed over.
+   */
+  publish(tables: readonly SourceTable[]): Promise<{ readonly published: Published; readonly altered: boolean }>;
+  /** Of these partitions (OIDs), those that may have had rows before they became partitions: rows that their root's log does not have. */
+  filledBefore(partitions: readonly number[]): Promise<number[]>;
   /** Makes the slot; its changes begin after the returned position. */
   createSlot(): Promise<Lsn>;
   /** Moves an unread slot to `lsn`; only while the chain has captured nothing. */
@@ -139,10 +196,17 @@ export interface Source {
   writers(tables: readonly SourceTable[]): Promise<Writer[]>;
   /** pg_current_wal_insert_lsn: past every commit that any snapshot taken before this call can see. */
   insertLsn(): Promise<Lsn>;
+  /** Describes tables and types, by OID, in one look. One that is gone is not in the answer. */
+  describe(tables: readonly number[], types: readonly number[]): Promise<Described>;
   /** Ends one backend of ours that outlived its window. */
   terminate(pid: number): Promise<void>;
-  /** Opens the slot for changes after `from`. `session` ends the connection's application_name: by it a later window knows its own zombie. */
-  openSlot(from: Lsn, session: string): Promise<SlotReader>;
+  /**
+   * Opens the slot for changes after `from`, of `tables` at least (left out: of all). `appends`: also by the publication of tables that are only
+   * appended to, which was there at `from`. `session` ends the connection's application_name: by it a later window knows its own zombie.
+   */
+  openSlot(from: Lsn, session: string, appends: boolean, tables?: readonly TableName[]): Promise<SlotReader>;
+  /** Which of these rows have NaN or an infinity now, in these columns (lib/decode/number-doubts.ts). Asked for with wal2json only. */
+  specialNumbers?(query: SpecialNumbersQuery): Promise<readonly SpecialNumbers[]>;
 }
 
 // ── Stage ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,6 +320,19 @@ export interface Bookmark {
   /** Rows loaded, over all time: by chunks, and changes by cuts. */
   readonly rows_copied: number;
   readonly changes_applied: number;
+  /** What of the source it follows, as the last window found it. Absent or null: nobody has looked yet, or it is gone. */
+  readonly followed?: Followed | null;
+  /** TableDescription.definition that the chain has told of: at its capture, or by news of the table's shape since. */
+  readonly definition?: string | null;
+}
+
+/** What a stream is on the source, beyond its name: told apart from another table that goes by the name (design: identity of streams). */
+export interface Followed {
+  readonly table_oid: number;
+  /** Published. */
+  readonly published: string;
+  /** Of a partitioned table: its partitions, in short. */
+  readonly partitions: string | null;
 }
 
 /** One synchronisation of a stream (design §3, Epochs). */
@@ -323,8 +400,15 @@ export interface Ledger {
   bookmark(stream: string): Promise<Bookmark | null>;
   /** Makes it; false when there is one. */
   addBookmark(bookmark: Bookmark): Promise<boolean>;
-  /** Changes the named fields of an existing bookmark. */
-  updateBookmark(stream: string, change: Partial<Omit<Bookmark, 'stream'>>): Promise<void>;
+  /**
+   * Changes the named fields of an existing bookmark, in one write. `expected`: only while these fields still have these values. False: they
+   * have others by now (the stream was captured anew, or a later epoch has begun), so what the caller knows is out of date; nothing was changed.
+   */
+  updateBookmark(
+    stream: string,
+    change: Partial<Omit<Bookmark, 'stream'>>,
+    expected?: Partial<Pick<Bookmark, 'captured_cut' | 'epoch'>>,
+  ): Promise<boolean>;
 
   /** Opens the epoch if the bookmark's epoch is the one before it; false: another was opened meanwhile. */
   openEpoch(epoch: Epoch): Promise<boolean>;
@@ -408,6 +492,8 @@ export interface Doorbell {
 // ── Extraction (query reads) ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface ChunkRead {
+  /** The table as the chunk's own transaction sees it: what the lines are made of. */
+  readonly table: SourceTable;
   /** COPY text lines of the chunk's rows, columns in the order of the shape. */
   readonly lines: Readable;
   /** After the lines have ended: rows read, and a position past every commit that the snapshot saw. */

@@ -46,16 +46,17 @@ export function haltsOf({ halted }: Pick<Remaining, 'halted'>): Told[] {
   );
 }
 
-/** Whether only another window can help: a stream is not captured, or catches up to a position that no window has read yet. */
+/** Whether only another window can help: a stream is not captured, or shall be captured anew, or catches up to a position that no window has read yet. */
 export function needsWindow({ unfinished, missing }: Remaining, goal_cut: number | null): boolean {
-  return goal_cut === null || missing.length > 0 || unfinished.some(({ state }) => state !== 'live');
+  return goal_cut === null || missing.length > 0 || unfinished.some(({ state, reset_requested }) => state !== 'live' || reset_requested);
 }
 
 /** Changes whenever anything has moved. */
 export function mark({ head, streams }: Pick<PipelineStatus, 'head' | 'streams'>): string {
-  const places = streams.map(({ stream, state, applied_cut, epoch }) => [
+  const places = streams.map(({ stream, state, reset_requested, applied_cut, epoch }) => [
     stream,
     state,
+    reset_requested,
     applied_cut,
     epoch?.number,
     epoch?.chunks_staged,

@@ -11,6 +11,7 @@ const STOPS_EVERY_WINDOW: ReadonlySet<string> = new Set([
   'source_connection',
   'source_server',
   'source_replication',
+  'source_plugin',
   'source_cluster',
   'slot',
   'slot_room',

@@ -33,8 +33,12 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
       );
     case 'table_not_followed':
       return warning(`Not followed: ${errorText(record)}`);
-    case 'left_publication':
+    case 'captured_anew':
       return warning(`${table} was not in the publication any more: it is copied anew`);
+    case 'log_without_truncate':
+      return warning(
+        'The source’s wal2json is older than 2.0: it does not tell of TRUNCATE, and a truncated table keeps its rows on the target. Install a newer one.',
+      );
     case 'stream_released':
       return warning(`${table} is no longer followed`);
     case 'zombie_ended':

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SluiceError } from '../../lib/errors.ts';
 import { type Lock, takeLock } from './lock.ts';
 import type { Account } from './postgres/account.ts';
+import type { Binaries } from './postgres/binaries.ts';
 import { type Cluster, openCluster, ownerOf, REMOVE_TRIES, SUPERUSER, saveKnown } from './postgres/cluster.ts';
 import { endLeftover, readPidFile } from './postgres/leftover.ts';
 import { type StopMode, type Supervised, supervise } from './postgres/supervise.ts';
@@ -27,6 +28,8 @@ export interface EmbeddedPostgresOptions {
   readonly port?: number;
   /** Default true; false removes the directory when the server is stopped. */
   readonly keep?: boolean;
+  /** Another server than that of the dependency: the directory of an npm package, or binaries of this machine. */
+  readonly server?: string | Binaries;
 }
 
 export interface EmbeddedPostgres {
@@ -80,7 +83,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   if (lock === null)
     throw new SluiceError('STATE_IN_USE', { pid: (await ownerOf(directory)) ?? '(just starting)', directory });
   try {
-    const cluster = await openCluster(directory, options.settings?.fsync !== 'off');
+    const cluster = await openCluster(directory, options.settings?.fsync !== 'off', options.server);
     const survivor = await endLeftover(cluster.data);
     if (survivor !== null) throw failed(cluster, 'start', `process ${survivor} still runs there and will not end`);
     await configure(cluster, options);

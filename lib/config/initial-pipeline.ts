@@ -6,9 +6,9 @@ import type * as z from 'zod';
 import type { SourceTable } from '../ports.ts';
 import type { ConnectionUrl } from './connection-url.ts';
 import { defaultOf } from './expectation.ts';
-import { followFault } from './followable.ts';
 import { optionFacts } from './option.ts';
 import { defaultPublicationName, defaultSlotName } from './schema.ts';
+import { followFaults, withoutFolded } from './selection.ts';
 import { sourceOptions } from './source.ts';
 import { formatTableName, schemaGlob } from './table-pattern.ts';
 import { targetOptions } from './target.ts';
@@ -47,7 +47,8 @@ const TARGET_SHOWN = [
 
 export function initialPipeline({ connection, has_password, tables, name }: InitialPipelineInput): InitialPipeline {
   const pipeline = name ?? pipelineName(connection.database);
-  const faults = tables.map((table) => [table, followFault(table, connection.user)] as const);
+  const faultOf = followFaults(tables, { user: connection.user, fold_partitions: true });
+  const faults = withoutFolded(tables).map((table) => [table, faultOf.get(table) ?? null] as const);
   const followed = faults.flatMap(([table, fault]) => (fault ? [] : [table]));
   const skipped = faults.flatMap(([table, fault]) =>
     fault ? [{ table: formatTableName(table), reason: fault.message }] : [],

@@ -87,6 +87,8 @@ export function pipelineOf(file: PipelineFile): Pipeline {
       application_name: file.source.application_name ?? defaultApplicationName(file.pipeline),
       replication_slot: file.source.replication_slot ?? defaultSlotName(database),
       publication_name: file.source.publication_name ?? defaultPublicationName(database),
+      // wal2json tells of each partition by its own name.
+      fold_partitions: file.source.fold_partitions && file.source.plugin === 'pgoutput',
     },
     tables: file.tables,
     target: {

@@ -10,11 +10,14 @@ const RUN_SECONDS_MAX = 604_800;
 /** Largest value of the server's setting (https://www.postgresql.org/docs/current/runtime-config-replication.html). */
 const WAL_SENDER_TIMEOUT_MAX = 2_147_483_647;
 
-const PLUGINS = ['pgoutput'] as const;
+const PLUGINS = ['pgoutput', 'wal2json'] as const;
 
 export const sourceOptions = z.strictObject({
   ...connectionOptions,
-  plugin: option(z.enum(PLUGINS).default('pgoutput'), { sentence: 'Output plugin that decodes the log.' }),
+  plugin: option(z.enum(PLUGINS).default('pgoutput'), {
+    sentence:
+      'Output plugin that decodes the log. `pgoutput` comes with PostgreSQL; `wal2json` must be installed on the source, needs no publication, and follows partitions each by itself.',
+  }),
   replication_slot: option(
     z
       .string()
@@ -32,6 +35,10 @@ export const sourceOptions = z.strictObject({
       'Publication of the selected tables. It is made where the role may; an existing one is used, and missing tables are added or reported.',
     default_text: '`sluice_<database>`',
     example: 'sluice_shop',
+  }),
+  fold_partitions: option(z.boolean().default(true), {
+    sentence:
+      'A partitioned table is one stream, its partitions come with it (PostgreSQL 13 and newer). `false`, and on older servers: each partition is a table.',
   }),
   create_slot: option(z.boolean().default(true), {
     sentence: 'Make the slot if it is missing. `false`: it must exist already, and is taken over as it stands.',

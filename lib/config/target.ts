@@ -11,7 +11,10 @@ const BATCH_SECONDS_MAX = 86_400;
 const LOADERS_MAX = 256;
 const RETENTION_DAYS_MAX = 3650;
 
+const ON_TYPE_CHANGE = ['widen', 'halt'] as const;
+const ON_DROP_COLUMN = ['keep', 'drop'] as const;
 const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
+const CUSTOM_TYPES = ['create', 'text'] as const;
 
 export const targetOptions = z.strictObject({
   ...connectionOptions,
@@ -60,6 +63,22 @@ export const targetOptions = z.strictObject({
   stage_retention_days: option(z.int().min(1).max(RETENTION_DAYS_MAX).default(14), {
     sentence: 'How long staged objects are kept: a halted stream must be resumed before they expire.',
     unit: 'days',
+  }),
+  custom_types: option(z.enum(CUSTOM_TYPES).default('create'), {
+    sentence:
+      "Enums, domains and composite types of the source's own: `create` makes them on the target under their schema and name, and follows them; `text` makes their columns text.",
+  }),
+  primary_key_required: option(z.boolean().default(true), {
+    sentence:
+      'Refuses tables without a primary key or replica identity index. `false` follows them: with REPLICA IDENTITY FULL, as many copies of each row as the source has; otherwise only what is added to them (INSERT, TRUNCATE).',
+  }),
+  on_type_change: option(z.enum(ON_TYPE_CHANGE).default('widen'), {
+    sentence:
+      "What a change of a column's type on the source does: `widen` changes the target's column, copying the table anew where its rows were written anew, and keeps the old values beside the new ones (`<name>_YYYYMMDD_HHMM`) where the new type cannot hold them all; `halt` stops the stream.",
+  }),
+  on_drop_column: option(z.enum(ON_DROP_COLUMN).default('keep'), {
+    sentence:
+      "What becomes of a target's column when the source drops its own: `keep` leaves it with its values (NULL in new rows), `drop` drops it.",
   }),
   on_truncate: option(z.enum(ON_TRUNCATE).default('apply'), {
     sentence:

@@ -32,10 +32,6 @@ const KEYS: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
     batch_fetch_limit: query('rows a page in query-based reads'),
     failover: { what: 'slots that follow a failover', remedy: REMOVE },
     debug_lsn: { what: '`_sdc_lsn` in the target', remedy: REMOVE },
-    fold_partitions: {
-      what: 'partitioned tables as one stream',
-      remedy: 'Remove it, and name the partitions as tables.',
-    },
   },
   'source.password': { iam: connection.iam as Unavailable },
   tables: {
@@ -54,24 +50,18 @@ const KEYS: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
     },
     indices: { what: 'indexes on the target', remedy: 'Remove it; indexes that you make on target tables are kept.' },
     data_flattening_max_level: { what: 'json objects as columns', remedy: 'Remove it: json stays json.' },
-    primary_key_required: { what: 'tables without a key', remedy: 'Remove it: every table needs a key.' },
     validate_records: { what: 'rows checked against a JSON Schema', remedy: REMOVE },
     on_invalid: { what: 'rows checked against a JSON Schema', remedy: REMOVE },
     consistency: {
       what: 'all streams in one target transaction',
       remedy: 'Remove it: each stream is consistent in itself.',
     },
-    on_type_change: { what: 'a choice of what a changed type does', remedy: REMOVE },
-    on_drop_column: { what: 'a choice of what a dropped column does', remedy: REMOVE },
   },
   'target.password': { iam: connection.iam as Unavailable },
 };
 
 /** Section and key → value. */
 const VALUES: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
-  'source.plugin': {
-    wal2json: { what: 'wal2json as output plugin', remedy: 'Write plugin: pgoutput, or leave it out.' },
-  },
   'tables.replication_method': {
     INCREMENTAL: {
       what: 'reading by a replication key',

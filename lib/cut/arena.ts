@@ -2,6 +2,8 @@
  * Where a cut's lines lie until they are staged: one buffer, filled from its start, given back whole. Allocation per cut, not per row (I8).
  */
 const NO_BYTES = Buffer.alloc(0);
+/** Beyond the capacity it grows in steps, for more rows may follow: each step copies it. */
+const OVERGROWTH = 1.25;
 
 export class Arena {
   readonly capacity: number;
@@ -27,7 +29,9 @@ export class Arena {
   reserve(size: number): void {
     const needed = this.#used + size;
     if (needed <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.capacity));
+    const grown = Buffer.allocUnsafeSlow(
+      Math.max(needed > this.capacity ? Math.ceil(needed * OVERGROWTH) : 0, this.capacity),
+    );
     this.#bytes.copy(grown, 0, 0, this.#used);
     this.#bytes = grown;
   }

@@ -6,10 +6,14 @@
  */
 import type { ChangeSink, OldImage, Relation, Tuple } from '../change.ts';
 import { SluiceError } from '../errors.ts';
-import { LSN_ZERO, type Lsn } from '../lsn.ts';
-import { type Column, type Shape, sameShape, tableKey } from '../shape.ts';
+import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
+import { displayName, type Shape } from '../shape.ts';
+import type { CommitSpan } from '../stage/segment.ts';
 import { Arena } from './arena.ts';
+import { type CapturedStream, CapturedStreams } from './captured.ts';
 import { Fold, type FoldedBlock } from './fold.ts';
+import { shapeOf } from './logged-shape.ts';
+import { Multiset } from './multiset.ts';
 
 /** Lines of one part, over all streams. */
 export const PART_TEXT_BYTES_MAX = 8 * 1024 * 1024;
@@ -20,20 +24,28 @@ const PART_KEY_BYTES_MAX = 32 * 1024 * 1024;
 /** Shares of one part: bounds a run of barriers (TRUNCATE, changes of shape), each of which seals a share. */
 const PART_SHARES_MAX = 4_000;
 
-/** A stream that the chain has captured. `key` names the columns where the log does not tell them (REPLICA IDENTITY FULL). */
-export interface CapturedStream {
-  readonly stream: string;
-  readonly schema: string;
-  readonly table: string;
-  readonly key: readonly string[];
-}
-
 /** One stream's share of a part, ready to be encoded as a segment. */
 export interface Share {
   readonly stream: string;
   readonly operation: 'changes' | 'truncate';
   readonly shape: Shape;
+  /** The description that its rows were read by. */
+  readonly relation: DescribedBy;
+  /** Of a table without a key: SegmentHeader.commits. */
+  readonly commits?: CommitSpan;
+  /** It has no rows, and is there for its shape. */
+  readonly tells?: boolean;
   readonly blocks: readonly FoldedBlock[];
+}
+
+/** One Relation message of the log, as a share remembers it. */
+export interface DescribedBy {
+  /** OID of the table. */
+  readonly oid: number;
+  /** Counts the messages of the window. */
+  readonly message: number;
+  /** No later message of this table has been read. */
+  readonly newest: boolean;
 }
 
 export interface StreamCount {
@@ -43,12 +55,28 @@ export interface StreamCount {
 
 interface OpenStream {
   readonly captured: CapturedStream;
+  /** OID of the table, and the number of the Relation message that described it last. */
+  readonly oid: number;
+  message: number;
   shape: Shape;
-  fold: Fold | null;
+  fold: Fold | Multiset | null;
+}
+
+/** A share that has ended; without a fold it is a TRUNCATE, or tells of a shape. */
+interface Sealed {
+  readonly stream: OpenStream;
+  /** What the stream had when it ended. */
+  readonly message: number;
+  readonly shape: Shape;
+  readonly fold: Fold | Multiset | null;
+  readonly tells?: boolean;
+  readonly commits?: CommitSpan;
 }
 
 export interface OpenCutOptions {
   readonly streams: readonly CapturedStream[];
+  /** Every commit before it is older than the catalog that `streams` were read from. Not given: none is. */
+  readonly catalog_lsn?: Lsn;
   /** False where deletions are only marked: rows then outlive their deletion within a cut as well. */
   readonly hard_delete: boolean;
   /** Asked at each commit: shall the cut end here? */
@@ -59,16 +87,22 @@ export interface OpenCutOptions {
 
 export class OpenCut implements ChangeSink {
   #options: OpenCutOptions;
-  #captured: Map<string, CapturedStream>;
+  #captured: CapturedStreams;
   #relations = new Map<number, OpenStream | null>();
   #arena: Arena;
   #spare: Arena;
-  #sealed: (Share | { stream: OpenStream; fold: Fold })[] = [];
+  #sealed: Sealed[] = [];
+  #messages = 0;
   #partKeys = 0;
   #partKeyBytes = 0;
   #partStarted = false;
   #partGiantBytes = 0;
   #committed_at_us = 0;
+  #commit_lsn: Lsn = LSN_ZERO;
+  /** Shares that tell of a shape, in this cut. */
+  #told = 0;
+  /** Streams whose shares end with the transaction. */
+  #apart = new Set<OpenStream>();
 
   /** Position after the last commit or keepalive: where the cut ends if it ends now. */
   end_lsn: Lsn = LSN_ZERO;
@@ -87,11 +121,11 @@ export class OpenCut implements ChangeSink {
     this.#options = options;
     this.#arena = new Arena(options.part_text_bytes_max ?? PART_TEXT_BYTES_MAX);
     this.#spare = new Arena(this.#arena.capacity);
-    this.#captured = new Map(options.streams.map((stream) => [tableKey(stream), stream]));
+    this.#captured = new CapturedStreams(options.streams, options.catalog_lsn ?? LSN_ZERO);
   }
 
   get hasChanges(): boolean {
-    return this.changes > 0;
+    return this.changes > 0 || this.#told > 0;
   }
 
   /** The part is full, and must be taken before more is read. */
@@ -105,6 +139,7 @@ export class OpenCut implements ChangeSink {
   restart(): void {
     if (this.#partStarted) throw new SluiceError('UNEXPECTED', { reason: 'a cut was begun before the last was taken' });
     this.changes = 0;
+    this.#told = 0;
     this.text_bytes = 0;
     this.transactions = 0;
     this.committed_at_ms = null;
@@ -112,13 +147,16 @@ export class OpenCut implements ChangeSink {
     this.counts = new Map();
   }
 
-  begin(_xid: number, committed_at_us: number): void {
+  begin(_xid: number, committed_at_us: number, commit_lsn: Lsn = LSN_ZERO): void {
     this.inTransaction = true;
+    this.#commit_lsn = commit_lsn;
     this.#committed_at_us = committed_at_us;
   }
 
   commit(end_lsn: Lsn): void {
     this.inTransaction = false;
+    for (const stream of this.#apart) this.#seal(stream);
+    this.#apart.clear();
     this.end_lsn = end_lsn;
     this.transactions++;
     this.committed_at_ms = Math.floor(this.#committed_at_us / 1000);
@@ -131,7 +169,10 @@ export class OpenCut implements ChangeSink {
   }
 
   relation(relation: Relation): void {
-    const captured = this.#captured.get(tableKey(relation));
+    const message = ++this.#messages;
+    const found = this.#captured.of(relation, this.#commit_lsn);
+    if (found?.fault) this.faults.set(found.stream.stream, found.fault);
+    const captured = found?.fault ? null : (found?.stream ?? null);
     const known = this.#relations.get(relation.id) ?? null;
     // The table goes by another name now: what it left under the old one comes first.
     if (known && known.captured !== captured) this.#seal(known);
@@ -147,9 +188,10 @@ export class OpenCut implements ChangeSink {
       return;
     }
     if (known && known.captured === captured) {
-      if (sameShape(known.shape, shape)) return;
+      // Also where it looks the same: a column that was dropped and another that was added under its name look the same.
       this.#seal(known);
       known.shape = shape;
+      known.message = message;
       return;
     }
     for (const [id, stream] of this.#relations) {
@@ -158,7 +200,16 @@ export class OpenCut implements ChangeSink {
       this.#seal(stream);
       this.#relations.set(id, null);
     }
-    this.#relations.set(relation.id, { captured, shape, fold: null });
+    this.#relations.set(relation.id, { captured, oid: relation.id, message, shape, fold: null });
+  }
+
+  /** The stream of this relation cannot be followed any further: what it has is given up as it is, and the rest is passed over. */
+  fail(relation: number, fault: SluiceError): void {
+    const stream = this.#relations.get(relation);
+    if (!stream) return;
+    this.#seal(stream);
+    this.#relations.set(relation, null);
+    this.faults.set(stream.captured.stream, fault);
   }
 
   insert(relation: number, row: Tuple): void {
@@ -169,15 +220,16 @@ export class OpenCut implements ChangeSink {
 
   update(relation: number, oldImage: OldImage, old: Tuple, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
-    if (!stream) return;
+    if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
     // The old image's giants count: the row takes those that it leaves out from there.
     this.#change(stream, giantBytes(row) + giantBytes(old), (fold) => fold.update(oldImage, old, row));
   }
 
-  delete(relation: number, _oldImage: 'key' | 'full', old: Tuple): void {
+  delete(relation: number, oldImage: 'key' | 'full', old: Tuple): void {
     const stream = this.#streamOf(relation, old.count);
-    if (!stream) return;
-    this.#change(stream, 0, (fold) => {
+    if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
+    // Of a key's values the bytes are taken as they come; without a key the whole row is.
+    this.#change(stream, stream.captured.keyless ? giantBytes(old) : 0, (fold) => {
       fold.delete(old, this.#committed_at_us);
       return true;
     });
@@ -188,25 +240,38 @@ export class OpenCut implements ChangeSink {
       const stream = this.#streamOf(relation, null);
       if (!stream) continue;
       this.#seal(stream);
-      this.#sealed.push({ stream: stream.captured.stream, operation: 'truncate', shape: stream.shape, blocks: [] });
+      const at = stream.captured.keyless ? formatLsn(this.#positionFor(stream)) : null;
+      const commits = at === null ? {} : { commits: { first: at, last: at } };
+      this.#sealed.push({ stream, message: stream.message, shape: stream.shape, fold: null, ...commits });
       this.#partStarted = true;
       this.#count(stream, 0);
     }
   }
 
+  /** A share without rows that tells of the table's shape, as the catalog has it. Outside a transaction, with the stream's last change before it. */
+  tell(captured: CapturedStream, oid: number, shape: Shape): void {
+    const message = ++this.#messages;
+    const stream = this.#relations.get(oid) ?? { captured, oid, message, shape, fold: null };
+    this.#seal(stream);
+    stream.message = message;
+    const at = formatLsn(this.end_lsn);
+    const commits = captured.keyless ? { commits: { first: at, last: at } } : {};
+    this.#sealed.push({ stream, message, shape, fold: null, tells: true, ...commits });
+    this.#partStarted = true;
+    this.#told++;
+  }
+
   /** Gives up what is held, in order, and goes on in the other arena. The shares must have been used before the next part is taken. */
   takePart(): Share[] {
     for (const stream of this.#relations.values()) if (stream) this.#seal(stream);
-    const shares = this.#sealed.map((entry) =>
-      'fold' in entry
-        ? {
-            stream: entry.stream.captured.stream,
-            operation: 'changes' as const,
-            shape: entry.fold.shape,
-            blocks: entry.fold.blocks(),
-          }
-        : entry,
-    );
+    const shares = this.#sealed.map(({ stream, message, shape, fold, tells, commits }): Share => {
+      const relation = { oid: stream.oid, message, newest: message === stream.message };
+      const share = { stream: stream.captured.stream, shape, relation, ...(commits ? { commits } : {}) };
+      if (tells) return { ...share, operation: 'changes', tells, blocks: [] };
+      return fold === null
+        ? { ...share, operation: 'truncate', blocks: [] }
+        : { ...share, operation: 'changes', blocks: fold.blocks(), ...(fold instanceof Multiset ? fold.span : {}) };
+    });
     this.#sealed = [];
     this.#partKeys = 0;
     this.#partKeyBytes = 0;
@@ -216,10 +281,10 @@ export class OpenCut implements ChangeSink {
     this.#spare = this.#arena;
     this.#arena = spare;
     this.#arena.reset();
-    return shares.filter(({ operation, blocks }) => operation === 'truncate' || blocks.length > 0);
+    return shares.filter(({ operation, blocks, tells }) => operation === 'truncate' || blocks.length > 0 || tells);
   }
 
-  #change(stream: OpenStream, giant_bytes: number, apply: (fold: Fold) => boolean): void {
+  #change(stream: OpenStream, giant_bytes: number, apply: (fold: Fold | Multiset) => boolean): void {
     // A giant has a share of its own, and is given up at once: it is not in the arena, and nothing may be merged with it.
     if (giant_bytes > 0) this.#seal(stream);
     const before = this.#arena.used;
@@ -234,9 +299,11 @@ export class OpenCut implements ChangeSink {
     }
     this.#partKeys += fold.keys - keys;
     this.#partKeyBytes += fold.keyBytes - keyBytes;
+    // A multiset's rows are in its own table of them.
+    const row_bytes = fold instanceof Multiset ? fold.keyBytes - keyBytes : 0;
     if (fold.isFull || giant_bytes > 0) this.#seal(stream);
-    this.#partGiantBytes += giant_bytes;
-    this.#count(stream, this.#arena.used - before + giant_bytes);
+    this.#partGiantBytes += giant_bytes + row_bytes;
+    this.#count(stream, this.#arena.used - before + giant_bytes + row_bytes);
   }
 
   #count(stream: OpenStream, text_bytes: number): void {
@@ -252,9 +319,24 @@ export class OpenCut implements ChangeSink {
     }
   }
 
-  #foldOf(stream: OpenStream): Fold {
-    stream.fold ??= new Fold(this.#arena, stream.shape, !this.#options.hard_delete);
+  /** Of the transaction. Without one, the loader would take it for a part of the copy. */
+  #positionFor({ captured }: OpenStream): Lsn {
+    if (this.#commit_lsn > LSN_ZERO) return this.#commit_lsn;
+    throw new SluiceError('UNEXPECTED', { reason: `a transaction of ${captured.stream} came without its position` });
+  }
+
+  #foldOf(stream: OpenStream): Fold | Multiset {
+    const { keyless } = stream.captured;
+    const keepsDeleted = !this.#options.hard_delete;
+    stream.fold ??= keyless
+      ? new Multiset(stream.shape, keepsDeleted)
+      : new Fold(this.#arena, stream.shape, keepsDeleted);
     stream.fold.committedAt_us = this.#committed_at_us;
+    if (stream.fold instanceof Multiset) {
+      const last = this.#positionFor(stream);
+      stream.fold.commits = { first: stream.fold.commits?.first ?? last, last };
+      if (keyless && this.#commit_lsn < keyless.apart_before) this.#apart.add(stream);
+    }
     this.#partStarted = true;
     return stream.fold;
   }
@@ -262,8 +344,19 @@ export class OpenCut implements ChangeSink {
   /** Ends the stream's share: what comes next begins another, after this one in the order. */
   #seal(stream: OpenStream): void {
     if (!stream.fold) return;
-    this.#sealed.push({ stream, fold: stream.fold });
+    this.#sealed.push({ stream, message: stream.message, shape: stream.shape, fold: stream.fold });
     stream.fold = null;
+  }
+
+  /** Without a key, a change can be followed only if the log has the whole old row; and is, only if all of the table's changes are. */
+  #isFollowed(stream: OpenStream, relation: number, oldImage: OldImage): boolean {
+    const { keyless } = stream.captured;
+    if (!keyless || oldImage === 'full') return keyless?.rows !== 'append';
+    if (keyless.rows === 'multiset') {
+      const what = 'it has no key, and REPLICA IDENTITY FULL no longer.';
+      this.fail(relation, new SluiceError('TABLE_REWRITTEN', { stream: displayName(stream.captured), what }));
+    }
+    return false;
   }
 
   /** Null: not ours. */
@@ -286,25 +379,4 @@ function giantBytes(row: Tuple): number {
   let bytes = 0;
   for (const pieces of row.giants.values()) for (const piece of pieces) bytes += piece.length;
   return bytes;
-}
-
-/** The key is what identifies a row in the log; under REPLICA IDENTITY FULL every column does, and the catalog's primary key is taken. */
-function shapeOf(relation: Relation, captured: CapturedStream): Shape | SluiceError {
-  const columns: Column[] = relation.columns.map(({ name, type_oid, type_modifier }) => ({
-    name,
-    type_oid,
-    type_modifier,
-  }));
-  const isKey =
-    relation.replica_identity === 'f'
-      ? (i: number) => captured.key.includes(columns[i]?.name ?? '')
-      : (i: number) => relation.columns[i]?.identity === true;
-  const key = columns.map((_, i) => i).filter(isKey);
-  if (key.length === 0) {
-    return new SluiceError('SHAPE_CHANGED', {
-      stream: `${captured.schema}.${captured.table}`,
-      change: 'it no longer has a key (primary key or replica identity index)',
-    });
-  }
-  return { columns, key };
 }

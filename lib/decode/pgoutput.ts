@@ -18,6 +18,7 @@ import { SluiceError } from '../errors.ts';
 import { type Lsn, lsnOf } from '../lsn.ts';
 import { POSTGRES_EPOCH_MS } from '../slot/wire.ts';
 import { compactGiant, GIANT_LENGTH } from './giant.ts';
+import type { LogDecoder } from './log-decoder.ts';
 
 const MESSAGE = {
   begin: 0x42, // B
@@ -38,7 +39,7 @@ const MESSAGE_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
 
 const IMAGE = { new: 0x4e /* N */, key: 0x4b /* K */, full: 0x4f /* O */ } as const;
 
-export class PgoutputDecoder {
+export class PgoutputDecoder implements LogDecoder {
   #sink: ChangeSink;
   #old = new Tuple();
   #row = new Tuple();
@@ -110,12 +111,19 @@ export class PgoutputDecoder {
     }
   }
 
+  /** Its messages say everything. */
+  readonly waits = false;
+
+  async proceed(): Promise<void> {}
+
+  async settle(): Promise<void> {}
+
   #begin(): void {
-    this.#lsn(); // of the commit record
+    const commit_lsn = this.#lsn(); // where its record begins
     const committed_at_us = this.#timestamp();
     const xid = this.#uint32();
     this.#finish();
-    this.#sink.begin(xid, committed_at_us);
+    this.#sink.begin(xid, committed_at_us, commit_lsn);
   }
 
   #commit(): void {

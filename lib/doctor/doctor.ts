@@ -43,7 +43,8 @@ export async function surveyed({ pipeline, connect, chain }: DoctorInput): Promi
     opens(connect.replication),
   ]);
   const targets = source instanceof SluiceError ? [] : source.selection.streams.map((stream) => stream.target);
-  const target = await surveyTarget(connect.target, targets).catch(known);
+  const types = source instanceof SluiceError ? [] : [...source.types.values()];
+  const target = await surveyTarget(connect.target, targets, types).catch(known);
   return { pipeline, chain, source, replication, target };
 }
 

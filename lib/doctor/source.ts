@@ -2,9 +2,12 @@
  * Checks of the source: reached, its ground, slot, publication, and the limits that a slot lives by. The faults of the ground are those that stop a
  * window (`slot/ground.ts`); what else is found here would hurt later.
  */
-import { SluiceError } from '../errors.ts';
+import type { Pipeline } from '../config/schema.ts';
+import type { StreamDefinition } from '../config/selection.ts';
+import { asSluiceError, SluiceError } from '../errors.ts';
+import { appendOperations, appendPublicationName, appendState, isAppendOnly } from '../slot/append-publication.ts';
 import { clusterFault, serverFault, slotFault } from '../slot/ground.ts';
-import { needsWriterLock, publicationStep, tableList } from '../slot/publication.ts';
+import { needsWriterLock, type PublicationState, publicationStep, tableList } from '../slot/publication.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import type { Check, Finding, Survey } from './finding.ts';
 import { findingOf } from './finding.ts';
@@ -12,6 +15,8 @@ import type { SourceSurvey } from './survey-source.ts';
 
 /** Settings of a session are taken from this version on; before, the server's own wal_sender_timeout ends a window that is busy. */
 const SESSION_TIMEOUT_SINCE = 120_000;
+/** Logical decoding of TRUNCATE (release notes of 11). */
+const TRUNCATE_LOGGED_SINCE = 110_000;
 const WAL_SENDER_TIMEOUT_MS_MIN = 60_000;
 const WAL_KEEP_LIMIT_SINCE = 130_000;
 /** WAL that a slot holds beyond this is worth a word. */
@@ -99,7 +104,15 @@ export const SOURCE_CHECKS: readonly Check[] = [
     return found;
   }),
   onceReached('slot_wal', slotWal),
-  onceReached('publication', publication),
+  onceReached('source_plugin', ({ plugin }) => (plugin ? [findingOf('source', plugin)] : [])),
+  onceReached('plugin_numbers', wal2jsonNumbers),
+  onceReached('publication', publications),
+  onceReached('source_truncate', ({ ground }) => {
+    if (ground.version >= TRUNCATE_LOGGED_SINCE) return [];
+    const problem = 'PostgreSQL 10 does not tell of TRUNCATE in the log: the target keeps the rows.';
+    const remedy = 'After a TRUNCATE on the source, run `sluice backfill TABLE --reset`; or update the server.';
+    return [{ severity: 'warning', subject: 'source', problem, remedy }];
+  }),
   onceReached('wal_sender_timeout', ({ ground, limits }) => {
     const { wal_sender_timeout_ms } = limits;
     if (ground.version >= SESSION_TIMEOUT_SINCE || wal_sender_timeout_ms === 0) return [];
@@ -162,26 +175,80 @@ function slotWal({ ground, limits }: SourceSurvey, { pipeline }: Survey): Found 
   return found;
 }
 
-/** Whether the window will be able to publish what is selected. */
-function publication(source: SourceSurvey, { pipeline }: Survey): Found {
-  const name = pipeline.source.publication_name;
+/** float4, float8, numeric. */
+const NUMBERS: ReadonlySet<number> = new Set([700, 701, 1700]);
+
+/** NaN and the infinities are looked up by the key (lib/decode/number-doubts.ts): where they may be in the key itself, nothing can be. */
+function wal2jsonNumbers({ selection }: SourceSurvey, { pipeline }: Survey): Found {
+  if (pipeline.source.plugin !== 'wal2json') return [];
+  return selection.streams.flatMap(({ table }): Found => {
+    const column = table.columns.find(({ name, type_oid }) => table.key.includes(name) && NUMBERS.has(type_oid));
+    if (!column) return [];
+    const problem = `Column ${column.name} of its key can be NaN, which wal2json before 2.6 prints as null: the stream would halt there.`;
+    const remedy = 'If such values occur, use wal2json 2.6 or newer, or source.plugin: pgoutput.';
+    return [{ severity: 'warning', subject: `table ${table.schema}.${table.table}`, problem, remedy }];
+  });
+}
+
+/** Whether the window will be able to publish what is selected: tables that are only appended to by a publication of their own. */
+function publications(source: SourceSurvey, { pipeline }: Survey): Found {
+  // wal2json needs none.
+  if (pipeline.source.plugin === 'wal2json') return [];
+  const { publication_name: name } = pipeline.source;
+  const { publication, append_publication, rights, selection } = source;
+  const [appends, whole] = [true, false].map((only) =>
+    selection.streams.filter(({ table }) => isAppendOnly(table) === only),
+  ) as [StreamDefinition[], StreamDefinition[]];
+  const more = append_publication ?? { state: null, owned: false };
+  return [
+    ...publicationOf(source, pipeline, {
+      name,
+      state: publication,
+      owned: rights.owns_publication,
+      streams: whole,
+      appends: false,
+    }),
+    ...publicationOf(source, pipeline, { ...more, name: appendPublicationName(name), streams: appends, appends: true }),
+  ];
+}
+
+interface Publishing {
+  readonly name: string;
+  readonly state: PublicationState | null;
+  /** The role may alter it. */
+  readonly owned: boolean;
+  readonly streams: readonly StreamDefinition[];
+  readonly appends: boolean;
+}
+
+function publicationOf(source: SourceSurvey, pipeline: Pipeline, publishing: Publishing): Found {
+  const { name, owned: owns, streams, appends } = publishing;
   const subject = `publication ${name}`;
-  const { ground, selection, rights, owned } = source;
-  const { streams } = selection;
+  const { ground, rights, owned } = source;
   if (streams.length === 0) return [];
+  let { state } = publishing;
+  try {
+    if (state && appends) state = appendState(name, state, ground.version);
+  } catch (error) {
+    return [findingOf(subject, asSluiceError(error))];
+  }
   const step = publicationStep(
     name,
-    source.publication,
-    streams.map((stream) => stream.source),
+    state,
+    streams.map(({ table }) => table),
+    { version: ground.version, operations: appends ? appendOperations(ground.version) : null },
   );
   if (step.kind === 'ready') return [];
   if (step.kind === 'fault') return [findingOf(subject, step.fault)];
 
   const added = new Set(step.tables.map(({ schema, table }) => `${schema}\0${table}`));
-  const foreign = streams.filter(({ table }) => added.has(`${table.schema}\0${table.table}`) && !owned.has(table.oid));
+  // Who alters settings needs no table.
+  const foreign = (step.alters ? [] : streams).filter(
+    ({ table }) => added.has(`${table.schema}\0${table.table}`) && !owned.has(table.oid),
+  );
   const [first] = foreign;
-  const lacks = source.publication
-    ? rights.owns_publication
+  const lacks = state
+    ? owns
       ? null
       : 'the publication is owned by another role'
     : rights.creates_in_database
@@ -189,11 +256,13 @@ function publication(source: SourceSurvey, { pipeline }: Survey): Found {
       : `it lacks CREATE on database ${quoteIdentifier(pipeline.source.database)}`;
   const reason = lacks ?? (first ? `${first.table.schema}.${first.table.table} is owned by another role` : null);
   if (reason === null) {
-    const count = `${step.tables.length} ${source.publication ? 'more ' : ''}${step.tables.length === 1 ? 'table' : 'tables'}`;
-    const problem = `It will ${source.publication ? 'get' : 'be made for'} ${count} by the next window.`;
+    const count = `${step.tables.length} ${state ? 'more ' : ''}${step.tables.length === 1 ? 'table' : 'tables'}`;
+    const problem = step.alters
+      ? `The next window will change its settings: ${step.sql}.`
+      : `It will ${state ? 'get' : 'be made for'} ${count} by the next window.`;
     return [{ severity: 'info', subject, problem, remedy: null }];
   }
-  const locked = source.publication !== null && needsWriterLock(ground.version);
+  const locked = state !== null && needsWriterLock(ground.version);
   const sql = locked
     ? `BEGIN; LOCK TABLE ${tableList(step.tables)} IN SHARE ROW EXCLUSIVE MODE; ${step.sql}; COMMIT`
     : step.sql;

@@ -4,10 +4,15 @@
 import type { Client } from 'pg';
 import type { Pipeline } from '../config/schema.ts';
 import { type Selection, selectTables } from '../config/selection.ts';
+import type { SluiceError } from '../errors.ts';
 import type { Ground, SourceTable } from '../ports.ts';
 import { type Connect, onSource } from '../postgres/session.ts';
-import { PUBLICATION_SQL, type PublicationState } from '../slot/publication.ts';
-import { look, readTables } from '../slot/source.ts';
+import { type SourceType, typesOf } from '../shape.ts';
+import { appendPublicationName } from '../slot/append-publication.ts';
+import type { PublicationState } from '../slot/publication.ts';
+import { look, readPublication, readTables } from '../slot/source.ts';
+import { readTypes } from '../slot/types.ts';
+import { probePlugin } from './probe-plugin.ts';
 
 export interface SourceSurvey {
   readonly ground: Ground;
@@ -15,6 +20,12 @@ export interface SourceSurvey {
   readonly tables: readonly SourceTable[];
   readonly selection: Selection;
   readonly publication: PublicationState | null;
+  /** That of tables that are only appended to, and whether the role may alter it. Null or left out: there is none. */
+  readonly append_publication?: { readonly state: PublicationState; readonly owned: boolean } | null;
+  /** Types of the selected tables' columns by OID, of those that are not PostgreSQL's own. */
+  readonly types: ReadonlyMap<number, SourceType>;
+  /** Why its output plugin cannot be used; null or left out: nothing is known to be in the way. */
+  readonly plugin?: SluiceError | null;
   /** Of the selected tables, by oid: those that the role owns, so that it may publish them. */
   readonly owned: ReadonlySet<number>;
   readonly rights: SourceRights;
@@ -67,19 +78,31 @@ const RIGHTS_SQL = `
 const OWNED_SQL = `
   SELECT oid::int8::text AS oid FROM pg_class WHERE oid = ANY ($1::oid[]) AND pg_has_role(relowner, 'USAGE')`;
 
+async function surveyAppends(
+  client: Client,
+  name: string,
+): Promise<NonNullable<SourceSurvey['append_publication']> | null> {
+  const state = await readPublication(client, name);
+  return state && { state, owned: (await one<SourceRights>(client, RIGHTS_SQL, [name])).owns_publication };
+}
+
 export function surveySource(connect: Connect, pipeline: Pipeline): Promise<SourceSurvey> {
   return onSource(connect, 'be examined', async (client) => {
     const { replication_slot, publication_name } = pipeline.source;
     const tables = await readTables(client);
     const selection = selectTables(tables, pipeline);
     const oids = selection.streams.map(({ table }) => table.oid);
+    const columns = selection.streams.flatMap(({ table }) => [...table.columns, ...(table.generated ?? [])]);
     const owned = await client.query<{ oid: string }>(OWNED_SQL, [oids]);
-    const { state } = await one<{ state: PublicationState | null }>(client, PUBLICATION_SQL, [publication_name]);
+    const ground = await look(client, replication_slot);
     return {
-      ground: await look(client, replication_slot, publication_name),
+      ground,
+      plugin: pipeline.source.plugin === 'wal2json' && !ground.slot ? await probePlugin(client) : null,
       tables,
       selection,
-      publication: state,
+      publication: await readPublication(client, publication_name),
+      append_publication: await surveyAppends(client, appendPublicationName(publication_name)),
+      types: await readTypes(client, typesOf(columns)),
       owned: new Set(owned.rows.map(({ oid }) => Number(oid))),
       rights: await one<SourceRights>(client, RIGHTS_SQL, [publication_name]),
       limits: await one<SourceLimits>(client, LIMITS_SQL, [replication_slot]),

@@ -3,9 +3,11 @@
  */
 import type { Client } from 'pg';
 import { targetFault } from '../load/faults.ts';
+import { Session } from '../load/session.ts';
+import { type LackingType, lackingTypes } from '../load/types.ts';
 import { closeClient } from '../postgres/connection.ts';
 import type { Connect } from '../postgres/session.ts';
-import type { TableName } from '../shape.ts';
+import type { SourceType, TableName } from '../shape.ts';
 
 export interface TargetSurvey {
   readonly server: TargetServer;
@@ -13,6 +15,8 @@ export interface TargetSurvey {
   readonly schemas: readonly TargetSchema[];
   /** What is at the places of the target tables. */
   readonly tables: readonly TargetTable[];
+  /** Of the types that the source's columns have, those that the target lacks and cannot be given: their columns will be text. */
+  readonly types_lacking: readonly LackingType[];
   /** `_sluice.streams`: null where it has not been made; `unreadable` where another role's is there. */
   readonly streams: readonly TargetStreamRow[] | 'unreadable' | null;
 }
@@ -83,8 +87,12 @@ const STREAMS_READABLE_SQL = `
 
 const STREAMS_SQL = 'SELECT pipeline, stream, incarnation, target_schema, target_table, made FROM _sluice.streams';
 
-/** `targets`: where the streams go. Throws what connecting throws. */
-export async function surveyTarget(connect: Connect, targets: readonly TableName[]): Promise<TargetSurvey> {
+/** `targets`: where the streams go; `types`: of their columns. Throws what connecting throws. */
+export async function surveyTarget(
+  connect: Connect,
+  targets: readonly TableName[],
+  types: readonly SourceType[],
+): Promise<TargetSurvey> {
   const client = await connect();
   try {
     const { rows } = await client.query<TargetServer>(SERVER_SQL);
@@ -94,7 +102,9 @@ export async function surveyTarget(connect: Connect, targets: readonly TableName
     const schemas = await client.query<TargetSchema>(SCHEMAS_SQL, [names]);
     const places = [targets.map(({ schema }) => schema), targets.map(({ table }) => table)];
     const tables = await client.query<TargetTable>(TABLES_SQL, places);
-    return { server, schemas: schemas.rows, tables: tables.rows, streams: await readStreams(client) };
+    const uses = types.map((type) => ({ type_oid: 0, type_modifier: -1, type }));
+    const types_lacking = await lackingTypes(new Session(client, { stream: 'any stream', table: 'any table' }), uses);
+    return { server, schemas: schemas.rows, tables: tables.rows, types_lacking, streams: await readStreams(client) };
   } catch (error) {
     const { host, port, user = '', database = '' } = client;
     const server = { host, port, user, database };

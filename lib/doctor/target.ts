@@ -2,13 +2,17 @@
  * Checks of the target: reached, writable, and a place for every stream that is the stream's own (I12).
  */
 import { SluiceError } from '../errors.ts';
-import { displayName, type TableName } from '../shape.ts';
+import { targetEncodingFault } from '../load/encoding.ts';
+import { versionText } from '../postgres/session.ts';
+import { displayName, type SourceType, type TableName, type TypeName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Check, Finding, Survey } from './finding.ts';
 import { findingOf } from './finding.ts';
 import type { TargetSurvey, TargetTable } from './survey-target.ts';
 
 const TARGET_VERSION_MIN = 100_000;
+/** Of the columns that a finding is about. */
+const COLUMNS_SHOWN_MAX = 5;
 
 type Found = readonly Omit<Finding, 'check'>[];
 
@@ -25,15 +29,13 @@ export const TARGET_CHECKS: readonly Check[] = [
     if (server.version < TARGET_VERSION_MIN) {
       const facts = {
         side: 'target',
-        version: String(server.version / 10_000),
-        minimum: String(TARGET_VERSION_MIN / 10_000),
+        version: versionText(server.version),
+        minimum: versionText(TARGET_VERSION_MIN),
       };
       return [findingOf('target', new SluiceError('VERSION_UNSUPPORTED', facts))];
     }
-    if (server.encoding === 'UTF8') return [];
-    return [
-      findingOf('target', new SluiceError('ENCODING_UNSUPPORTED', { side: 'target', encoding: server.encoding })),
-    ];
+    const fault = targetEncodingFault(server.encoding);
+    return fault ? [findingOf('target', fault)] : [];
   }),
   onceReached('target_writable', ({ server }, { pipeline }) => {
     if (!server.in_recovery && !server.read_only) return [];
@@ -43,6 +45,7 @@ export const TARGET_CHECKS: readonly Check[] = [
   }),
   onceReached('target_rights', targetRights),
   onceReached('target_tables', targetTables),
+  onceReached('target_types', targetTypes),
   onceReached('target_ledger', ({ streams }, { pipeline, chain }) => {
     if (!Array.isArray(streams) || chain === undefined) return [];
     const expected = chain?.incarnation ?? 'a new one';
@@ -113,6 +116,52 @@ function targetTables({ server, tables, streams }: TargetSurvey, { pipeline, sou
     }
   }
   return found;
+}
+
+/** Columns whose type the target neither has nor is given: they will be text, and hold what the source prints. */
+function targetTypes({ types_lacking }: TargetSurvey, { source, pipeline }: Survey): Found {
+  if (source instanceof SluiceError) return [];
+  const makes = pipeline.target.custom_types === 'create';
+  return types_lacking.flatMap((lacking) => {
+    const name = `${lacking.schema}.${lacking.name}`;
+    const used = source.selection.streams.flatMap(({ table }) =>
+      [...table.columns, ...(table.generated ?? [])]
+        .filter(({ type_oid }) => isMadeOf(source.types.get(type_oid), lacking, makes))
+        .map((column) => `${displayName(table)}.${column.name}`),
+    );
+    if (used.length === 0) return [];
+    const more = used.length > COLUMNS_SHOWN_MAX ? ` and ${used.length - COLUMNS_SHOWN_MAX} more` : '';
+    const columns = used.slice(0, COLUMNS_SHOWN_MAX).join(', ') + more;
+    const remedy =
+      lacking.extension === null
+        ? 'If it shall keep its type, make the type on the target before the first copy (the row of a table is always text).'
+        : `If it shall keep its type, run on the target before the first copy: CREATE EXTENSION ${quoteIdentifier(lacking.extension)}`;
+    return {
+      severity: lacking.extension === null ? 'info' : 'warning',
+      subject: `type ${name}`,
+      problem: `The target does not have it: it will be text there, in ${columns}.`,
+      remedy,
+    };
+  });
+}
+
+/** `makes`: domains and composites are made on the target; otherwise they are text, whatever they are made of. */
+function isMadeOf(type: SourceType | undefined, part: TypeName, makes: boolean): boolean {
+  switch (type?.kind) {
+    case undefined:
+    case 'enum':
+      return false;
+    case 'array':
+      return isMadeOf(type.element.type, part, makes);
+    case 'domain':
+      return makes && isMadeOf(type.base.type, part, makes);
+    case 'composite':
+      return makes && type.attributes.some((attribute) => isMadeOf(attribute.type, part, makes));
+    case 'named':
+      return type.schema === part.schema && type.name === part.name;
+    default:
+      return type satisfies never;
+  }
 }
 
 function notOwned(table: TargetTable, user: string): Omit<Finding, 'check'> {

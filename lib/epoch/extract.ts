@@ -19,10 +19,11 @@ import type {
   Stage,
   Target,
 } from '../ports.ts';
-import { displayName, type Shape } from '../shape.ts';
+import { displayName } from '../shape.ts';
 import { appendChunk } from '../stage/encode.ts';
 import { ringEpochWork, ringLoad } from '../window/announce.ts';
 import { planChunks, rangeColumn } from './plan.ts';
+import { tableShape } from './table-shape.ts';
 
 /** Rows of a chunk: some seconds of copying, so that a chunk that breaks costs little and parallel readers share evenly. */
 const CHUNK_ROWS = 250_000;
@@ -69,9 +70,11 @@ export async function planEpoch(ports: EpochPorts, bookmark: Bookmark, epoch: Ep
     ranges.map((range, number) => ({ stream, epoch: epoch.number, plan, number, range, staged: null, loaded: false })),
   );
   // Looked at before anything is copied: a target that will not take the stream is better known now.
-  await target.prepareEpoch(targetOf(bookmark), planned, plan, shapeOf(table), bookmark.incarnation, may_overlap);
+  await target.prepareEpoch(targetOf(bookmark), planned, plan, tableShape(table), bookmark.incarnation, may_overlap);
   if (!(await ledger.updateEpoch(planned, 'opened'))) return null;
-  await ledger.updateBookmark(stream, { state: 'syncing' });
+  // A stream that was captured anew meanwhile waits for another epoch.
+  const { captured_cut } = bookmark;
+  await ledger.updateBookmark(stream, { state: 'syncing' }, { captured_cut, epoch: epoch.number });
   await ringEpochWork(ports, planned);
   return ranges.length;
 }
@@ -101,7 +104,7 @@ export async function readChunk(
     const head = {
       stream,
       operation: 'changes',
-      shape: shapeOf(table),
+      shape: tableShape(read.table),
       extracted_at: new Date(clock.now()).toISOString(),
     } as const;
     const { text_bytes } = await appendChunk(writer, head, read.lines);
@@ -121,12 +124,6 @@ async function tableOf(extractor: Extractor, { table: name }: Bookmark): Promise
   const table = await extractor.table(name);
   if (!table) throw new SluiceError('TABLE_MISSING', { table: displayName(name) });
   return table;
-}
-
-function shapeOf(table: SourceTable): Shape {
-  const columns = table.columns.map(({ name, type_oid, type_modifier }) => ({ name, type_oid, type_modifier }));
-  const key = columns.map((_, i) => i).filter((i) => table.key.includes(columns[i]?.name ?? ''));
-  return { columns, key };
 }
 
 function targetOf({ stream, target }: Bookmark) {

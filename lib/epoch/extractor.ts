@@ -13,18 +13,33 @@ import type { ChunkRange, ChunkRead, Extractor, SourceTable } from '../ports.ts'
 import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
-import { displayName, type TableName } from '../shape.ts';
+import { displayName, type GeneratedColumn, type TableName, typesOf } from '../shape.ts';
 import { type CatalogRow, tableOf, tablesSql } from '../slot/catalog.ts';
+import { readTypes, withTypes } from '../slot/types.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
+import { assertNotRewritten, type ExactSnapshot, exactSnapshot, takeSnapshotSql } from './exact-snapshot.ts';
 
+/** Major version, as server_version_num gives it. */
+const GENERATED_PUBLISHED_SINCE = 180_000;
 const INTEGER = /^-?\d{1,19}$/;
 const CTID = /^\(\d{1,10},\d{1,5}\)$/;
+/** A chunk waits for whoever alters the table; its bell comes again. */
+const LOCK_WAIT_MS_MAX = 60_000;
 /** Lines on their way to the stage. */
 const LINES_BYTES_MAX = 1024 * 1024;
 
-export function postgresExtractor({ connect }: { readonly connect: Connect }): Extractor {
+export interface ExtractorOptions {
+  readonly connect: Connect;
+  /** A walsender's connection to the same database, for the copies of tables without a key. */
+  readonly connectReplication: Connect;
+  /** Names of the publications that the tables are read by: what these bring of generated columns, a copy brings as well. */
+  readonly publications: readonly string[];
+}
+
+export function postgresExtractor({ connect, connectReplication, publications }: ExtractorOptions): Extractor {
   return {
-    table: (name) => onSource(connect, `describe ${displayName(name)}`, (client) => readTable(client, name)),
+    table: (name) =>
+      onSource(connect, `describe ${displayName(name)}`, (client) => readTable(client, name, publications)),
     version: () => onSource(connect, 'tell its version', serverVersion),
     keyBounds: (table, column) =>
       onSource(connect, `read the bounds of ${displayName(table)}`, async (client) => {
@@ -36,14 +51,18 @@ export function postgresExtractor({ connect }: { readonly connect: Connect }): E
       }),
     insertLsn: () => onSource(connect, 'tell its position', readInsertLsn),
     readChunk: async (table, range, where) => {
-      const sql = chunkSql(table, range, where);
+      chunkSql(table, range, where); // A bound that is none is refused before anything is asked.
       const client = await connect();
+      let snapshot: ExactSnapshot | null = null;
       try {
-        return await openChunk(client, table, sql);
+        if (table.key.length === 0) snapshot = await exactSnapshot(client, connectReplication, table);
+        return await openChunk(client, { table, range, where, publications }, snapshot);
       } catch (error) {
         const fault = await tableFault(client, table, error);
         await closeClient(client);
         throw fault;
+      } finally {
+        await snapshot?.close();
       }
     },
   };
@@ -56,8 +75,12 @@ export function chunkSql(table: SourceTable, range: ChunkRange, where: string | 
   // A line of its own, so that a comment at its end does not swallow the rest.
   if (where !== null) conditions.push(`(${where}\n)`);
   const condition = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
-  // ONLY: tables that inherit from it are streams of their own.
-  return `COPY (SELECT ${columns} FROM ONLY ${quoteTable(table)}${condition}) TO STDOUT`;
+  return `COPY (SELECT ${columns} FROM ${fromSql(table)}${condition}) TO STDOUT`;
+}
+
+/** ONLY: tables that inherit from it are streams of their own. The rows of a partitioned table are its partitions'. */
+function fromSql(table: SourceTable): string {
+  return table.kind === 'p' ? quoteTable(table) : `ONLY ${quoteTable(table)}`;
 }
 
 function rangeConditions(range: ChunkRange): string[] {
@@ -74,10 +97,47 @@ function rangeConditions(range: ChunkRange): string[] {
   ];
 }
 
-async function readTable(client: Client, name: TableName): Promise<SourceTable | null> {
-  const sql = tablesSql(await serverVersion(client), true);
+async function readTable(
+  client: Client,
+  name: TableName,
+  publications: readonly string[],
+): Promise<SourceTable | null> {
+  const version = await serverVersion(client);
+  const sql = tablesSql(version, true);
   const { rows } = await client.query<CatalogRow>(sql, [name.schema, name.table]);
-  return rows[0] ? tableOf(rows[0]) : null;
+  if (!rows[0]) return null;
+  const table = tableOf(rows[0]);
+  const generated = table.generated ?? [];
+  const types = await readTypes(client, typesOf([...table.columns, ...generated]));
+  const carried = generated.length > 0 && version >= GENERATED_PUBLISHED_SINCE;
+  const published = carried ? await readPublished(client, generated, publications) : new Set<string>();
+  const columns = [
+    ...table.columns,
+    ...generated
+      .filter((column) => published.has(column.name))
+      .map(({ name, number, type_oid, type_modifier }) => ({
+        name,
+        type_oid,
+        type_modifier,
+        not_null: false,
+        ...(number === undefined ? {} : { number }),
+      })),
+  ].toSorted((a, b) => (a.number ?? 0) - (b.number ?? 0));
+  return { ...table, columns: withTypes(columns, types), generated: withTypes(generated, types) };
+}
+
+/** Names of the table's columns that the log brings. Only stored generated columns can be among them, and only since 18. */
+async function readPublished(
+  client: Client,
+  generated: readonly GeneratedColumn[],
+  publications: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const { rows } = await client.query<{ published: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = ANY ($1) AND pubgencols = 's') AS published`,
+    [publications],
+  );
+  const stored = generated.filter(({ storage }) => storage === 's').map(({ name }) => name);
+  return new Set(rows[0]?.published ? stored : []);
 }
 
 async function readBounds(
@@ -88,7 +148,7 @@ async function readBounds(
   const name = quoteIdentifier(column);
   await client.query('SET row_security = off');
   const { rows } = await client.query<{ min: string | null; max: string | null }>(
-    `SELECT min(${name})::text AS min, max(${name})::text AS max FROM ONLY ${quoteTable(table)}`,
+    `SELECT min(${name})::text AS min, max(${name})::text AS max FROM ${fromSql(table)}`,
   );
   const [row] = rows;
   return row && row.min !== null && row.max !== null ? { min: row.min, max: row.max } : null;
@@ -101,17 +161,37 @@ async function readInsertLsn(client: Client): Promise<Lsn> {
   return parseLsn(row.lsn);
 }
 
-async function openChunk(client: Client, table: SourceTable, sql: string): Promise<ChunkRead> {
+interface ChunkAsked extends Pick<ExtractorOptions, 'publications'> {
+  readonly table: SourceTable;
+  readonly range: ChunkRange;
+  readonly where: string | null;
+}
+
+async function openChunk(
+  client: Client,
+  { table: asked, range, where, publications }: ChunkAsked,
+  snapshot: ExactSnapshot | null,
+): Promise<ChunkRead> {
   // Pinned once more for this transaction: a pooler may give each transaction another session. With row_security off, rows that a policy
   // would hide are an error, and not a smaller table.
   await client.query(
-    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = off`,
+    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = off; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
   );
+  // Before the snapshot, which LOCK does not take: what it says of the columns and what COPY reads by them are then the same, for nobody alters
+  // the table from here on. A rewrite that had committed between a snapshot and the lock would show an empty table.
+  await client.query(`LOCK TABLE ${quoteTable(asked)} IN ACCESS SHARE MODE`);
+  if (snapshot) await client.query(takeSnapshotSql(snapshot));
   // The first query takes the transaction's snapshot, and then calls the function. A commit is in a snapshot only after its record is in
   // the log, so every commit that this snapshot sees ends at or before the position. Read before the snapshot, it could miss one.
-  const lsn = await readInsertLsn(client);
+  const lsn = snapshot?.lsn ?? (await readInsertLsn(client));
+  if (snapshot) await assertNotRewritten(client, asked);
+  const table = await readTable(client, asked, publications);
+  if (!table) throw new SluiceError('TABLE_MISSING', { table: displayName(asked) });
+  if (snapshot === null && table.key.length === 0) {
+    throw new SluiceError('TABLE_REWRITTEN', { stream: displayName(table), what: 'it has lost its key.' });
+  }
 
-  const copy = client.query(copyTo(sql));
+  const copy = client.query(copyTo(chunkSql(table, range, where)));
   const lines = new PassThrough({ highWaterMark: LINES_BYTES_MAX });
   const { promise, resolve, reject } = Promise.withResolvers<{ rows: number; lsn: Lsn }>();
   promise.catch(() => {}); // Whoever asks for the result learns of the failure, and nobody has to ask.
@@ -142,7 +222,7 @@ async function openChunk(client: Client, table: SourceTable, sql: string): Promi
     reject(unfinished(table));
     void closeClient(client);
   });
-  return { lines, result: () => promise };
+  return { table, lines, result: () => promise };
 }
 
 function unfinished(table: SourceTable): SluiceError {
@@ -159,7 +239,7 @@ async function tableFault(client: Client, table: SourceTable, error: unknown): P
     case '3F000': // invalid_schema_name
       return new SluiceError('TABLE_MISSING', { table: name }, options);
     case '42703': // undefined_column
-      return new SluiceError('SHAPE_CHANGED', { stream: name, change: reasonOf(error) }, options);
+      return new SluiceError('TABLE_REWRITTEN', { stream: name, what: reasonOf(error) }, options);
     case '42501':
       return (await deniedRead(client, table, options)) ?? sourceFault(error, `read ${name}`);
     default:

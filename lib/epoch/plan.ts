@@ -43,6 +43,8 @@ export function rangeColumn(table: SourceTable): string | null {
 }
 
 export function planChunks({ table, version, bounds, chunk_rows, chunks_max }: PlanRequest): ChunkPlan {
+  // Of a table without a key the log repairs nothing that two snapshots have in common, or that falls between them.
+  if (table.key.length === 0) return WHOLE;
   const rows = table.rows_estimate >= 0 ? table.rows_estimate : table.pages * ROWS_PER_PAGE_GUESS;
   const chunks = Math.min(Math.ceil(rows / chunk_rows), chunks_max);
   if (chunks < 2) return WHOLE;

@@ -58,9 +58,13 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
     return newest ? readItem(CUT_FIELDS, newest) : null;
   };
   const bookmark = (stream: string) => getAs(BOOKMARK_FIELDS, keys.bookmark(stream));
-  const updateItem = async (key: ItemKey, change: Attributes): Promise<void> => {
-    if (Object.keys(change).length === 0) return;
-    if (!(await table.update(key, settingOf(change), isThere))) throw damaged(key, 'it is not there');
+  /** False: the item does not have the values that were `expected`. */
+  const updateItem = async (key: ItemKey, change: Attributes, expected: Attributes = {}): Promise<boolean> => {
+    if (Object.keys(change).length === 0) return true;
+    if (await table.update(key, settingOf(change), stillHas(expected))) return true;
+    // A condition that failed does not say which half of it did.
+    if (Object.keys(expected).length > 0 && (await table.get(key))) return false;
+    throw damaged(key, 'it is not there');
   };
 
   return {
@@ -106,8 +110,12 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
 
     addBookmark: (added) => putOnce(keys.bookmark(added.stream), writeFields<Bookmark>(BOOKMARK_FIELDS, added), isNew),
 
-    updateBookmark: (stream, change) =>
-      updateItem(keys.bookmark(stream), writeFields<Bookmark>(BOOKMARK_FIELDS, change)),
+    updateBookmark: (stream, change, expected = {}) =>
+      updateItem(
+        keys.bookmark(stream),
+        writeFields<Bookmark>(BOOKMARK_FIELDS, change),
+        writeFields<Bookmark>(BOOKMARK_FIELDS, expected),
+      ),
 
     /**
      * Two items, one commit point: the epoch's item, which can be made once. The bookmark follows, by whoever comes next: a process that
@@ -146,7 +154,9 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
 
     stageChunk: (chunk) => putOnce(chunkKey(chunk), writeFields<Chunk>(CHUNK_FIELDS, chunk), isNotStaged),
 
-    markChunkLoaded: (chunk) => updateItem(chunkKey(chunk), { loaded: { BOOL: true } }),
+    async markChunkLoaded(chunk) {
+      await updateItem(chunkKey(chunk), { loaded: { BOOL: true } });
+    },
 
     async saveReport(report) {
       const expires_at = Math.floor(report.ended_at_ms / 1000) + REPORT_RETENTION_DAYS * 24 * 3600;
@@ -165,6 +175,17 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
   function chunkKey(chunk: Chunk): ItemKey {
     return keys.chunk(chunk.stream, chunk.epoch, chunk.plan, chunk.number);
   }
+}
+
+/** The item is there, and each of these attributes has this value. */
+function stillHas(expected: Attributes): Expression {
+  const names = Object.keys(expected);
+  if (names.length === 0) return isThere;
+  return {
+    text: [isThere.text, ...names.map((_, i) => `#e${i} = :e${i}`)].join(' AND '),
+    names: Object.fromEntries(names.map((name, i) => [`#e${i}`, name])),
+    values: Object.fromEntries(Object.values(expected).map((value, i) => [`:e${i}`, value])),
+  };
 }
 
 /** `SET` of every attribute; names are aliased because DynamoDB reserves some of them (`table`, `state`, `loaded`). */

@@ -2,7 +2,7 @@
  * The ledger's nouns as items: Cut, Bookmark, Epoch, Chunk, RunReport, each a table of its fields. The only place that knows how each
  * field is written; the compiler asks for every field of lib/ports.ts.
  */
-import type { Bookmark, Chunk, ChunkRange, Cut, CutStream, Epoch, Halt, RunReport } from '../ports.ts';
+import type { Bookmark, Chunk, ChunkRange, Cut, CutStream, Epoch, Followed, Halt, RunReport } from '../ports.ts';
 import { STOP_REASONS, STREAM_STATES } from '../ports.ts';
 import type { TableName } from '../shape.ts';
 import type { ByteRange } from '../stage/segment.ts';
@@ -84,6 +84,8 @@ export const BOOKMARK_FIELDS: FieldCodecs<Bookmark> = {
   applied_at_ms: whole,
   rows_copied: whole,
   changes_applied: whole,
+  followed: optional(nullable(map<Followed>({ table_oid: whole, published: text, partitions: nullable(text) }))),
+  definition: optional(nullable(text)),
 };
 
 export const EPOCH_FIELDS: FieldCodecs<Epoch> = {

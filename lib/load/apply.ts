@@ -7,14 +7,19 @@
 import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { asSluiceError, SluiceError } from '../errors.ts';
-import type { SegmentSource } from '../ports.ts';
+import type { Clock, SegmentSource } from '../ports.ts';
 import { displayName, type Shape } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
-import type { Block } from '../stage/segment.ts';
+import type { Block, SegmentHeader } from '../stage/segment.ts';
+import { alterTable } from './alter.ts';
+import { assertNoMetadataNames } from './columns.ts';
 import type { Owner } from './control.ts';
-import { addColumnsSql, addMetadataSql, typedColumns } from './ddl.ts';
+import { addMetadataSql } from './ddl.ts';
 import { beforeRekeySql, besideDeleteSql, besideUpsertSql, forgetDoubtsSql } from './doubts.ts';
-import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
+import { generatedNames } from './generated.ts';
+import { withKeyOperators } from './key-operators.ts';
+import { addCopiesSql, takeCopiesSql } from './multiset.ts';
+import { reshape } from './reshape.ts';
 import type { Purpose, Session } from './session.ts';
 import {
   copySql,
@@ -30,6 +35,11 @@ import {
   updateSql,
   upsertSql,
 } from './sql.ts';
+import { mayChangeUnseen, typesDiffer } from './type-history.ts';
+import type { CustomTypes } from './types.ts';
+
+/** SQLSTATE invalid_text_representation: no label of the enum, or not as many attributes as the composite has. */
+const INVALID_TEXT = '22P02';
 
 /** What the pipeline file says of the target's tables. */
 export interface LoadOptions {
@@ -37,6 +47,12 @@ export interface LoadOptions {
   readonly hard_delete: boolean;
   readonly add_metadata_columns: boolean;
   readonly on_truncate: 'apply' | 'ignore' | 'halt';
+  /** Enums, domains and composites of the source are made on the target, or are text there. */
+  readonly custom_types: CustomTypes;
+  /** A change of a column's type is followed, or halts the stream. */
+  readonly on_type_change: 'widen' | 'halt';
+  /** A column that the source has dropped stays as it is, or goes. */
+  readonly on_drop_column: 'keep' | 'drop';
 }
 
 export function wantsMetadata(options: LoadOptions): boolean {
@@ -56,6 +72,7 @@ export interface Applied {
   readonly form: TableForm;
   /** The rows may be newer than what is applied to them (doubts.ts). */
   readonly catchingUp: boolean;
+  readonly clock: Pick<Clock, 'now'>;
   /** Called, in the transaction, whenever the table has been altered. */
   readonly saveForm: (form: TableForm) => Promise<void>;
 }
@@ -68,10 +85,12 @@ export class Applier {
   #form: TableForm;
   #catchingUp: boolean;
   #saveForm: (form: TableForm) => Promise<void>;
+  #clock: Pick<Clock, 'now'>;
   /** Temporary tables of this transaction by kind and columns; each is empty between blocks. */
   #landed = new Map<string, Landed>();
+  #temps = 0;
 
-  constructor({ session, owner, options, form, catchingUp, saveForm }: Applied) {
+  constructor({ session, owner, options, form, catchingUp, clock, saveForm }: Applied) {
     this.#session = session;
     this.#owner = owner;
     this.#stream = owner.stream.stream;
@@ -79,20 +98,22 @@ export class Applier {
     this.#form = form;
     this.#catchingUp = catchingUp;
     this.#saveForm = saveForm;
+    this.#clock = clock;
   }
 
   /**
-   * Resolves with the number of rows that were copied. Throws SHAPE_CHANGED, METADATA_COLUMN_TAKEN, TRUNCATE_HALTED, what the segment's
+   * Resolves with the number of rows that were copied. Throws TABLE_REWRITTEN, SHAPE_CHANGED, METADATA_COLUMN_TAKEN, TRUNCATE_HALTED, what the segment's
    * blocks throw, and what `targetFault` makes of the rest.
    */
   async apply(segment: SegmentSource): Promise<number> {
-    const { shape, operation, blocks } = segment.header;
-    await this.grow(shape);
+    const { operation, blocks } = segment.header;
+    const named = await this.#reshape(segment.header);
+    this.#form = await withKeyOperators(this.#session, this.#form);
     if (operation === 'truncate') {
       await this.#truncate(segment.header.extracted_at);
       return 0;
     }
-    await this.#makeTemps(shape, blocks);
+    await this.#makeTemps(named, blocks);
     const marks: Landed[] = [];
     let rows = 0;
     for (const [index, block] of blocks.entries()) {
@@ -100,7 +121,7 @@ export class Applier {
         await drain(segment, index);
         continue;
       }
-      const landed = this.#landedFor(shape, block);
+      const landed = this.#landedFor(named, block);
       rows += await this.#copy(segment, index, block, landed);
       // A key may have a mark beside its row (segment.ts): the row was written, then deleted.
       if (block.kind === 'delete' && this.#deletions === 'mark') marks.push(landed);
@@ -110,25 +131,58 @@ export class Applier {
     return rows;
   }
 
-  /** Alters the table for what the shape, or the options, have more than it. Readers wait for the transaction's end from here on. */
-  async grow(shape: Shape): Promise<void> {
+  /** Alters the table for what the segment's shape, or the options, ask of it. Resolves with what the segment's columns are called there. */
+  async #reshape({ shape: segment, described }: SegmentHeader): Promise<Named> {
+    await this.addMetadata();
+    const { on_type_change, on_drop_column, custom_types } = this.#options;
     const { name, metadata } = this.#form;
-    const added = growthOf(this.#stream, this.#form.shape, shape);
-    // Columns that are there are kept true, also where the option has been turned off since.
-    const metadataAdded = !metadata && wantsMetadata(this.#options);
-    if (added.length === 0 && !metadataAdded) return;
-    const form = { name, shape: grownShape(this.#form.shape, added), metadata: metadata || metadataAdded };
-    if (form.metadata) assertNoMetadataNames(this.#stream, form.shape);
-    const statements: string[] = [];
-    if (added.length > 0) statements.push(addColumnsSql(name, await typedColumns(this.#session, added)));
-    if (metadataAdded) statements.push(addMetadataSql(name));
-    await this.#session.run(statements.join('; '), { action: `alter ${displayName(name)}` });
+    const { steps, shape, is_changed, names } = reshape({
+      stream: this.#stream,
+      table: this.#form.shape,
+      segment,
+      described,
+      catching_up: this.#catchingUp,
+      on_type_change,
+      on_drop_column,
+      now_ms: this.#clock.now(),
+    });
+    if (steps.length > 0) {
+      if (metadata) assertNoMetadataNames(this.#stream, shape);
+      await alterTable(this.#session, name, steps, custom_types);
+    }
+    if (is_changed || (!this.#catchingUp && typesDiffer(this.#form.shape, shape))) {
+      await this.#changeForm({ name, shape, metadata });
+    }
+    // What the table computes by itself is not written to it, also where the log brings it.
+    const computed = generatedNames(shape);
+    const columns = names.map((written) => (written !== null && computed.has(written) ? null : written));
+    return { columns, key: segment.key.flatMap((index) => columns[index] ?? []) };
+  }
+
+  /** What the table is made for by now. */
+  get shape(): Shape {
+    return this.#form.shape;
+  }
+
+  /** Columns that are there are kept true, also where the option has been turned off since. */
+  async addMetadata(): Promise<void> {
+    const { name, shape, metadata } = this.#form;
+    if (metadata || !wantsMetadata(this.#options)) return;
+    assertNoMetadataNames(this.#stream, shape);
+    await this.#session.run(addMetadataSql(name), { action: `alter ${displayName(name)}` });
+    await this.#changeForm({ name, shape, metadata: true });
+  }
+
+  /** The table is another one now: temporary tables that were made after it are not. */
+  async #changeForm(form: TableForm): Promise<void> {
     this.#form = form;
+    this.#landed.clear();
     await this.#saveForm(form);
   }
 
   /** Deletions that are not applied say nothing, but while the stream catches up: then they tell what is not sure. */
   #isUnused({ kind }: Block): boolean {
+    if (kind === 'erase') return this.#deletions === 'ignore';
     return kind === 'delete' && this.#deletions === 'ignore' && !this.#catchingUp;
   }
 
@@ -150,40 +204,66 @@ export class Applier {
   }
 
   /** The temporary tables that the segment needs and the transaction lacks, in one trip. */
-  async #makeTemps(shape: Shape, blocks: readonly Block[]): Promise<void> {
+  async #makeTemps(named: Named, blocks: readonly Block[]): Promise<void> {
     const statements: string[] = [];
     for (const block of blocks) {
       if (this.#isUnused(block)) continue;
-      const key = landedKey(shape, block);
+      const key = landedKey(named, block);
       if (this.#landed.has(key)) continue;
-      const temp = `pg_temp._sluice_${this.#landed.size + 1}`;
-      const landed = { temp, kind: block.kind, columns: namesOf(shape, block), key: keyNames(shape) };
+      const temp = `pg_temp._sluice_${++this.#temps}`;
+      const landed = { temp, kind: block.kind, columns: namesOf(named, block), key: named.key };
       this.#landed.set(key, landed);
       statements.push(makeTempSql(this.#form, landed));
     }
     if (statements.length > 0) await this.#session.run(statements.join('; '), mayMakeTemps(this.#session));
   }
 
-  #landedFor(shape: Shape, block: Block): Landed {
-    const landed = this.#landed.get(landedKey(shape, block));
+  #landedFor(named: Named, block: Block): Landed {
+    const landed = this.#landed.get(landedKey(named, block));
     if (landed === undefined) throw new RangeError('a block without its temporary table');
     return landed;
   }
 
   async #copy(segment: SegmentSource, index: number, block: Block, landed: Landed): Promise<number> {
     const columns = landedColumns(landed);
-    const rows = await this.#session.copy(copySql(landed.temp, columns), segment.block(index), {
+    const purpose = {
       action: `copy into ${landed.temp}`,
-      copied: landed.columns.map((name, i) => ({ column: `c${i}`, name })),
-    });
+      copied: landed.columns.map((name, i) => ({ column: `c${i}`, name: name ?? `column ${i + 1}` })),
+    };
+    const rows = await this.#session
+      .copy(copySql(landed.temp, columns), segment.block(index), purpose)
+      .catch((error: unknown) => {
+        throw this.#typeChanged(segment.header, error) ?? error;
+      });
     assertRows(this.#stream, block, rows);
     return rows;
   }
 
+  /** A change that was written before its type was changed, and that the type no longer takes. A chunk's values are of the same moment as its types. */
+  #typeChanged({ shape, described }: SegmentHeader, error: unknown): SluiceError | null {
+    const refused = error instanceof SluiceError && error.facts.sqlstate === INVALID_TEXT;
+    if (!refused || described === undefined || !mayChangeUnseen(shape)) return null;
+    const what = `a value does not fit its type, which was changed since (${error.facts.reason}).`;
+    return new SluiceError('TABLE_REWRITTEN', { stream: this.#stream, what }, { cause: error });
+  }
+
   /** Applies what has landed, and empties the temporary table in the same trip. */
   async #applyLanded(landed: Landed, extracted_at: string): Promise<void> {
+    if (landed.kind === 'remove' || landed.kind === 'erase') await this.#take(landed, extracted_at);
     const statements = [...this.#statementsFor(landed, extracted_at), `TRUNCATE ${landed.temp}`];
     await this.#session.run(statements.join('; '), mayWrite(this.#session, this.#form));
+  }
+
+  /** Throws ROWS_UNKNOWN: the table lacks copies of a row that the source had. */
+  async #take(landed: Landed, extracted_at: string): Promise<void> {
+    const marked = landed.kind === 'erase' && this.#deletions === 'mark' ? { extracted_at } : null;
+    const sql = takeCopiesSql(this.#form, landed, marked);
+    const { rows } = await this.#session.run(sql, mayWrite(this.#session, this.#form));
+    const missing = Number(rows[0]?.missing);
+    if (missing === 0) return;
+    const what =
+      'were changed or deleted on the source, and the target table does not have them (it has no key to know them by)';
+    throw new SluiceError('ROWS_UNKNOWN', { stream: this.#stream, rows: missing, what });
   }
 
   #statementsFor(landed: Landed, extracted_at: string): string[] {
@@ -200,6 +280,11 @@ export class Applier {
         return [upsertSql(form, landed, extracted_at), ...doubts(besideUpsertSql)];
       case 'update':
         return [updateSql(form, landed, extracted_at) ?? []].flat();
+      case 'add':
+        return [addCopiesSql(form, landed, extracted_at)];
+      case 'remove':
+      case 'erase':
+        return [];
       default:
         return kind satisfies never;
     }
@@ -219,12 +304,19 @@ export class Applier {
   }
 }
 
-function namesOf(shape: Shape, { columns }: Block): string[] {
-  return columns.map((index) => columnAt(shape, index).name);
+/** What a segment's columns are called on the target. */
+interface Named {
+  /** In the order of its shape; null: the table no longer has it. */
+  readonly columns: readonly (string | null)[];
+  readonly key: readonly string[];
 }
 
-function landedKey(shape: Shape, block: Block): string {
-  return JSON.stringify([block.kind, namesOf(shape, block), block.kind === 'rekey' ? keyNames(shape) : []]);
+function namesOf(named: Named, { columns }: Block): (string | null)[] {
+  return columns.map((index) => named.columns[index] ?? null);
+}
+
+function landedKey(named: Named, block: Block): string {
+  return JSON.stringify([block.kind, namesOf(named, block), block.kind === 'rekey' ? named.key : []]);
 }
 
 export function mayMakeTemps(session: Session): Purpose {

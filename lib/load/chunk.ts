@@ -5,11 +5,11 @@
  * parallel, and an epoch does not end under one of them.
  */
 import { SluiceError } from '../errors.ts';
-import type { Chunk, SegmentSource } from '../ports.ts';
-import { displayName } from '../shape.ts';
+import type { Chunk, Clock, SegmentSource } from '../ports.ts';
 import { quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
 import { Applier, assertRows, type LoadOptions, mayMakeTemps, mayWrite, wantsMetadata } from './apply.ts';
+import { columnAt, keyNames } from './columns.ts';
 import {
   beginIfMade,
   countChunkSql,
@@ -19,46 +19,42 @@ import {
   planRowOf,
   planRowSql,
   saveForm,
-  savePlanShape,
   streamRowOf,
   streamRowSql,
 } from './control.ts';
-import { addColumnsSql, setExtractedAtSql, typedColumns } from './ddl.ts';
-import { assertNoMetadataNames, columnAt, grownShape, growthOf, keyNames } from './growth.ts';
+import { setExtractedAtSql } from './ddl.ts';
+import { generatedNames } from './generated.ts';
+import { copyEmptyRowsSql } from './multiset.ts';
+import { sameTable } from './reshape.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
 import { copySql, insertMissingSql, landedColumns, makeTempSql, type TableForm } from './sql.ts';
-
-/** Looks at the table: one, and one more after it has been made to grow. It cannot have to grow for the same chunk again. */
-const LOOKS_MAX = 2;
 
 /** One chunk, and everything that its loading needs to know. */
 interface Loading {
   readonly session: Session;
   readonly owner: Owner;
   readonly options: LoadOptions;
+  readonly clock: Pick<Clock, 'now'>;
   readonly chunk: Chunk;
   readonly segment: SegmentSource;
 }
 
-/** False: the mark is there already, or the epoch is over. */
+/** False: the mark is there already, or the epoch is over. Throws TABLE_REWRITTEN where the chunk was read from another shape than was planned for. */
 export async function loadChunk(loading: Loading): Promise<boolean> {
   try {
-    for (let look = 1; look <= LOOKS_MAX; look++) {
-      const outcome = await tryLoad(loading);
-      if (outcome !== 'grow') return outcome === 'loaded';
+    let outcome = await tryLoad(loading);
+    if (outcome === 'lacks_metadata') {
       await loading.session.rollback();
-      await grow(loading);
+      await addMetadata(loading);
+      outcome = await tryLoad(loading);
     }
-    throw new SluiceError('SHAPE_CHANGED', {
-      stream: loading.owner.stream.stream,
-      change: 'its columns, again and again',
-    });
+    return outcome === 'loaded';
   } finally {
     await loading.session.rollback();
   }
 }
 
-async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'grow'> {
+async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lacks_metadata'> {
   const { session, owner, chunk, segment, options } = loading;
   const { stream } = owner.stream;
   const set = setExtractedAtSql(segment.header.extracted_at);
@@ -67,8 +63,10 @@ async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'gro
   const form = plan && (await formOf(loading, plan));
   if (plan === null || form === null) return 'not_needed';
 
-  const lacksMetadata = plan.shadow === null && wantsMetadata(options) && !form.metadata;
-  if (lacksMetadata || growthOf(stream, form.shape, segment.header.shape).length > 0) return 'grow';
+  if (!sameTable(form.shape, segment.header.shape)) {
+    throw new SluiceError('TABLE_REWRITTEN', { stream, what: 'its shape was altered while it was copied.' });
+  }
+  if (plan.shadow === null && wantsMetadata(options) && !form.metadata) return 'lacks_metadata';
   if (!(await markChunk(session, owner, chunk.epoch, chunk.plan, chunk.number))) return 'not_needed';
   const rows =
     plan.shadow === null ? await upsertChunk(loading, form) : await copyChunk(loading, form, plan.overlapping);
@@ -84,29 +82,38 @@ async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<Table
 }
 
 /** In place: a chunk's rows are written as those of a cut are. */
-async function upsertChunk({ session, owner, options, segment }: Loading, form: TableForm): Promise<number> {
+async function upsertChunk({ session, owner, options, clock, segment }: Loading, form: TableForm): Promise<number> {
   const saveForm = (): never => {
-    throw new RangeError('a table that was looked at has to grow again');
+    throw new RangeError('a table that was looked at has to be altered again');
   };
-  return await new Applier({ session, owner, options, form, catchingUp: false, saveForm }).apply(segment);
+  return await new Applier({ session, owner, options, form, catchingUp: false, clock, saveForm }).apply(segment);
 }
 
 /** Into the shadow: as it is, or, where another chunk may have brought a row of the same key, as far as it is not there. */
 async function copyChunk({ session, owner, segment }: Loading, form: TableForm, overlapping: boolean): Promise<number> {
   const { stream } = owner.stream;
+  // COPY refuses a column that the table computes; INSERT leaves it out.
+  const computed = generatedNames(form.shape);
   let rows = 0;
   for (const [index, block] of segment.header.blocks.entries()) {
     const columns = columnsOf(stream, segment, block);
-    const copied = overlapping
-      ? await insertMissing(session, form, columns, segment, index)
-      : await session.copy(copySql(quoteTable(form.name), columns), segment.block(index), {
-          ...mayWrite(session, form),
-          copied: columns.map((column) => ({ column, name: column })),
-        });
+    const written = columns.map((name) => (computed.has(name) ? null : name));
+    const copied =
+      overlapping || written.includes(null)
+        ? await insertMissing(session, form, written, segment, index)
+        : await session.copy(copyRowsSql(form, columns), segment.block(index), {
+            ...mayWrite(session, form),
+            copied: columns.map((column) => ({ column, name: column })),
+          });
     assertRows(stream, block, copied);
     rows += copied;
   }
   return rows;
+}
+
+function copyRowsSql({ name, metadata }: TableForm, columns: readonly string[]): string {
+  const table = quoteTable(name);
+  return columns.length === 0 && metadata ? copyEmptyRowsSql(table) : copySql(table, columns);
 }
 
 function columnsOf(stream: string, { header }: SegmentSource, block: Block): string[] {
@@ -122,7 +129,7 @@ function columnsOf(stream: string, { header }: SegmentSource, block: Block): str
 async function insertMissing(
   session: Session,
   form: TableForm,
-  columns: readonly string[],
+  columns: readonly (string | null)[],
   segment: SegmentSource,
   index: number,
 ): Promise<number> {
@@ -130,33 +137,19 @@ async function insertMissing(
   await session.run(makeTempSql(form, landed), mayMakeTemps(session));
   const copied = await session.copy(copySql(landed.temp, landedColumns(landed)), segment.block(index), {
     action: `copy into ${landed.temp}`,
-    copied: columns.map((name, i) => ({ column: `c${i}`, name })),
+    copied: columns.map((name, i) => ({ column: `c${i}`, name: name ?? `column ${i + 1}` })),
   });
   await session.run(insertMissingSql(form, landed, segment.header.extracted_at), mayWrite(session, form));
   return copied;
 }
 
 /** In a transaction of its own, before the chunk's: what alters a table waits for all chunks that are being copied into it. */
-async function grow({ session, owner, options, chunk, segment }: Loading): Promise<void> {
-  const { stream } = owner.stream;
-  const { shape } = segment.header;
+async function addMetadata({ session, owner, options, clock }: Loading): Promise<void> {
   await session.transaction(LOAD_LIMITS, async () => {
     const row = streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')));
-    const plan = planRowOf(await session.run(planRowSql(owner, chunk.epoch, chunk.plan, 'FOR UPDATE')));
-    if (row === null || plan === null) return;
-    if (plan.shadow === null) {
-      const form = { name: row.target, shape: row.shape, metadata: row.metadata };
-      const save = (grown: TableForm): Promise<void> => saveForm(session, owner, grown);
-      await new Applier({ session, owner, options, form, catchingUp: false, saveForm: save }).grow(shape);
-      return;
-    }
-    const added = growthOf(stream, plan.shape, shape);
-    if (added.length === 0) return;
-    const grown = grownShape(plan.shape, added);
-    if (plan.metadata) assertNoMetadataNames(stream, grown);
-    await session.run(addColumnsSql(plan.shadow, await typedColumns(session, added)), {
-      action: `alter ${displayName(plan.shadow)}`,
-    });
-    await savePlanShape(session, owner, chunk.epoch, chunk.plan, grown);
+    if (row === null) return;
+    const form = { name: row.target, shape: row.shape, metadata: row.metadata };
+    const save = (changed: TableForm): Promise<void> => saveForm(session, owner, changed);
+    await new Applier({ session, owner, options, form, catchingUp: false, clock, saveForm: save }).addMetadata();
   });
 }

@@ -248,19 +248,6 @@ export async function savePlan(
   ]);
 }
 
-export async function savePlanShape(
-  session: Session,
-  owner: Owner,
-  epoch: number,
-  plan: string,
-  shape: Shape,
-): Promise<void> {
-  await session.query(
-    `UPDATE _sluice.plans SET shape = $1::jsonb WHERE ${isOwner(owner)} AND epoch = $2 AND plan = $3`,
-    [JSON.stringify(shape), epoch, plan],
-  );
-}
-
 /** Ends every plan of the stream; resolves with the shadow tables that are left to drop. Waits for loads of chunks that are under way. */
 export async function endPlans(session: Session, owner: Owner): Promise<TableName[]> {
   const { rows } = await session.query<{ target_schema: string; shadow: string | null }>(

@@ -1,17 +1,13 @@
 /**
- * The statements that make, grow and replace a stream's table, as text; and the types its columns get.
- *
- * A type of PostgreSQL's own has the same OID on every server, so the target names it by itself (`format_type`); any other becomes text, as do
- * types whose text the target cannot read back as it is.
+ * The statements that make, grow and replace a stream's table, as text; and its columns with the types that they get (types.ts).
  */
 import { createHash } from 'node:crypto';
-import type { Column, Shape, TableName } from '../shape.ts';
+import type { Column, GeneratedColumn, Shape, TableName } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
-import { BATCHED_AT, DELETED_AT, EXTRACTED_AT, keyNames, METADATA_COLUMNS } from './growth.ts';
+import { BATCHED_AT, DELETED_AT, EXTRACTED_AT, keyNames, METADATA_COLUMNS } from './columns.ts';
 import type { Session } from './session.ts';
+import { type CustomTypes, typeNames } from './types.ts';
 
-/** FirstGenbkiObjectId (access/transam.h): OIDs below are assigned by hand and stay; those above differ between versions. */
-const STABLE_OID_END = 10_000;
 /** NAMEDATALEN - 1. */
 const IDENTIFIER_BYTES_MAX = 63;
 /**
@@ -26,46 +22,44 @@ export function setExtractedAtSql(extracted_at: string): string {
 
 const id = quoteIdentifier;
 
-/**
- * $1 type OIDs, $2 type modifiers → the type's name on this server, in order. Text for what it does not know; for catalog rows; and for types that
- * are printed and not read (pg_node_tree), or that are read by looking up an object by name (regclass, aclitem).
- * https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CATALOG
- */
-const TYPE_NAMES_SQL = `
-  SELECT CASE WHEN t.oid IS NULL THEN 'text' ELSE format_type(t.oid, c.modifier) END AS type
-  FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS c (oid, modifier, n)
-  LEFT JOIN pg_type t ON t.oid = c.oid AND t.oid < ${STABLE_OID_END} AND t.typtype IN ('b', 'r', 'm')
-    AND NOT EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typtype NOT IN ('b', 'r', 'm'))
-    AND t.typname !~ '^_?(reg|aclitem|gtsvector|pg_node_tree|pg_ndistinct|pg_dependencies|pg_mcv_list|pg_brin)'
-  ORDER BY c.n`;
-
 export interface TypedColumn {
   readonly name: string;
   /** As the target writes it: `numeric(10,2)`. */
   readonly type: string;
 }
 
-/** The columns with their types on this target. */
-export async function typedColumns(session: Session, columns: readonly Column[]): Promise<TypedColumn[]> {
-  const { rows } = await session.query<{ type: string }>(TYPE_NAMES_SQL, [
-    columns.map(({ type_oid }) => type_oid),
-    columns.map(({ type_modifier }) => type_modifier),
-  ]);
-  return columns.map(({ name }, i) => ({ name, type: rows[i]?.type ?? 'text' }));
+/** The columns with their types on this target, which `ensureTypes` has made. */
+export async function typedColumns(
+  session: Session,
+  columns: readonly Column[],
+  custom_types: CustomTypes,
+): Promise<TypedColumn[]> {
+  const types = await typeNames(session, columns, custom_types);
+  return columns.map(({ name }, i) => ({ name, type: types[i] ?? 'text' }));
 }
 
 /**
- * The shadow table: logged (it becomes the real one), key columns NOT NULL, the others as they come. Its metadata columns have defaults while it
- * is copied into, so that COPY needs no detour.
+ * The shadow table: logged (it becomes the real one), key columns NOT NULL, the others as they come, in the order of the source where that is known.
+ * Its metadata columns have defaults while it is copied into, so that COPY needs no detour. `generated`: definitions of columns that it computes.
  */
 export function createShadowSql(
   shadow: TableName,
   shape: Shape,
   columns: readonly TypedColumn[],
   metadata: boolean,
+  generated: ReadonlyMap<GeneratedColumn, string> = new Map(),
 ): string {
   const key = keyNames(shape);
-  const definitions = columns.map(({ name, type }) => `${id(name)} ${type}${key.includes(name) ? ' NOT NULL' : ''}`);
+  const numbers = new Map(shape.columns.map(({ name, number }) => [name, number]));
+  const definitions = [
+    ...columns.map(({ name, type }) => ({
+      number: numbers.get(name),
+      sql: `${id(name)} ${type}${key.includes(name) ? ' NOT NULL' : ''}`,
+    })),
+    ...[...generated].map(([{ number }, sql]) => ({ number, sql })),
+  ]
+    .toSorted((a, b) => (a.number ?? 0) - (b.number ?? 0))
+    .map(({ sql }) => sql);
   if (metadata) {
     definitions.push(
       `${id(EXTRACTED_AT)} timestamptz DEFAULT to_timestamp(current_setting('${EXTRACTED_AT_SETTING}')::float8)`,

@@ -13,8 +13,8 @@
  * shown by test/pg/load-doubts.test.ts.
  */
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
+import { DELETED_AT } from './columns.ts';
 import { isOwner, type Owner } from './control.ts';
-import { DELETED_AT } from './growth.ts';
 import { columnIn, keyOf, type Landed, oldKeyIn, sameKey, type TableForm } from './sql.ts';
 
 type Kind = 'moved' | 'unknown';

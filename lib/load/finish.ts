@@ -9,6 +9,8 @@ import { formatLsn, type Lsn } from '../lsn.ts';
 import type { Clock, Epoch, Log } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
+import type { Keeping } from './carry.ts';
+import { EXTRACTED_AT } from './columns.ts';
 import {
   beginIfMade,
   endPlans,
@@ -31,6 +33,8 @@ export interface Finish {
   readonly lsn: Lsn;
   /** Position of the cut that the stream goes on from. */
   readonly held_lsn: Lsn;
+  /** What is kept of the table that a shadow replaces. */
+  readonly keeping: Keeping;
 }
 
 /** A key that is built while another finisher builds it is found there at the next look. */
@@ -81,11 +85,13 @@ async function lookAtShadow(
     if (planned.shadow === null) return 'keyed';
     const { rows } = await session.query<{ key: boolean; defaults: boolean }>(
       `SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'p') AS key,
-         EXISTS (SELECT FROM pg_attrdef WHERE adrelid = $1::regclass) AS defaults`,
-      [quoteTable(planned.shadow)],
+         EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::regclass AND attname = $2 AND atthasdef) AS defaults`,
+      [quoteTable(planned.shadow), EXTRACTED_AT],
     );
     const statements = [
-      ...(rows[0]?.key ? [] : [addKeySql(planned.shadow, shadowKeyName(planned.shadow), planned.shape)]),
+      ...(rows[0]?.key || planned.shape.key.length === 0
+        ? []
+        : [addKeySql(planned.shadow, shadowKeyName(planned.shadow), planned.shape)]),
       ...(rows[0]?.defaults ? [dropDefaultsSql(planned.shadow)] : []),
     ];
     // The plan's row stays locked meanwhile: two finishers do not build the same index side by side.
@@ -112,7 +118,7 @@ async function swap(session: Session, owner: Owner, what: Finish): Promise<boole
     const planned = planRowOf(await session.run(planRowSql(owner, epoch.number, plan, 'FOR UPDATE')));
     if (row === null || planned === null || row.hold !== epoch.number) return false;
     const { shadow } = planned;
-    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow);
+    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow, what.keeping);
     const shadows = await endPlans(session, owner);
     await dropTables(
       session,

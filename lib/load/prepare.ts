@@ -5,9 +5,10 @@
  * `epochStart`, which is pure. Two planners may come at once: each gets its own shadow, and the plan that is finished wins.
  */
 import { SluiceError } from '../errors.ts';
-import type { Epoch } from '../ports.ts';
+import type { Epoch, Log } from '../ports.ts';
 import { displayName, type Shape, type TableName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
+import { assertNoMetadataNames } from './columns.ts';
 import {
   beginIfMade,
   endPlans,
@@ -24,10 +25,12 @@ import {
   streamRowOf,
   streamRowSql,
 } from './control.ts';
-import { addKeySql, createShadowSql, shadowKeyName, shadowName, typedColumns } from './ddl.ts';
+import { addKeySql, shadowKeyName, shadowName } from './ddl.ts';
 import { forgetDoubtsSql } from './doubts.ts';
-import { assertNoMetadataNames } from './growth.ts';
+import { assertEncoding } from './encoding.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
+import { createShadow } from './shadow.ts';
+import type { CustomTypes } from './types.ts';
 
 export interface Preparation {
   readonly epoch: Epoch;
@@ -37,6 +40,8 @@ export interface Preparation {
   readonly overlapping: boolean;
   /** The table is to have the metadata columns. */
   readonly metadata: boolean;
+  readonly custom_types: CustomTypes;
+  readonly log: Log;
 }
 
 /**
@@ -79,6 +84,7 @@ export async function prepare(session: Session, owner: Owner, preparation: Prepa
   if (await isPrepared(session, owner, preparation)) return;
   if (metadata) assertNoMetadataNames(owner.stream.stream, shape);
   const work = async (): Promise<void> => {
+    await assertEncoding(session);
     await makeControl(session);
     const row = streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')));
     const start = epochStart(row, owner, preparation);
@@ -151,7 +157,7 @@ export async function dropTables(session: Session, tables: readonly TableName[])
 
 /** The plan's row, and its shadow table. With the key from the start where chunks may overlap; otherwise it is made once, at the end. */
 async function makeShadow(session: Session, owner: Owner, preparation: Preparation): Promise<void> {
-  const { epoch, plan, shape, incarnation, overlapping, metadata } = preparation;
+  const { epoch, plan, shape, incarnation, overlapping, metadata, custom_types, log } = preparation;
   const { target } = owner.stream;
   const row = { incarnation, target, overlapping, metadata, shape };
   if (epoch.kind === 'backfill') {
@@ -161,12 +167,8 @@ async function makeShadow(session: Session, owner: Owner, preparation: Preparati
   const schema = await session.query('SELECT FROM pg_namespace WHERE nspname = $1', [target.schema]);
   if (schema.rowCount === 0) await makeSchema(session, target.schema);
   const shadow = shadowName(target, epoch.number, plan);
-  const statements = [
-    // One that no plan knows is left from rows of `_sluice` that somebody removed.
-    `DROP TABLE IF EXISTS ${quoteTable(shadow)}`,
-    createShadowSql(shadow, shape, await typedColumns(session, shape.columns), metadata),
-    ...(overlapping ? [addKeySql(shadow, shadowKeyName(shadow), shape)] : []),
-  ];
-  await session.run(statements.join('; '), mayMakeTables(session, target.schema));
-  await savePlan(session, owner, epoch.number, plan, { ...row, shadow });
+  const purpose = mayMakeTables(session, target.schema);
+  const made = await createShadow(session, shadow, shape, { metadata, custom_types, target, log, purpose });
+  if (overlapping) await session.run(addKeySql(shadow, shadowKeyName(shadow), shape), purpose);
+  await savePlan(session, owner, epoch.number, plan, { ...row, shadow, shape: made });
 }

@@ -5,10 +5,12 @@
  * ours (c0, c1, … for the block's columns; k0, k1, … for a key beside them; at), so that no name of the source can collide with them. Their
  * types are those of the stream's table, whatever these are by now.
  */
-import type { Shape, TableName } from '../shape.ts';
+import { OWN_TYPE_OID_END, type Shape, type TableName, type TypeUse } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
-import { BATCHED_AT, columnAt, DELETED_AT, EXTRACTED_AT } from './growth.ts';
+import { BATCHED_AT, columnAt, DELETED_AT, EXTRACTED_AT } from './columns.ts';
+import { generatedNames } from './generated.ts';
+import { COPIES } from './multiset.ts';
 
 /** The stream's table as statements see it. */
 export interface TableForm {
@@ -17,6 +19,8 @@ export interface TableForm {
   readonly shape: Shape;
   /** It has the metadata columns. */
   readonly metadata: boolean;
+  /** The operator that compares a column of the key, where it is not `=` of pg_catalog (key-operators.ts). */
+  readonly equals?: ReadonlyMap<string, string>;
 }
 
 /** A block in its temporary table. */
@@ -24,8 +28,8 @@ export interface Landed {
   /** As quoted: `pg_temp._sluice_1`. */
   readonly temp: string;
   readonly kind: Block['kind'];
-  /** Names of the block's columns, in the order of its lines. */
-  readonly columns: readonly string[];
+  /** Names of the block's columns, in the order of its lines; null: the table no longer has it, and what comes for it is of no use. */
+  readonly columns: readonly (string | null)[];
   /** Names of the segment's key, in the order in which a line has them where it has an old key. */
   readonly key: readonly string[];
 }
@@ -63,46 +67,76 @@ export function keyOf({ shape }: TableForm): string[] {
 function inexactKeyOf({ shape }: TableForm): string[] {
   return shape.key
     .map((index) => columnAt(shape, index))
-    .filter(({ type_oid }) => INEXACT_OIDS.has(type_oid))
+    .filter(isInexact)
     .map(({ name }) => name);
 }
 
+/**
+ * Whether values that are equal may be written differently. A domain is what its base is, an array what its elements are; of what is known by its name
+ * only (citext), and of a composite, nobody can tell.
+ */
+export function isInexact({ type_oid, type }: TypeUse): boolean {
+  switch (type?.kind) {
+    case undefined:
+      return INEXACT_OIDS.has(type_oid) || type_oid >= OWN_TYPE_OID_END;
+    case 'enum':
+      return false;
+    case 'domain':
+      return isInexact(type.base);
+    case 'array':
+      return isInexact(type.element);
+    default:
+      return true;
+  }
+}
+
 /** The columns that a conflicting row gets: all but the key, and of the key what may be spelled anew. */
-function writableOf(table: TableForm, columns: readonly string[]): string[] {
+function writableOf(table: TableForm, columns: readonly (string | null)[]): string[] {
   const key = keyOf(table);
   const inexact = inexactKeyOf(table);
-  return columns.filter((name) => !key.includes(name) || inexact.includes(name));
+  return written(table, columns).filter((name) => !key.includes(name) || inexact.includes(name));
+}
+
+/** Without those that the table computes, or no longer has. */
+function written(table: TableForm, columns: readonly (string | null)[]): string[] {
+  const computed = generatedNames(table.shape);
+  return columns.flatMap((name) => (name === null || computed.has(name) ? [] : [name]));
 }
 
 /** Names of the temporary table's columns, in the order of a line. */
 export function landedColumns({ kind, columns, key }: Omit<Landed, 'temp'>): string[] {
   const values = columns.map((_, i) => `c${i}`);
   if (kind === 'delete') return [...values, 'at'];
+  if (kind === 'remove' || kind === 'add') return [...values, COPIES];
+  if (kind === 'erase') return [...values, 'at', COPIES];
   return kind === 'rekey' ? [...key.map((_, i) => `k${i}`), ...values] : values;
 }
 
 export function makeTempSql(table: TableForm, landed: Landed): string {
-  const columns = landed.columns.map((name, i) => `t.${id(name)} AS c${i}`);
+  const columns = landed.columns.map((name, i) => `${name === null ? 'NULL::text' : `t.${id(name)}`} AS c${i}`);
   const before = landed.kind === 'rekey' ? landed.key.map((name, i) => `t.${id(name)} AS k${i}`) : [];
-  const after = landed.kind === 'delete' ? ['NULL::timestamptz AS at'] : [];
+  const after = landedColumns(landed).flatMap((name) => {
+    if (name === 'at') return ['NULL::timestamptz AS at'];
+    return name === COPIES ? [`NULL::int8 AS ${COPIES}`] : [];
+  });
   const selected = [...before, ...columns, ...after].join(', ');
   return `CREATE TEMPORARY TABLE ${landed.temp} ON COMMIT DROP AS SELECT ${selected} FROM ${quoteTable(table.name)} t WITH NO DATA`;
 }
 
-/** COPY in text format, whose defaults are what the staged lines are written in. `columns` as they are in the table. */
+/** COPY in text format, whose defaults are what the staged lines are written in. `columns` as they are in the table; it may have none. */
 export function copySql(table: string, columns: readonly string[]): string {
-  return `COPY ${table} (${columns.map(id).join(', ')}) FROM STDIN`;
+  return `COPY ${table}${columns.length === 0 ? '' : ` (${columns.map(id).join(', ')})`} FROM STDIN`;
 }
 
 /** `t.k = s.c…` for each column of the key; `at` says where in the temporary table a column of the key is. */
 export function sameKey(table: TableForm, row: string, at: (name: string) => string): string {
   return keyOf(table)
-    .map((name) => `${row}.${id(name)} = s.${at(name)}`)
+    .map((name) => `${row}.${id(name)} ${table.equals?.get(name) ?? '='} s.${at(name)}`)
     .join(' AND ');
 }
 
 const placeIn =
-  (prefix: string, names: readonly string[]) =>
+  (prefix: string, names: readonly (string | null)[]) =>
   (name: string): string => {
     const index = names.indexOf(name);
     if (index < 0) throw new RangeError(`a block without the key's column ${name}`);
@@ -133,17 +167,19 @@ export function upsertSql(table: TableForm, landed: Landed, extracted_at: string
 /** Whole rows of which those that are there already stay as they are; sorted, so that two loaders at once cannot lock each other out. */
 export function insertMissingSql(table: TableForm, landed: Landed, extracted_at: string): string {
   const order = keyOf(table).map((name) => `s.${columnIn(landed)(name)}`);
-  return insertSql(table, landed, extracted_at, `ORDER BY ${order.join(', ')} ON CONFLICT DO NOTHING`);
+  const sorted = order.length === 0 ? '' : `ORDER BY ${order.join(', ')} `;
+  return insertSql(table, landed, extracted_at, `${sorted}ON CONFLICT DO NOTHING`);
 }
 
 function insertSql(table: TableForm, landed: Landed, extracted_at: string, rest: string): string {
   const metadata = metadataOf(table, extracted_at);
-  const into = [...landed.columns, ...metadata.map(([column]) => column)].map(id);
-  const values = [...landed.columns.map((_, i) => `s.c${i}`), ...metadata.map(([, value]) => value)];
+  const columns = written(table, landed.columns);
+  const into = [...columns, ...metadata.map(([column]) => column)].map(id);
+  const values = [...columns.map((name) => `s.${columnIn(landed)(name)}`), ...metadata.map(([, value]) => value)];
   return `INSERT INTO ${quoteTable(table.name)} AS t (${into.join(', ')}) SELECT ${values.join(', ')} FROM ${landed.temp} s ${rest}`;
 }
 
-function conflictSql(table: TableForm, columns: readonly string[], extracted_at: string): string {
+function conflictSql(table: TableForm, columns: readonly (string | null)[], extracted_at: string): string {
   const set = [
     ...writableOf(table, columns).map((name) => `${id(name)} = EXCLUDED.${id(name)}`),
     ...metadataOf(table, extracted_at).map(([column, value]) => `${id(column)} = ${value}`),
@@ -183,7 +219,10 @@ export function rekeySql(table: TableForm, landed: Landed, extracted_at: string)
   if (update) statements.push(update);
 
   const metadata = metadataOf(table, extracted_at);
-  const names = table.shape.columns.map(({ name }) => name);
+  const names = written(
+    table,
+    table.shape.columns.map(({ name }) => name),
+  );
   const into = [...names, ...metadata.map(([column]) => column)].map(id);
   const values = [
     ...names.map((name) => (landed.columns.includes(name) ? `s.${at(name)}` : `o.${id(name)}`)),

@@ -71,13 +71,17 @@ export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: Lo
     const becomesLive = step.caught_up && bookmark.state === 'catching_up';
     // Also where nothing was to be done: a loader that died after its commit has left the mirror behind.
     if (step.cuts > 0 || step.cut !== bookmark.applied_cut || becomesLive) {
-      await ledger.updateBookmark(bookmark.stream, {
+      const mirror = {
         applied_cut: step.cut,
         applied_lsn: step.lsn,
         applied_at_ms: clock.now(),
         changes_applied: bookmark.changes_applied + changes,
         ...(becomesLive ? { state: 'live' as const } : {}),
-      });
+      };
+      // Captured anew meanwhile: the bookmark tells of the new capture, and this of the one before.
+      if (!(await ledger.updateBookmark(bookmark.stream, mirror, captureOf(bookmark)))) {
+        return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
+      }
     }
     if (!step.more) return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
     if (clock.now() >= limits.deadline_ms) {
@@ -210,17 +214,27 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
   const held = await heldCut(ledger, epoch, bookmark);
   await target.finishEpoch(streamOf(bookmark), epoch, epoch.plan, lsn, held.end_lsn);
   const done_at_ms = clock.now();
-  await ledger.updateBookmark(stream, {
-    state: 'catching_up',
-    applied_cut: epoch.held_cut,
-    applied_lsn: held.end_lsn,
-    applied_at_ms: done_at_ms,
-    rows_copied: rows,
-  });
+  // Captured anew meanwhile: the stream waits for the next epoch, and does not catch up.
+  await ledger.updateBookmark(
+    stream,
+    {
+      state: 'catching_up',
+      applied_cut: epoch.held_cut,
+      applied_lsn: held.end_lsn,
+      applied_at_ms: done_at_ms,
+      rows_copied: rows,
+    },
+    captureOf(bookmark),
+  );
   await ledger.updateEpoch({ ...epoch, state: 'done', done_at_ms }, 'planned');
   log.info('epoch_done', { stream, epoch: number, chunks: chunks.length, rows });
   await ringLoad(ports, [{ kind: 'cuts', stream, cut: epoch.held_cut }]);
   return { ...NOTHING, outcome: 'finished', rows };
+}
+
+/** Changes whenever the stream is captured anew, or synchronised anew. */
+function captureOf({ captured_cut, epoch }: Bookmark): Pick<Bookmark, 'captured_cut' | 'epoch'> {
+  return { captured_cut, epoch };
 }
 
 async function heldCut(ledger: Ledger, { held_cut }: Epoch, { table }: Bookmark): Promise<Cut> {

@@ -7,11 +7,13 @@
  * shadow holds what the source has.
  */
 import { SluiceError } from '../errors.ts';
-import { displayName, type Shape, type TableName } from '../shape.ts';
+import { type Column, displayName, type Shape, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
+import { carryOver, type Keeping } from './carry.ts';
+import { keyNames, METADATA_COLUMNS, sameType } from './columns.ts';
 import type { Owner, PlanRow, StreamRow } from './control.ts';
-import { addColumnsSql, addKeySql, addMetadataSql, keyName, shadowKeyName, typedColumns } from './ddl.ts';
-import { keyNames, METADATA_COLUMNS, sameType } from './growth.ts';
+import { addKeySql, addMetadataSql, keyName, shadowKeyName } from './ddl.ts';
+import { generatedNames } from './generated.ts';
 import { tableTaken } from './prepare.ts';
 import type { Row, Session } from './session.ts';
 
@@ -25,14 +27,15 @@ export async function putInPlace(
   session: Session,
   owner: Owner,
   row: StreamRow,
-  plan: PlanRow,
+  planned: PlanRow,
   shadow: TableName,
+  keeping: Keeping,
 ): Promise<Form> {
   const { target } = owner.stream;
   const kind = await relationKind(session, target);
   if (kind === null) {
     await rename(session, shadow, target);
-    return plan;
+    return planned;
   }
   if (!row.made) throw tableTaken(owner, 'it exists, and Sluice did not make it');
   if (kind !== 'r' && kind !== 'p') throw tableTaken(owner, 'something else has its name');
@@ -40,6 +43,10 @@ export async function putInPlace(
     action: `replace ${displayName(target)}`,
     grant_sql: `ALTER TABLE ${quoteTable(target)} OWNER TO ${id(session.user)}`,
   };
+  // Readers need not wait for this: nobody but the loader writes to the table, and the stream is held.
+  const from = { name: target, shape: row.shape };
+  const shape = await carryOver(session, from, { name: shadow, shape: planned.shape }, keeping);
+  const plan = { ...planned, shape };
   await session.run(`LOCK TABLE ${quoteTable(target)} IN ACCESS EXCLUSIVE MODE`, purpose);
   if (!(await isPlain(session, target, row))) return await refill(session, owner, row, plan, shadow);
   await carryRights(session, target, shadow);
@@ -59,6 +66,8 @@ async function relationKind(session: Session, table: TableName): Promise<string 
 /** Gives the shadow the table's name, and its key the name that PostgreSQL would have given it, where that is free. */
 async function rename(session: Session, shadow: TableName, target: TableName): Promise<void> {
   await session.run(`ALTER TABLE ${quoteTable(shadow)} RENAME TO ${id(target.table)}`);
+  // A table without a key has none there.
+  if ((await relationKind(session, { schema: target.schema, table: shadowKeyName(shadow) })) === null) return;
   const key = keyName(target);
   if ((await relationKind(session, { schema: target.schema, table: key })) !== null) return;
   await session.run(`ALTER TABLE ${quoteTable(target)} RENAME CONSTRAINT ${id(shadowKeyName(shadow))} TO ${id(key)}`);
@@ -67,7 +76,7 @@ async function rename(session: Session, shadow: TableName, target: TableName): P
 /**
  * $1 the table's OID, $2 names of the columns that are ours → whether nothing would be lost with the table but its rows: an ordinary table with
  * default properties, our columns without rights or options of their own, no comment and no label, and nothing that depends on it but its row
- * type, its TOAST table and its key (https://www.postgresql.org/docs/current/catalog-pg-depend.html).
+ * type, its TOAST table, its key and what its generated columns compute (https://www.postgresql.org/docs/current/catalog-pg-depend.html).
  */
 const IS_PLAIN_SQL = `
   SELECT c.relkind = 'r' AND c.relpersistence = 'p' AND c.relreplident = 'd' AND c.reltablespace = 0 AND c.reloptions IS NULL
@@ -80,12 +89,15 @@ const IS_PLAIN_SQL = `
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
       AND NOT (d.classid = 'pg_type'::regclass AND d.objid = c.reltype)
       AND NOT (d.classid = 'pg_class'::regclass AND d.objid = c.reltoastrelid)
+      AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid
+        AND a.attnum = f.adnum WHERE f.oid = d.objid AND f.adrelid = c.oid AND to_jsonb(a) ->> 'attgenerated' <> ''))
       AND NOT (d.classid = 'pg_constraint'::regclass
         AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = c.oid AND k.contype IN ('p', 'n')))) AS plain
   FROM pg_class c WHERE c.oid = $1::regclass`;
 
 async function isPlain(session: Session, table: TableName, row: StreamRow): Promise<boolean> {
-  const ours = [...row.shape.columns.map(({ name }) => name), ...METADATA_COLUMNS];
+  const { columns, generated = [] } = row.shape;
+  const ours = [...[...columns, ...generated].map(({ name }) => name), ...METADATA_COLUMNS];
   const { rows } = await session.query<{ plain: boolean }>(IS_PLAIN_SQL, [quoteTable(table), ours]);
   return rows[0]?.plain === true;
 }
@@ -130,12 +142,12 @@ async function refill(session: Session, owner: Owner, row: StreamRow, plan: Plan
   const table = quoteTable(target);
   try {
     await session.run(`TRUNCATE ${table}`);
-    const shape = await reform(session, target, row, plan);
-    const columns = [...plan.shape.columns.map(({ name }) => name), ...(plan.metadata ? METADATA_COLUMNS : [])]
-      .map(id)
-      .join(', ');
+    const shape = await reform(session, target, shadow, row, plan);
+    const computed = generatedNames(plan.shape);
+    const carried = plan.shape.columns.map(({ name }) => name).filter((name) => !computed.has(name));
+    const columns = [...carried, ...(plan.metadata ? METADATA_COLUMNS : [])].map(id).join(', ');
     await session.run(
-      `INSERT INTO ${table} (${columns}) SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`,
+      `INSERT INTO ${table}${columns === '' ? '' : ` (${columns})`} SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`,
     );
     return { shape, metadata: row.metadata || plan.metadata };
   } catch (error) {
@@ -148,25 +160,78 @@ async function refill(session: Session, owner: Owner, row: StreamRow, plan: Plan
 }
 
 /** Makes the empty table able to hold the shadow's rows; resolves with the shape that it has then. */
-async function reform(session: Session, target: TableName, row: StreamRow, plan: PlanRow): Promise<Shape> {
+async function reform(
+  session: Session,
+  target: TableName,
+  shadow: TableName,
+  row: StreamRow,
+  plan: PlanRow,
+): Promise<Shape> {
+  const [there, wanted] = [await columnsOf(session, target), await columnsOf(session, shadow)];
   const known = new Map(row.shape.columns.map((column) => [column.name, column]));
-  const planned = new Set(plan.shape.columns.map(({ name }) => name));
-  const kept = row.shape.columns.filter(({ name }) => !planned.has(name));
-  const typed = await typedColumns(session, plan.shape.columns);
-  const added = typed.filter(({ name }) => !known.has(name));
-  const changed = typed.filter(({ name }, i) => {
-    const [before, now] = [known.get(name), plan.shape.columns[i]];
-    return before !== undefined && now !== undefined && !sameType(before, now);
-  });
+  const columns = new Map(plan.shape.columns.map((column) => [column.name, column]));
+  const planned = new Set([...plan.shape.columns, ...(plan.shape.generated ?? [])].map(({ name }) => name));
+  const kept = row.shape.columns.filter(({ name }) => !planned.has(name) && there.has(name));
   const table = quoteTable(target);
-  const statements = [
-    ...(added.length > 0 ? [addColumnsSql(target, added)] : []),
-    ...(plan.metadata ? [addMetadataSql(target)] : []),
-    ...changed.map(({ name, type }) => `ALTER TABLE ${table} ALTER COLUMN ${id(name)} TYPE ${type} USING NULL`),
-    ...(await newKey(session, target, plan.shape)),
-  ];
+  const statements = plan.metadata ? [addMetadataSql(target)] : [];
+  // Those that are computed go first: they may be made of columns whose type changes.
+  const anew = [...there].filter(([name, column]) => {
+    const now = wanted.get(name);
+    return (
+      now !== undefined && (column.generated !== null || now.generated !== null) && column.definition !== now.definition
+    );
+  });
+  statements.push(...anew.map(([name]) => `ALTER TABLE ${table} DROP COLUMN ${id(name)}`));
+  const gone = new Set(anew.map(([name]) => name));
+  for (const ofGenerated of [false, true]) {
+    for (const name of planned) {
+      const [before, now] = [there.get(name), wanted.get(name)];
+      if (now === undefined || (now.generated !== null) !== ofGenerated) continue;
+      if (before === undefined || gone.has(name)) statements.push(`ALTER TABLE ${table} ADD COLUMN ${now.definition}`);
+      else if (before.type !== now.type && !staysAsItIs(known.get(name), columns.get(name)))
+        statements.push(`ALTER TABLE ${table} ALTER COLUMN ${id(name)} TYPE ${now.type} USING NULL`);
+    }
+  }
+  statements.push(...(await newKey(session, target, plan.shape)));
   if (statements.length > 0) await session.run(statements.join('; '));
-  return { columns: [...plan.shape.columns, ...kept], key: plan.shape.key };
+  // What the source no longer has has no number.
+  const without = kept.map(({ name, type_oid, type_modifier }) => ({ name, type_oid, type_modifier }));
+  return { ...plan.shape, columns: [...plan.shape.columns, ...without] };
+}
+
+/** A type of PostgreSQL's own that the source has not changed may have been changed here by somebody, who knows why. */
+function staysAsItIs(before: Column | undefined, now: Column | undefined): boolean {
+  return (
+    before !== undefined &&
+    now !== undefined &&
+    sameType(before, now) &&
+    before.type === undefined &&
+    now.type === undefined
+  );
+}
+
+/** A column as its table has it. */
+interface TableColumn extends Row {
+  readonly name: string;
+  readonly type: string;
+  /** The expression that computes it; null for an ordinary column. */
+  readonly generated: string | null;
+  /** For ADD COLUMN. */
+  readonly definition: string;
+}
+
+/** The 18th release's virtual columns are known by their letter; a server without generated columns has none in its catalog. */
+async function columnsOf(session: Session, table: TableName): Promise<ReadonlyMap<string, TableColumn>> {
+  const { rows } = await session.query<TableColumn>(
+    `SELECT c.name, c.type, c.generated, quote_ident(c.name) || ' ' || c.type || COALESCE(' GENERATED ALWAYS AS (' || c.generated
+       || CASE c.kind WHEN 'v' THEN ') VIRTUAL' ELSE ') STORED' END, '') AS definition
+     FROM (SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, to_jsonb(a) ->> 'attgenerated' AS kind,
+         CASE WHEN to_jsonb(a) ->> 'attgenerated' <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS generated
+       FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+       WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped) AS c`,
+    [quoteTable(table)],
+  );
+  return new Map(rows.map((column) => [column.name, column]));
 }
 
 /** Statements that give the table the shape's key, where it has another one or none. */
@@ -180,11 +245,11 @@ async function newKey(session: Session, target: TableName, shape: Shape): Promis
   const key = keyNames(shape);
   const same =
     old !== undefined && old.columns.length === key.length && key.every((name) => old.columns.includes(name));
-  if (same) return [];
+  if (same || (old === undefined && key.length === 0)) return [];
   const table = quoteTable(target);
   const drop = old === undefined ? [] : [`ALTER TABLE ${table} DROP CONSTRAINT ${id(old.conname)}`];
   const loosen = (old?.columns ?? [])
     .filter((name) => !key.includes(name))
     .map((name) => `ALTER TABLE ${table} ALTER COLUMN ${id(name)} DROP NOT NULL`);
-  return [...drop, ...loosen, addKeySql(target, old?.conname ?? keyName(target), shape)];
+  return [...drop, ...loosen, ...(key.length === 0 ? [] : [addKeySql(target, old?.conname ?? keyName(target), shape)])];
 }

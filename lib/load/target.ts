@@ -6,7 +6,7 @@
  */
 import { SluiceError } from '../errors.ts';
 import type { Clock, Log, SegmentSource, Target, TargetStream, TargetTransaction } from '../ports.ts';
-import { displayName } from '../shape.ts';
+import { displayName, type Shape } from '../shape.ts';
 import { Applier, type LoadOptions, wantsMetadata } from './apply.ts';
 import { loadChunk } from './chunk.ts';
 import {
@@ -21,9 +21,13 @@ import {
 } from './control.ts';
 import { countUnknownSql, forgetDoubtsSql } from './doubts.ts';
 import { finish } from './finish.ts';
+import { inCopy } from './multiset.ts';
 import { prepare, sameTable, tableMoved } from './prepare.ts';
-import { type Connect, type Session, withSession } from './session.ts';
+import { type Connect, LOAD_LIMITS, type Session, withSession } from './session.ts';
 import type { TableForm } from './sql.ts';
+import { lostAttribute, renamedLabels } from './type-history.ts';
+import type { Moment } from './type-steps.ts';
+import { ensureTypes } from './types.ts';
 
 export interface PostgresTarget {
   /** Gives a connected client; each is used for one call and closed. */
@@ -41,19 +45,31 @@ export function postgresTarget({ connect, pipeline, options, clock, log }: Postg
     return await withSession(connect, subject, (session) => work(session, { pipeline, stream }));
   };
 
+  const { custom_types } = options;
+  const ensure: Ensure = (session, { stream, target }, shape, moment) =>
+    ensureTypes(connect, session, { stream, table: displayName(target) }, shape, { custom_types, moment });
+
   return {
-    transaction: (stream, work) => on(stream, (session, owner) => load(session, owner, options, work)),
+    transaction: (stream, work) =>
+      on(stream, (session, owner) => load(session, owner, { options, clock }, ensure, work)),
 
     prepareEpoch: (stream, epoch, plan, shape, incarnation, overlapping) =>
-      on(stream, (session, owner) => {
+      on(stream, async (session, owner) => {
+        const row = await beginIfMade(session, streamRowSql(owner, ''));
+        const table = row && streamRowOf(row)?.shape;
+        await session.rollback();
+        const renamed = table ? renamedLabels(table, shape) : [];
+        await session.transaction(LOAD_LIMITS, () => ensure(session, stream, shape, { at: 'copy', renamed }));
         const metadata = wantsMetadata(options);
-        return prepare(session, owner, { epoch, plan, shape, incarnation, overlapping, metadata });
+        const what = { epoch, plan, shape, incarnation, overlapping, metadata, custom_types, log };
+        await prepare(session, owner, what);
       }),
 
     loadChunk: (stream, epoch, chunk, segment) =>
-      on(stream, (session, owner) => {
-        if (chunk.epoch !== epoch.number || chunk.plan !== epoch.plan) return Promise.resolve(false);
-        return loadChunk({ session, owner, options, chunk, segment });
+      on(stream, async (session, owner) => {
+        if (chunk.epoch !== epoch.number || chunk.plan !== epoch.plan) return false;
+        await session.transaction(LOAD_LIMITS, () => ensure(session, stream, segment.header.shape, UNKNOWN_HISTORY));
+        return await loadChunk({ session, owner, options, clock, chunk, segment });
       }),
 
     loadedChunks: (stream, epoch, plan) =>
@@ -64,15 +80,27 @@ export function postgresTarget({ connect, pipeline, options, clock, log }: Postg
       }),
 
     finishEpoch: (stream, epoch, plan, lsn, held_lsn) =>
-      on(stream, (session, owner) => finish(session, owner, { epoch, plan, lsn, held_lsn }, clock, log)),
+      on(stream, (session, owner) => {
+        const { on_type_change, on_drop_column } = options;
+        const keeping = { on_type_change, on_drop_column, now_ms: clock.now() };
+        return finish(session, owner, { epoch, plan, lsn, held_lsn, keeping }, clock, log);
+      }),
   };
 }
+
+type Settings = Pick<PostgresTarget, 'options' | 'clock'>;
+
+/** Makes the types that a shape needs and the target lacks. */
+type Ensure = (session: Session, stream: TargetStream, shape: Shape, moment: Moment) => Promise<void>;
+
+const UNKNOWN_HISTORY: Moment = { at: 'change', renamed: [] };
 
 /** One transaction with the stream's row locked from its first statement to its last. */
 async function load<T>(
   session: Session,
   owner: Owner,
-  options: LoadOptions,
+  settings: Settings,
+  ensure: Ensure,
   work: (tx: TargetTransaction) => Promise<T>,
 ): Promise<T> {
   const answer = await beginIfMade(session, streamRowSql(owner, 'FOR UPDATE'));
@@ -81,7 +109,7 @@ async function load<T>(
     if (row !== null && !sameTable(row.target, owner.stream.target)) {
       throw tableMoved(owner.stream.stream, row.target, owner.stream.target);
     }
-    const tx = new Load(session, owner, options, row);
+    const tx = new Load(session, owner, settings, ensure, row);
     const result = await work(tx);
     if (answer !== null) await session.commit(tx.lastSql);
     return result;
@@ -97,22 +125,45 @@ class Load implements TargetTransaction {
   lastSql = '';
   #session: Session;
   #owner: Owner;
+  #ensure: Ensure;
   #applier: Applier | null = null;
 
-  constructor(session: Session, owner: Owner, options: LoadOptions, row: StreamRow | null) {
+  constructor(session: Session, owner: Owner, settings: Settings, ensure: Ensure, row: StreamRow | null) {
     this.#session = session;
     this.#owner = owner;
+    this.#ensure = ensure;
     this.row = row;
     if (row === null || row.hold !== null) return;
     const form = { name: row.target, shape: row.shape, metadata: row.metadata };
     const catchingUp = row.catching_up_to !== null;
     const save = (grown: TableForm): Promise<void> => saveForm(session, owner, grown);
-    this.#applier = new Applier({ session, owner, options, form, catchingUp, saveForm: save });
+    this.#applier = new Applier({ session, owner, ...settings, form, catchingUp, saveForm: save });
   }
 
   async apply(segment: SegmentSource): Promise<void> {
     if (this.#applier === null) throw this.#mayNot('apply a segment to');
+    const { shape } = segment.header;
+    await this.#ensure(this.#session, this.#owner.stream, shape, this.#historyOf(this.#applier.shape, shape));
+    if (this.#isCopied(segment.header)) return;
     await this.#applier.apply(segment);
+  }
+
+  /** What has become of its types. While it catches up, a segment may be older than the table. Throws TABLE_REWRITTEN. */
+  #historyOf(table: Shape, segment: Shape): Moment {
+    if (this.row?.catching_up_to != null) return UNKNOWN_HISTORY;
+    const lost = lostAttribute(table, segment);
+    if (lost === null) return { at: 'change', renamed: renamedLabels(table, segment) };
+    throw new SluiceError('TABLE_REWRITTEN', { stream: this.#owner.stream.stream, what: `${lost} was dropped.` });
+  }
+
+  /** Of a table without a key: the copy that it catches up with has this segment. Throws TABLE_REWRITTEN where it has a part of it. */
+  #isCopied({ commits }: SegmentSource['header']): boolean {
+    const copied = this.row?.catching_up_to ?? null;
+    if (commits === undefined || copied === null) return false;
+    const share = inCopy(commits, copied);
+    if (share !== 'some') return share === 'all';
+    const what = 'its copy has some of the changes that were staged together.';
+    throw new SluiceError('TABLE_REWRITTEN', { stream: this.#owner.stream.stream, what });
   }
 
   async advance(applied: Parameters<TargetTransaction['advance']>[0]): Promise<void> {

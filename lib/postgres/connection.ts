@@ -47,10 +47,16 @@ export interface Endpoint {
 const KEEPALIVE_IDLE_MS = 30_000;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const CLOSE_WAIT_MS_MAX = 5_000;
+/** https://www.postgresql.org/docs/current/multibyte.html */
+const NOT_CONVERTED = 'PostgreSQL has no conversion from it to UTF8';
 
 /**
  * The settings that decide how a value is written (I6), with the reason where it is not the design's own list:
  * - search_path: a regclass or regtype is printed with its schema where the path does not reach it; as in a subscription, nothing is on it.
+ * - lc_monetary: money is a number of cents that the locale formats, with as many digits after the point as its currency has; in C both sides mean
+ *   the same number. What people see of it on either side is as their own locale has it.
+ * - xmloption, array_nulls, quote_all_identifiers, standard_conforming_strings: what the target reads, or a name that is printed, must not depend on
+ *   the defaults of a role or database: an XML fragment, NULL in an array, a backslash in a literal.
  * - the timeouts: a limit that a role was given for its people would end a copy in the middle; what must be bounded is bounded here.
  */
 export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
@@ -60,6 +66,11 @@ export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   TimeZone: 'UTC',
   extra_float_digits: '3',
   bytea_output: 'hex',
+  lc_monetary: 'C',
+  xmloption: 'content',
+  array_nulls: 'on',
+  quote_all_identifiers: 'off',
+  standard_conforming_strings: 'on',
   search_path: 'pg_catalog',
   statement_timeout: '0',
   lock_timeout: '0',
@@ -205,6 +216,12 @@ function serverRefusal(
       return endpoint.replication
         ? new SluiceError('REPLICATION_NOT_ALLOWED', { ...facts, user_sql: quoteIdentifier(user) }, options)
         : new SluiceError('AUTHENTICATION_FAILED', facts, options);
+    case '0A000': // feature_not_supported: the only encoding of databases that no client in UTF8 can connect to
+      if (facts.reason?.toString().includes('MULE_INTERNAL')) {
+        const encoding = { side: endpoint.side, encoding: 'MULE_INTERNAL', reason: NOT_CONVERTED };
+        return new SluiceError('ENCODING_UNSUPPORTED', encoding, options);
+      }
+      return new SluiceError('UNEXPECTED', { reason: `${facts.reason} (SQLSTATE ${sqlstate})` }, options);
     case '28P01': // invalid_password
     case '28000': // invalid_authorization_specification: no such role, no LOGIN, no line of pg_hba.conf
     case '55000': // object_not_in_prerequisite_state: the database takes no connections

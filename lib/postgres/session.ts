@@ -27,3 +27,11 @@ export async function serverVersion(client: Client): Promise<number> {
   );
   return rows[0]?.version ?? 0;
 }
+
+/** As PostgreSQL writes a version: 18.4 for 180004, and 9.6.24 for 90624 (before 10, a major version had two numbers). */
+export function versionText(version: number): string {
+  const major = Math.floor(version / 10_000);
+  const rest = version % 10_000;
+  if (major >= 10) return rest === 0 ? String(major) : `${major}.${rest}`;
+  return `${major}.${Math.floor(rest / 100)}.${rest % 100}`;
+}

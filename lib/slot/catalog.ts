@@ -6,6 +6,9 @@
  * Catalogs: https://www.postgresql.org/docs/current/catalog-pg-class.html, catalog-pg-attribute.html, catalog-pg-index.html
  */
 import type { SourceTable } from '../ports.ts';
+import type { GeneratedColumn } from '../shape.ts';
+import { definitionSql, filenodeSql } from './describe.ts';
+import { FOLD_SINCE, partitionsSql } from './partitions.ts';
 
 /** Major versions, as server_version_num gives them. */
 const GENERATED_COLUMNS_SINCE = 120_000;
@@ -19,13 +22,30 @@ interface CatalogRow {
   readonly kind: string;
   readonly persistence: string;
   readonly replica_identity: string;
-  readonly columns: readonly [name: string, type_oid: number, type_modifier: number, not_null: boolean][] | null;
+  readonly filenode: string;
+  readonly definition: string;
+  readonly greatest: number;
+  readonly columns:
+    | readonly [name: string, type_oid: number, type_modifier: number, not_null: boolean, number: number][]
+    | null;
+  readonly generated:
+    | readonly [
+        name: string,
+        type_oid: number,
+        type_modifier: number,
+        number: number,
+        expression: string,
+        storage: GeneratedColumn['storage'],
+      ][]
+    | null;
   readonly key: readonly string[] | null;
   readonly may_select: boolean;
   readonly row_security: boolean;
   readonly rows_estimate: number;
   readonly pages: number;
   readonly toasted: boolean;
+  readonly ancestors: readonly number[] | null;
+  readonly partitions: readonly [oid: number, mark: string][] | null;
 }
 
 /**
@@ -33,7 +53,20 @@ interface CatalogRow {
  * and its pages are what they are now; this waits for whoever has it locked exclusively.
  */
 export function tablesSql(version: number, one: boolean): string {
-  const generated = version >= GENERATED_COLUMNS_SINCE ? "AND a.attgenerated = ''" : '';
+  const plain = version >= GENERATED_COLUMNS_SINCE ? "AND a.attgenerated = ''" : '';
+  const generated =
+    version >= GENERATED_COLUMNS_SINCE
+      ? `SELECT a.attrelid,
+             json_agg(json_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnum, pg_get_expr(d.adbin, d.adrelid), a.attgenerated::text)
+                      ORDER BY a.attnum) AS generated
+        FROM pg_attribute a
+        JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+       WHERE a.attrelid IN (SELECT oid FROM wanted)
+         AND a.attnum > 0
+         AND NOT a.attisdropped
+         AND a.attgenerated <> ''
+       GROUP BY a.attrelid`
+      : 'SELECT 0::oid AS attrelid, NULL::json AS generated WHERE false';
   const keyColumns = version >= INCLUDED_COLUMNS_SINCE ? 'i.indnkeyatts' : 'i.indnatts';
   // Before 14, a table that was never analysed says 0 rows and 0 pages.
   const rows =
@@ -44,9 +77,9 @@ export function tablesSql(version: number, one: boolean): string {
   // The estimate grows and shrinks with the table, as the planner's own does.
   const rowsNow = `CASE WHEN c.relpages > 0 AND c.reltuples >= 0 AND c.relkind IN ('r', 'm') THEN c.reltuples::float8 / c.relpages * ${pagesNow} ELSE ${rows} END`;
   return `
-    WITH wanted AS (
+    WITH RECURSIVE wanted AS (
       SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relnamespace, c.relrowsecurity,
-             c.reltuples, c.relpages, c.reltoastrelid, n.nspname
+             c.reltuples, c.relpages, c.reltoastrelid, c.relfilenode, c.relnatts, n.nspname
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -56,13 +89,15 @@ export function tablesSql(version: number, one: boolean): string {
          ${one ? 'AND n.nspname = $1 AND c.relname = $2' : ''}
     ), columns AS (
       SELECT a.attrelid,
-             json_agg(json_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull) ORDER BY a.attnum) AS columns
+             json_agg(json_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull, a.attnum) ORDER BY a.attnum) AS columns
         FROM pg_attribute a
        WHERE a.attrelid IN (SELECT oid FROM wanted)
          AND a.attnum > 0
          AND NOT a.attisdropped
-         ${generated}
+         ${plain}
        GROUP BY a.attrelid
+    ), generated AS (
+      ${generated}
     ), keys AS (
       SELECT i.indrelid, json_agg(a.attname ORDER BY k.place) AS key
         FROM pg_index i
@@ -74,38 +109,59 @@ export function tablesSql(version: number, one: boolean): string {
          AND i.indisunique AND i.indimmediate AND i.indisvalid
          AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
        GROUP BY i.indrelid
-    )
+    ), ${partitionsSql(version, one, { rows: one ? rowsNow : rows, pages: one ? pagesNow : 'c.relpages' })}
     SELECT c.oid::text,
            c.nspname AS schema,
            c.relname AS table,
            c.relkind::text AS kind,
            c.relpersistence::text AS persistence,
            c.relreplident::text AS replica_identity,
+           ${filenodeSql('c')} AS filenode,
+           COALESCE(${definitionSql('c')}, '') AS definition,
+           c.relnatts::int4 AS greatest,
            columns.columns,
+           generated.generated,
            keys.key,
            has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
            c.relrowsecurity AND row_security_active(c.oid) AS row_security,
-           (${one ? rowsNow : rows})::float8 AS rows_estimate,
-           ${one ? `CASE WHEN c.relkind IN ('r', 'm') THEN ${pagesNow} ELSE 0 END` : 'c.relpages'}::float8 AS pages,
-           c.reltoastrelid <> 0 AND ${one ? 'pg_relation_size(c.reltoastrelid) > 0' : 'true'} AS toasted
+           COALESCE(below.rows, ${one ? rowsNow : rows})::float8 AS rows_estimate,
+           COALESCE(below.pages, ${one ? `CASE WHEN c.relkind IN ('r', 'm') THEN ${pagesNow} ELSE 0 END` : 'c.relpages'})::float8 AS pages,
+           COALESCE(below.toasted, c.reltoastrelid <> 0 AND ${one ? 'pg_relation_size(c.reltoastrelid) > 0' : 'true'}) AS toasted,
+           above.ancestors,
+           ${version >= FOLD_SINCE ? "CASE WHEN c.relkind = 'p' THEN COALESCE(below.partitions, '[]') END" : 'NULL::json'} AS partitions
       FROM wanted c
       LEFT JOIN columns ON columns.attrelid = c.oid
+      LEFT JOIN generated ON generated.attrelid = c.oid
       LEFT JOIN keys ON keys.indrelid = c.oid
+      LEFT JOIN above ON above.oid = c.oid
+      LEFT JOIN below ON below.root = c.oid
      ORDER BY c.nspname, c.relname`;
 }
 
 /** One row of `tablesSql` as a SourceTable. */
-export function tableOf(row: CatalogRow): SourceTable {
+export function tableOf({ ancestors, partitions, ...row }: CatalogRow): SourceTable {
   return {
     ...row,
+    ...(ancestors === null ? {} : { partition_of: ancestors }),
+    ...(partitions === null ? {} : { partitions: partitions.map(([oid, mark]) => ({ oid, mark })) }),
     oid: Number(row.oid),
-    columns: (row.columns ?? []).map(([name, type_oid, type_modifier, not_null]) => ({
+    columns: (row.columns ?? []).map(([name, type_oid, type_modifier, not_null, number]) => ({
       name,
       type_oid,
       type_modifier,
       not_null,
+      number,
     })),
-    key: row.key ?? [],
+    generated: (row.generated ?? []).map(([name, type_oid, type_modifier, number, expression, storage]) => ({
+      name,
+      type_oid,
+      type_modifier,
+      number,
+      expression,
+      storage,
+    })),
+    // REPLICA IDENTITY NOTHING: the log has no old row, whatever the primary key.
+    key: row.replica_identity === 'n' ? [] : (row.key ?? []),
     rows_estimate: Math.round(row.rows_estimate),
   };
 }

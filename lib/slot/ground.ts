@@ -6,10 +6,21 @@
 import { SluiceError } from '../errors.ts';
 import { formatLsn } from '../lsn.ts';
 import type { Cut, Ground, SlotRow } from '../ports.ts';
+import { versionText } from '../postgres/session.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 
 /** Logical replication with pgoutput came with PostgreSQL 10. */
 export const SOURCE_VERSION_MIN = 100_000;
+/**
+ * Releases of a major version before which logical decoding loses data (release notes of 10.7 and 11.2: changes of transactions that ended while a
+ * slot was made, and of subtransactions with catalog changes). From 12.0 on every release has the fixes.
+ */
+const MINOR_MIN: Readonly<Record<number, number>> = { 10: 7, 11: 2 };
+
+/** Encodings that PostgreSQL has no conversion from. To a database in MULE_INTERNAL no client in UTF8 can connect at all (connection.ts). */
+const UNCONVERTED: Readonly<Record<string, string>> = {
+  SQL_ASCII: 'PostgreSQL does not know what its bytes above 127 mean',
+};
 
 export interface GroundExpectations {
   readonly host: string;
@@ -33,25 +44,37 @@ export function groundFault(ground: Ground, expected: GroundExpectations): Sluic
 /** What the server and the role must be, whatever the slot. */
 export function serverFault(
   ground: Ground,
-  { host, port }: Pick<GroundExpectations, 'host' | 'port'>,
+  { host, port, plugin }: Pick<GroundExpectations, 'host' | 'port' | 'plugin'>,
 ): SluiceError | null {
-  if (ground.version < SOURCE_VERSION_MIN) {
-    const facts = {
-      side: 'source',
-      version: String(ground.version / 10_000),
-      minimum: String(SOURCE_VERSION_MIN / 10_000),
-    };
-    return new SluiceError('VERSION_UNSUPPORTED', facts);
-  }
+  const outdated = versionFault(ground.version);
+  if (outdated) return outdated;
   if (ground.in_recovery) return new SluiceError('SOURCE_IS_STANDBY', { host, port });
   if (ground.wal_level !== 'logical') return new SluiceError('WAL_LEVEL', { wal_level: ground.wal_level });
   if (!ground.may_replicate) {
     return new SluiceError('REPLICATION_NOT_ALLOWED', { user: ground.user, user_sql: quoteIdentifier(ground.user) });
   }
-  if (ground.encoding !== 'UTF8') {
-    return new SluiceError('ENCODING_UNSUPPORTED', { side: 'source', encoding: ground.encoding });
+  return encodingFault(ground.encoding, plugin);
+}
+
+function versionFault(version: number): SluiceError | null {
+  const major = Math.floor(version / 10_000);
+  const minor = MINOR_MIN[major];
+  const facts = { side: 'source', version: versionText(version) };
+  if (version < SOURCE_VERSION_MIN) {
+    return new SluiceError('VERSION_UNSUPPORTED', { ...facts, minimum: versionText(SOURCE_VERSION_MIN) });
   }
-  return null;
+  if (minor === undefined || version % 10_000 >= minor) return null;
+  const reason = 'logical decoding loses data in this minor release';
+  return new SluiceError('VERSION_UNSUPPORTED', { ...facts, minimum: `${major}.${minor}`, reason });
+}
+
+/** A walsender converts what pgoutput writes to the client's encoding, as every other server process does; it passes on what wal2json writes as it is. */
+function encodingFault(encoding: string, plugin: string): SluiceError | null {
+  if (encoding === 'UTF8') return null;
+  const reason =
+    UNCONVERTED[encoding] ??
+    (plugin === 'pgoutput' ? null : `the server does not convert what ${plugin} writes, as it does with pgoutput`);
+  return reason === null ? null : new SluiceError('ENCODING_UNSUPPORTED', { side: 'source', encoding, reason });
 }
 
 /**
@@ -77,7 +100,9 @@ export function slotFault(row: SlotRow | null, expected: GroundExpectations): Sl
   const { slot, head } = expected;
   if (!row) {
     if (head) return new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(head.end_lsn), known: true });
-    return expected.create_slot ? null : new SluiceError('SLOT_MISSING', { slot, known: false });
+    return expected.create_slot
+      ? null
+      : new SluiceError('SLOT_MISSING', { slot, plugin: expected.plugin, known: false });
   }
   if (row.plugin !== expected.plugin) {
     const found = row.plugin === 'physical' ? 'nothing (it is a physical slot)' : row.plugin;

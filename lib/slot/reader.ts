@@ -9,26 +9,34 @@ import type { Duplex } from 'node:stream';
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
-import type { Clock, SlotReader, SlotSink } from '../ports.ts';
+import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
 import { sourceFault } from '../postgres/faults.ts';
-import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
+import type { TableName } from '../shape.ts';
+import { type StartCommand, startPgoutput, startWal2json } from './start-replication.ts';
 import * as wire from './wire.ts';
 
 /** Read ahead of the caller: enough to keep the socket busy while a burst is decoded, little enough to be no cost. */
 const READ_AHEAD_BYTES_MAX = 512 * 1024;
 const OPEN_WAIT_MS_MAX = 60_000;
 const CLOSE_WAIT_MS_MAX = 5_000;
+/** invalid_parameter_value, feature_not_supported: how wal2json refuses an option or a format that it does not have. */
+const REFUSED_OPTION = new Set(['22023', '0A000']);
 /** wal_sender_timeout can be set by a session (release notes of 12). */
 const WAL_SENDER_TIMEOUT_SINCE = 120_000;
-/** pgoutput speaks protocol version 2 (release notes of 14); without `streaming` it sends what version 1 does. */
-const PROTOCOL_2_SINCE = 140_000;
 
 export interface SlotReaderOptions {
   /** Connected with `replication: 'database'`, nothing asked of it yet. It is ours from here on, and closed by us. */
   readonly client: Client;
   readonly clock: Clock;
   readonly slot: string;
+  /** pgoutput where it is not said. */
+  readonly plugin?: 'pgoutput' | 'wal2json';
+  /** Of pgoutput. */
   readonly publication: string;
+  /** Of wal2json: the tables that are wanted; left out: all. */
+  readonly tables?: readonly TableName[] | undefined;
+  /** A second one, of tables that are only appended to; it must have been there at `from`. */
+  readonly append_publication?: string | null;
   /** Everything up to here is durable with us; changes of later commits are sent. */
   readonly from: Lsn;
   /** Session setting of the connection, from 12 on. */
@@ -45,13 +53,13 @@ export async function openSlotReader(options: SlotReaderOptions): Promise<SlotRe
     await client.end();
     throw sourceFault(error, `open replication slot ${slot}`);
   }
-  const reader = new SocketSlotReader(takeSocket(client), options.clock, slot, from);
-  const protocol = version >= PROTOCOL_2_SINCE ? '2' : '1';
-  await reader.start(
-    `START_REPLICATION SLOT ${quoteIdentifier(slot)} LOGICAL ${formatLsn(from)}` +
-      ` (proto_version ${quoteLiteral(protocol)}, publication_names ${quoteLiteral(quoteIdentifier(publication))})`,
-    OPEN_WAIT_MS_MAX,
-  );
+  const reader = new SocketSlotReader(takeSocket(client), options.clock, slot, from, version);
+  const { append_publication: more = null } = options;
+  const commands =
+    options.plugin === 'wal2json'
+      ? startWal2json(slot, from, options.tables ?? null)
+      : startPgoutput(slot, from, version, [publication, ...(more === null ? [] : [more])]);
+  await reader.start(commands, OPEN_WAIT_MS_MAX);
   return reader;
 }
 
@@ -78,9 +86,11 @@ function takeSocket(client: Client): Duplex {
 }
 
 class SocketSlotReader implements SlotReader {
+  dialect: SlotDialect = { plugin: 'pgoutput' };
   #socket: Duplex;
   #clock: Clock;
   #slot: string;
+  #version: number;
   #splitter = new wire.FrameSplitter();
   #chunks: Buffer[] = [];
   /** How much of the first chunk has been handed on. */
@@ -91,15 +101,18 @@ class SocketSlotReader implements SlotReader {
   #ready = false;
   #ended = false;
   #failure: SluiceError | null = null;
+  #mayRefuse = false;
+  #refused = false;
   #sink: SlotSink | null = null;
   #wake: (() => void) | null = null;
   #closing: Promise<void> | null = null;
 
-  constructor(socket: Duplex, clock: Clock, slot: string, from: Lsn) {
+  constructor(socket: Duplex, clock: Clock, slot: string, from: Lsn, version: number) {
     this.#socket = socket;
     this.#clock = clock;
     this.#slot = slot;
     this.#confirmed = from;
+    this.#version = version;
     socket.on('data', (chunk: Buffer) => {
       this.#chunks.push(chunk);
       this.#queuedBytes += chunk.length;
@@ -113,13 +126,26 @@ class SocketSlotReader implements SlotReader {
     });
   }
 
-  async start(command: string, wait_ms: number): Promise<void> {
+  /** Begins with the first of `commands` that the plugin takes; an older one refuses options that it does not know. */
+  async start(commands: readonly StartCommand[], wait_ms: number): Promise<void> {
     this.#socket.resume();
-    this.#socket.write(wire.queryFrame(command));
     const until_ms = this.#clock.now() + wait_ms;
+    for (const [i, { sql, dialect }] of commands.entries()) {
+      this.#mayRefuse = i + 1 < commands.length;
+      this.#refused = false;
+      this.#ready = false;
+      this.dialect = dialect;
+      this.#socket.write(wire.queryFrame(sql));
+      await this.#answer(until_ms, wait_ms);
+      if (!this.#refused) return;
+    }
+  }
+
+  /** Waits until the copying has begun, or, where the command was refused and may be, until the server is ready for another. */
+  async #answer(until_ms: number, wait_ms: number): Promise<void> {
     while (!this.#copying) {
       this.#process();
-      if (this.#copying) break;
+      if (this.#copying || (this.#refused && this.#ready)) return;
       if (this.#ended || this.#ready) this.#fail('the connection was closed');
       if (this.#clock.now() >= until_ms) this.#fail(`no answer to START_REPLICATION in ${wait_ms} ms`);
       if (this.#failure) {
@@ -220,7 +246,7 @@ class SocketSlotReader implements SlotReader {
         this.#copying = true;
         return false;
       case wire.FRAME.error:
-        this.#failure ??= slotFault(this.#slot, wire.errorFields(bytes, start, end));
+        this.#onError(wire.errorFields(bytes, start, end));
         break;
       case wire.FRAME.copyDone:
       case wire.FRAME.commandComplete:
@@ -236,6 +262,11 @@ class SocketSlotReader implements SlotReader {
     }
     return true;
   };
+
+  #onError(fields: Map<string, string>): void {
+    if (!this.#copying && this.#mayRefuse && REFUSED_OPTION.has(fields.get('C') ?? '')) this.#refused = true;
+    else this.#failure ??= slotFault(this.#slot, fields, this.#version);
+  }
 
   /** Only a change can be this large. */
   #onGiant(type: number, pieces: readonly Buffer[]): boolean {
@@ -294,7 +325,7 @@ function withoutHead(pieces: readonly Buffer[], bytes: number): Buffer[] {
 }
 
 /** SQLSTATEs of https://www.postgresql.org/docs/current/errcodes-appendix.html, as START_REPLICATION and the decoding raise them. */
-export function slotFault(slot: string, fields: Map<string, string>): SluiceError {
+export function slotFault(slot: string, fields: Map<string, string>, version = 0): SluiceError {
   const sqlstate = fields.get('C') ?? '';
   const message = fields.get('M') ?? '';
   switch (sqlstate) {
@@ -304,6 +335,12 @@ export function slotFault(slot: string, fields: Map<string, string>): SluiceErro
       return new SluiceError('REPLICATION_NOT_ALLOWED', { user: 'of this connection', user_sql: 'CURRENT_USER' });
     case '55000': // object_not_in_prerequisite_state: WAL removed, slot invalidated
       return new SluiceError('SLOT_LOST', { slot, reason: message });
+    case '58P01': // undefined_file: the plugin's library
+      return new SluiceError('PLUGIN_MISSING', {
+        plugin: 'wal2json',
+        major: Math.floor(version / 10_000),
+        reason: message,
+      });
     case '42704': // undefined_object: the slot, or (while decoding) the publication
       return isOfPublication(fields)
         ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })

@@ -6,7 +6,7 @@
  */
 
 /**
- * Ground, from $1 slot and $2 publication. The timeline is read from the name of the WAL file that is written now: pg_control_checkpoint() keeps
+ * Ground, with slot $1. The timeline is read from the name of the WAL file that is written now: pg_control_checkpoint() keeps
  * the old one after a promotion, until the next checkpoint. https://www.postgresql.org/docs/current/functions-info.html
  */
 export const GROUND_SQL = `
@@ -34,10 +34,7 @@ export const GROUND_SQL = `
              'invalidation_reason', to_jsonb(s)->>'invalidation_reason')
             FROM pg_replication_slots s
             LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
-           WHERE s.slot_name = $1) AS slot,
-         CASE WHEN EXISTS (SELECT FROM pg_publication WHERE pubname = $2) THEN COALESCE(
-             (SELECT json_agg(json_build_object('schema', schemaname, 'table', tablename))
-                FROM pg_publication_tables WHERE pubname = $2), '[]') END AS publication`;
+           WHERE s.slot_name = $1) AS slot`;
 
 /**
  * The transactions that may have written to one of the tables $1 (oids) and have not ended (I11).

@@ -7,16 +7,27 @@
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
-import type { Ground, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
+import type { Ground, Published, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
-import { displayName, type TableName } from '../shape.ts';
+import { displayName } from '../shape.ts';
 import { quoteIdentifier } from '../sql-text.ts';
+import { appendOperations, appendPublicationName, appendState, isAppendOnly } from './append-publication.ts';
 import { type CatalogRow, tableOf, tablesSql } from './catalog.ts';
-import { needsWriterLock, PUBLICATION_SQL, type PublicationState, publicationStep, tableList } from './publication.ts';
+import { describe } from './describe.ts';
+import { FILLED_BEFORE_SQL } from './partitions.ts';
+import {
+  needsWriterLock,
+  type PublicationState,
+  type Publishable,
+  publicationSql,
+  publicationStep,
+  publishedTables,
+  tableList,
+} from './publication.ts';
 import { GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
+import { readIdentities, readSpecialNumbers } from './wal2json-source.ts';
 
-const PLUGIN = 'pgoutput';
 /** How often another who changes the same publication may come between. */
 const PUBLISH_ATTEMPTS_MAX = 4;
 /** A publication is added to under a lock that writers do not wait for; theirs, where it must be taken, is held back from them no longer than this. */
@@ -35,6 +46,8 @@ export interface SourceOptions {
     readonly database: string;
     readonly replication_slot: string;
     readonly publication_name: string;
+    /** pgoutput where it is not said. */
+    readonly plugin?: 'pgoutput' | 'wal2json';
     /** The slot is kept on standbys as well (17+). */
     readonly failover?: boolean;
   };
@@ -43,20 +56,34 @@ export interface SourceOptions {
 }
 
 export function postgresSource({ connect, openSlot, config, create_slot_wait_ms }: SourceOptions): Source {
-  const { replication_slot: slot, publication_name: publication } = config;
+  const { replication_slot: slot, publication_name: publication, plugin = 'pgoutput' } = config;
   return {
-    look: () => onSource(connect, 'say how it stands', (client) => look(client, slot, publication)),
+    look: () => onSource(connect, 'say how it stands', (client) => look(client, slot)),
     tables: () => onSource(connect, 'list its tables', readTables),
+    published: (tables) =>
+      onSource(connect, `read publication ${publication}`, (client) =>
+        plugin === 'wal2json' ? readIdentities(client, tables) : published(client, publication, tables),
+      ),
     publish: (tables) =>
-      onSource(connect, `change publication ${publication}`, (client) => publish(client, publication, tables)),
+      onSource(connect, `change publication ${publication}`, async (client) =>
+        plugin === 'wal2json'
+          ? { published: await readIdentities(client, tables), altered: false } // It has no publication, and needs none.
+          : await publishAll(client, publication, tables),
+      ),
+    filledBefore: (partitions) =>
+      onSource(connect, 'describe its partitions', (client) => readFilledBefore(client, partitions)),
     createSlot: () =>
       onSource(connect, `make replication slot ${slot}`, (client) =>
-        createSlot(client, slot, config.failover ?? false, create_slot_wait_ms ?? CREATE_SLOT_WAIT_MS),
+        createSlot(client, slot, plugin, config.failover ?? false, create_slot_wait_ms ?? CREATE_SLOT_WAIT_MS),
       ),
     advanceSlot: (lsn) =>
-      onSource(connect, `advance replication slot ${slot}`, (client) => advanceSlot(client, slot, publication, lsn)),
+      onSource(connect, `advance replication slot ${slot}`, (client) =>
+        advanceSlot(client, slot, plugin, publication, lsn),
+      ),
     writers: (tables) => onSource(connect, 'show its locks', (client) => readWriters(client, tables)),
     insertLsn: () => onSource(connect, 'tell its position', readInsertLsn),
+    describe: (tables, types) => onSource(connect, 'describe its tables', (client) => describe(client, tables, types)),
+    specialNumbers: (query) => onSource(connect, 'look up numbers', (client) => readSpecialNumbers(client, query)),
     terminate: (pid) => onSource(connect, `end process ${pid}`, (client) => terminate(client, slot, pid)),
     openSlot,
   };
@@ -68,8 +95,8 @@ interface GroundRow extends Omit<Ground, 'flush_lsn' | 'slot'> {
 }
 
 /** Ground as `client` sees it. */
-export async function look(client: Client, slot: string, publication: string): Promise<Ground> {
-  const { rows } = await client.query<GroundRow>(GROUND_SQL, [slot, publication]);
+export async function look(client: Client, slot: string): Promise<Ground> {
+  const { rows } = await client.query<GroundRow>(GROUND_SQL, [slot]);
   const row = one(rows);
   return {
     ...row,
@@ -84,21 +111,81 @@ export async function readTables(client: Client): Promise<SourceTable[]> {
   return rows.map(tableOf);
 }
 
-/** Reads what is there, changes what is missing, and looks again, until the publication holds every table. */
-async function publish(client: Client, publication: string, wanted: readonly TableName[]): Promise<void> {
+/** The publication as it is; null: there is none. */
+export async function readPublication(client: Client, publication: string): Promise<PublicationState | null> {
+  const sql = publicationSql(await serverVersion(client));
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const { rows } = await client.query<{ state: PublicationState | null }>(sql, [publication]);
+      return one(rows).state;
+    } catch (error) {
+      // pg_publication_tables lists by one snapshot and looks by another: a table that is dropped in between is "could not open relation with OID".
+      if (sqlstateOf(error) !== 'XX000' || attempt === PUBLISH_ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
+/** How the tables are published: those that are only appended to by a publication of their own. */
+async function published(client: Client, publication: string, tables: readonly SourceTable[]): Promise<Published> {
+  const [appends, whole] = [tables.filter(isAppendOnly), tables.filter((table) => !isAppendOnly(table))];
+  const main = publishedTables(publication, await readPublication(client, publication), whole);
+  if (appends.length === 0) return main;
+  const name = appendPublicationName(publication);
+  const found = await readPublication(client, name);
+  const state = found && appendState(name, found, await serverVersion(client));
+  return new Map([...main, ...publishedTables(name, state, appends)]);
+}
+
+async function publishAll(
+  client: Client,
+  publication: string,
+  wanted: readonly SourceTable[],
+): Promise<{ published: Published; altered: boolean }> {
+  const [appends, whole] = [wanted.filter(isAppendOnly), wanted.filter((table) => !isAppendOnly(table))];
+  const main = await publish(client, publication, whole, false);
+  if (appends.length === 0) return main;
+  await withdraw(client, publication, appends);
+  const more = await publish(client, appendPublicationName(publication), appends, true);
+  return { published: new Map([...main.published, ...more.published]), altered: main.altered || more.altered };
+}
+
+/** Takes tables that have lost their key out of the publication that holds updates, for as long as they are in it the source refuses those. */
+async function withdraw(client: Client, publication: string, tables: readonly SourceTable[]): Promise<void> {
+  const state = await readPublication(client, publication);
+  const members = new Set(state?.members.map(({ oid }) => oid));
+  const held = tables.filter(({ oid }) => members.has(oid));
+  if (held.length === 0) return;
+  const sql = `ALTER PUBLICATION ${quoteIdentifier(publication)} DROP TABLE ${tableList(held)}`;
+  try {
+    await changePublication(client, sql, []);
+  } catch (error) {
+    throw await publishFault(client, publication, sql, held, error);
+  }
+}
+
+/** Reads what is there, changes what is missing, and looks again, until the publication holds every table. `appends`: it is the one for such tables. */
+async function publish(
+  client: Client,
+  publication: string,
+  wanted: readonly SourceTable[],
+  appends: boolean,
+): Promise<{ published: Published; altered: boolean }> {
   const version = await serverVersion(client);
+  const operations = appends ? appendOperations(version) : null;
   let added = false;
+  let altered = false;
   let last: unknown;
   for (let attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX; attempt++) {
-    const { rows } = await client.query<{ state: PublicationState | null }>(PUBLICATION_SQL, [publication]);
-    const { state } = one(rows);
-    const step = publicationStep(publication, state, wanted, added);
-    if (step.kind === 'ready') return;
+    const found = await readPublication(client, publication);
+    const state = found && appends ? appendState(publication, found, version) : found;
+    const step = publicationStep(publication, state, wanted, { version, added, operations });
+    if (step.kind === 'ready') return { published: publishedTables(publication, state, wanted), altered };
     if (step.kind === 'fault') throw step.fault;
     const locked = state !== null && needsWriterLock(version) ? step.tables : [];
     try {
       await changePublication(client, step.sql, locked);
-      added = state !== null;
+      if (step.alters) altered = true;
+      else added = state !== null;
     } catch (error) {
       // duplicate_object, unique_violation of the catalog: another window has just done the same.
       if (!['42710', '23505', 'XX000'].includes(sqlstateOf(error))) {
@@ -110,7 +197,7 @@ async function publish(client: Client, publication: string, wanted: readonly Tab
   throw sourceFault(last, `change publication ${publication}`);
 }
 
-async function changePublication(client: Client, sql: string, locked: readonly TableName[]): Promise<void> {
+async function changePublication(client: Client, sql: string, locked: readonly Publishable[]): Promise<void> {
   await client.query('BEGIN');
   try {
     await client.query(`SET LOCAL lock_timeout = ${locked.length > 0 ? WRITER_LOCK_WAIT_MS : PUBLISH_LOCK_WAIT_MS}`);
@@ -124,7 +211,7 @@ async function changePublication(client: Client, sql: string, locked: readonly T
 }
 
 /** What an owner runs to the same effect. */
-function ownersSql(sql: string, locked: readonly TableName[]): string {
+function ownersSql(sql: string, locked: readonly Publishable[]): string {
   if (locked.length === 0) return sql;
   return `BEGIN; LOCK TABLE ${tableList(locked)} IN SHARE ROW EXCLUSIVE MODE; ${sql}; COMMIT`;
 }
@@ -133,7 +220,7 @@ async function publishFault(
   client: Client,
   publication: string,
   sql: string,
-  wanted: readonly TableName[],
+  wanted: readonly SourceTable[],
   error: unknown,
 ): Promise<unknown> {
   const options = { cause: error };
@@ -160,7 +247,13 @@ async function publishFault(
   }
 }
 
-async function createSlot(client: Client, slot: string, failover: boolean, wait_ms: number): Promise<Lsn> {
+async function createSlot(
+  client: Client,
+  slot: string,
+  plugin: string,
+  failover: boolean,
+  wait_ms: number,
+): Promise<Lsn> {
   const version = await serverVersion(client);
   if (failover && version < FAILOVER_SINCE) {
     const facts = {
@@ -176,7 +269,7 @@ async function createSlot(client: Client, slot: string, failover: boolean, wait_
     await client.query(`SET statement_timeout = ${wait_ms}`);
     const { rows } = await client.query<{ lsn: string }>(
       `SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2, false${more})`,
-      [slot, PLUGIN],
+      [slot, plugin],
     );
     return parseLsn(one(rows).lsn);
   } catch (error) {
@@ -184,9 +277,12 @@ async function createSlot(client: Client, slot: string, failover: boolean, wait_
   }
 }
 
-async function createSlotFault(client: Client, slot: string, wait_ms: number, error: unknown): Promise<unknown> {
+/** Why a slot could not be made; `client` asks what is in the way. What no SQLSTATE tells stays as it was thrown. */
+export async function createSlotFault(client: Client, slot: string, wait_ms: number, error: unknown): Promise<unknown> {
   const options = { cause: error };
   switch (sqlstateOf(error)) {
+    case '58P01': // undefined_file: its library
+      return await pluginMissing(client, error);
     case '42710': // duplicate_object
       return new SluiceError('SLOT_FOREIGN', { slot }, options);
     case '53400': // configuration_limit_exceeded
@@ -195,6 +291,7 @@ async function createSlotFault(client: Client, slot: string, wait_ms: number, er
       const user = await currentUser(client);
       return new SluiceError('REPLICATION_NOT_ALLOWED', { user, user_sql: quoteIdentifier(user) }, options);
     }
+    case '55P03': // lock_not_available: of one such transaction
     case '57014': {
       const { rows } = await client.query<{ pid: number | null; gid: string | null }>(OPEN_TRANSACTIONS_SQL, [
         BLOCKERS_SHOWN_MAX,
@@ -213,13 +310,15 @@ async function createSlotFault(client: Client, slot: string, wait_ms: number, er
   }
 }
 
-async function advanceSlot(client: Client, slot: string, publication: string, lsn: Lsn): Promise<void> {
-  const { slot: before } = await look(client, slot, publication);
+async function advanceSlot(client: Client, slot: string, plugin: string, publication: string, lsn: Lsn): Promise<void> {
+  const { slot: before } = await look(client, slot);
   if (!before) throw new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(lsn), known: false });
   if (before.confirmed_lsn >= lsn) return;
   try {
     if ((await serverVersion(client)) >= SLOT_ADVANCE_SINCE) {
       await client.query('SELECT pg_replication_slot_advance($1, $2)', [slot, formatLsn(lsn)]);
+    } else if (plugin === 'wal2json') {
+      await client.query('SELECT count(*) FROM pg_logical_slot_get_changes($1, $2, NULL)', [slot, formatLsn(lsn)]);
     } else {
       // PostgreSQL 10 can only read the changes and throw them away; it stops at the first record that ends at or past the position.
       await client.query(
@@ -229,17 +328,29 @@ async function advanceSlot(client: Client, slot: string, publication: string, ls
     }
   } catch (error) {
     if (sqlstateOf(error) !== '55006') throw error;
-    const { slot: now } = await look(client, slot, publication);
+    const { slot: now } = await look(client, slot);
     const facts = { slot, pid: now?.active_pid, application_name: now?.active_application, client: now?.active_client };
     throw new SluiceError('SLOT_ACTIVE', facts, { cause: error });
   }
 }
 
+/** PostgreSQL brings pgoutput with it: only the other can be missing. */
+export async function pluginMissing(client: Client, error: unknown): Promise<SluiceError> {
+  const major = Math.floor((await serverVersion(client)) / 10_000);
+  return new SluiceError('PLUGIN_MISSING', { plugin: 'wal2json', major, reason: reasonOf(error) }, { cause: error });
+}
+
 async function readWriters(client: Client, tables: readonly SourceTable[]): Promise<Writer[]> {
   const { rows } = await client.query<{ transaction: string; pid: number | null }>(WRITERS_SQL, [
-    tables.map((table) => table.oid),
+    // Who writes to a partition by its own name locks that one only.
+    tables.flatMap(({ oid, partitions = [] }) => [oid, ...partitions.map((partition) => partition.oid)]),
   ]);
   return rows;
+}
+
+async function readFilledBefore(client: Client, partitions: readonly number[]): Promise<number[]> {
+  const { rows } = await client.query<{ oid: string }>(FILLED_BEFORE_SQL, [partitions]);
+  return rows.map(({ oid }) => Number(oid));
 }
 
 async function readInsertLsn(client: Client): Promise<Lsn> {

@@ -92,6 +92,8 @@ function encodeHeader(head: SegmentHead, blocks: readonly Block[]): Buffer {
     stream: head.stream,
     operation: head.operation,
     shape: head.shape,
+    ...(head.described === undefined ? {} : { described: head.described }),
+    ...(head.commits ? { commits: head.commits } : {}),
     extracted_at: head.extracted_at,
     blocks: blocks.map(({ kind, columns, rows }) => ({ kind, columns, rows })),
   };

@@ -3,10 +3,13 @@
  * and not a statement against the target.
  */
 import * as z from 'zod';
+import type { SourceType } from '../shape.ts';
 import { BLOCK_KINDS, SEGMENT_VERSION, type SegmentHeader } from './segment.ts';
 
 /** MaxTupleAttributeNumber (access/htup_details.h): no tuple has more columns. */
 const COLUMNS_MAX = 1664;
+/** MaxHeapAttributeNumber (access/htup_details.h): dropped columns count. */
+const COLUMN_NUMBER_MAX = 1600;
 /** A block per set of absent columns; the cut's writer stays far below. */
 const BLOCKS_MAX = 100_000;
 
@@ -15,23 +18,68 @@ const index = z
   .min(0)
   .max(COLUMNS_MAX - 1);
 
+const lsn = z.string().regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/);
+
+const name = z.string().min(1);
+const typeName = { schema: name, name };
+const typeUse = {
+  type_oid: z.int().min(0).max(0xffffffff),
+  type_modifier: z.int(),
+  get type() {
+    return sourceType.exactOptional();
+  },
+};
+const sourceType: z.ZodType<SourceType> = z.lazy(() =>
+  z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('enum'), ...typeName, labels: z.array(z.string()) }),
+    z.strictObject({ kind: z.literal('domain'), ...typeName, base: z.strictObject(typeUse) }),
+    z.strictObject({
+      kind: z.literal('composite'),
+      ...typeName,
+      attributes: z.array(z.strictObject({ name, ...typeUse })).max(COLUMNS_MAX),
+    }),
+    z.strictObject({ kind: z.literal('array'), element: z.strictObject(typeUse) }),
+    z.strictObject({ kind: z.literal('named'), ...typeName, extension: z.string().nullable() }),
+  ]),
+);
+
+/** pg_attribute.attnum of a column. */
+const number = z.int().min(1).max(COLUMN_NUMBER_MAX);
+const column = { name, ...typeUse, number: number.exactOptional() };
+const generatedColumn = z.strictObject({ ...column, expression: z.string(), storage: z.enum(['s', 'v']) });
+const description = z.strictObject({
+  oid: z.int().min(0).max(0xffffffff),
+  filenode: z.string(),
+  definition: z.string().exactOptional(),
+  columns: z
+    .array(
+      z.strictObject({
+        ...column,
+        number,
+        dropped: z.boolean(),
+        generated: z.enum(['', 's', 'v']),
+        missing: z.string().nullable(),
+      }),
+    )
+    .max(COLUMN_NUMBER_MAX),
+  current: z.boolean(),
+});
+
 const headerSchema = z
   .strictObject({
     version: z.literal(SEGMENT_VERSION),
     stream: z.string().min(1),
     operation: z.enum(['changes', 'truncate']),
     shape: z.strictObject({
-      columns: z
-        .array(
-          z.strictObject({
-            name: z.string().min(1),
-            type_oid: z.int().min(0).max(0xffffffff),
-            type_modifier: z.int(),
-          }),
-        )
-        .max(COLUMNS_MAX),
-      key: z.array(index).min(1),
+      columns: z.array(z.strictObject(column)).max(COLUMNS_MAX),
+      key: z.array(index),
+      filenode: z.string().exactOptional(),
+      definition: z.string().exactOptional(),
+      greatest: z.int().min(0).max(COLUMN_NUMBER_MAX).exactOptional(),
+      generated: z.array(generatedColumn).max(COLUMNS_MAX).exactOptional(),
     }),
+    commits: z.strictObject({ first: lsn, last: lsn }).exactOptional(),
+    described: description.exactOptional(),
     extracted_at: z.iso.datetime(),
     blocks: z
       .array(

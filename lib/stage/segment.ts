@@ -22,18 +22,28 @@
  * - `update`: rows that lack some columns: `columns` is what they have, the key included; the others keep the target's value.
  *             One block for each set of columns. A key that the target does not have is left alone.
  *
+ * A table without a key (`shape.key` is empty) is a multiset: rows are known by all their values, and how many copies of each there are. Its lines begin
+ * with the whole row, every column of the shape, and end with the number of copies; a row stands once in a block:
+ *
+ * - `remove`: copies that an update has replaced: they go, whatever the target does with deletions.
+ * - `add`:    copies that came, by an insert or an update.
+ * - `erase`:  copies that were deleted: the row, the commit time of the last deletion, the number. Where rows are kept after deletion they may be among
+ *             those that the same segment adds.
+ *
+ * A chunk of such a table is an `upsert` of whole rows, as they come.
+ *
  * A key has at most one of upsert and update. Where rows are kept after deletion (soft delete), a key may have a delete beside its
  * upsert or update: the row was written, then deleted; there the loader marks deletions last. Otherwise a deleted key has nothing else.
  *
  * `operation: 'truncate'` has no blocks: the stream's table was truncated at this place in the order.
  */
-import type { Shape } from '../shape.ts';
+import type { Shape, TableDescription } from '../shape.ts';
 
 export const SEGMENT_VERSION = 1;
 
 export const FRAME_TEXT_BYTES_MAX = 4 * 1024 * 1024;
 
-export const BLOCK_KINDS = ['rekey', 'delete', 'upsert', 'update'] as const;
+export const BLOCK_KINDS = ['rekey', 'delete', 'upsert', 'update', 'remove', 'add', 'erase'] as const;
 export type BlockKind = (typeof BLOCK_KINDS)[number];
 
 export interface Block {
@@ -49,10 +59,27 @@ export interface SegmentHeader {
   /** Stream id. */
   readonly stream: string;
   readonly operation: 'changes' | 'truncate';
+  /** As the log (or, of a chunk, the catalog) has it; types that are not PostgreSQL's own are described in it. */
   readonly shape: Shape;
+  /**
+   * The catalog's view of the table when the segment was staged: later than its changes. `current`: no other description of the table came after
+   * theirs in the log so far, so that what agrees with the shape is the same. Absent in a chunk, whose shape is the catalog's.
+   */
+  readonly described?: TableDescription & { readonly current: boolean };
+  /**
+   * Of a table without a key: positions of the commit records of its first and its last transaction. A copy has a transaction whose record begins before
+   * the copy's consistent point, and no other (SnapBuildXactNeedsSkip): such a table cannot have a change twice.
+   */
+  readonly commits?: CommitSpan;
   /** When the changes were read from the source (ISO 8601, UTC): `_sdc_extracted_at`. */
   readonly extracted_at: string;
   readonly blocks: readonly Block[];
+}
+
+/** Log positions as PostgreSQL prints them. */
+export interface CommitSpan {
+  readonly first: string;
+  readonly last: string;
 }
 
 /** Where one stream's segments lie in an object: `[offset, bytes]` pairs in order; neighbours are joined. */

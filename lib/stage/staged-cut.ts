@@ -2,8 +2,8 @@
  * One cut on its way to being durable: its parts are compressed and uploaded one after another while the next is filled, and its object is complete
  * before the ledger hears of it (I1, I3).
  */
-import type { Share } from '../cut/open-cut.ts';
 import type { CutStream, Stage, StageWriter } from '../ports.ts';
+import type { DescribedShare } from '../window/describing.ts';
 import { appendSegment } from './encode.ts';
 import type { ByteRange } from './segment.ts';
 
@@ -28,11 +28,18 @@ export class StagedCut {
   }
 
   /** Compresses and uploads the shares of one part, in order. They are views of an arena: it is free when this resolves. */
-  async append(shares: readonly Share[], extracted_at: string): Promise<void> {
-    for (const { stream, operation, shape, blocks } of shares) {
+  async append(shares: readonly DescribedShare[], extracted_at: string): Promise<void> {
+    for (const { stream, operation, shape, described, blocks, commits } of shares) {
       const { range } = await appendSegment(
         this.#writer,
-        { stream, operation, shape, extracted_at },
+        {
+          stream,
+          operation,
+          shape,
+          extracted_at,
+          ...(described ? { described } : {}),
+          ...(commits ? { commits } : {}),
+        },
         blocks.map(({ kind, columns, rows, pieces }) => ({ kind, columns, rows, slabs: givenUp(pieces) })),
       );
       this.#add(stream, range);

@@ -4,12 +4,18 @@
  * pgoutput judges each change by the publication as it was when the change was written. A transaction that wrote to a table before the table was
  * published, and commits later, is not in the log, and not in a snapshot taken before it commits. So, like CREATE INDEX CONCURRENTLY, the window
  * waits for whoever holds a write lock on the table after the publication is there: every later snapshot sees what they did.
+ *
+ * wal2json has no publication: what commits after the chain's end is in the log, whoever wrote it and when. The wait is needed all the same: a transaction
+ * whose commit lies before the chain's end may not be seen by snapshots yet (it waits for a synchronous standby), and holds its locks until it is.
  */
 import type { StreamDefinition } from '../config/selection.ts';
 import { LSN_ZERO } from '../lsn.ts';
-import type { Bookmark, Clock, Doorbell, Epoch, Ledger, Log, Source } from '../ports.ts';
+import type { Bookmark, Clock, Doorbell, Epoch, Followed, Ledger, Log, Published, Source } from '../ports.ts';
 import { displayName, tableKey } from '../shape.ts';
 import { ringExtract } from './announce.ts';
+import { warnOfAppends } from './appends.ts';
+import { followedChange, followedOf, goneFault } from './followed.ts';
+import { haltStream } from './halt.ts';
 import type { OpenChain } from './open-chain.ts';
 
 /** Writers are waited for this long; the next window tries again. */
@@ -26,36 +32,52 @@ interface CapturePorts {
 
 /**
  * Captures the streams that are new, that somebody wants anew, or whose changes have been out of sight; and opens their epochs. Returns the
- * bookmarks of all captured streams.
+ * bookmarks of all captured streams. `asked`: the window shall end, and waits for nobody.
  */
 export async function capture(
   ports: CapturePorts,
-  { chain, ground, streams, bookmarks }: OpenChain,
+  opened: OpenChain,
+  asked: () => boolean = () => false,
 ): Promise<readonly Bookmark[]> {
+  const { chain, streams, bookmarks } = opened;
   const known = new Map(bookmarks.map((bookmark) => [bookmark.stream, bookmark]));
-  const published = new Set(ground.publication?.map(tableKey));
-  await releaseUnfollowed(ports, streams, bookmarks);
+  const before = await ports.source.published(streams.map(({ table }) => table));
+  await releaseUnfollowed(ports, opened);
   const wanted: StreamDefinition[] = [];
+  const followed = new Map<StreamDefinition, Followed>();
   for (const stream of streams) {
     const bookmark = known.get(stream.id);
     if (bookmark && !bookmark.reset_requested) {
-      if (published.has(tableKey(stream.source))) continue;
-      // Noted before it is published again: a window that ends in between must not leave a table that looks as if it had never been away.
-      await ports.ledger.updateBookmark(stream.id, { reset_requested: true });
-      ports.log.warn('left_publication', { table: displayName(stream.source) });
+      const now = await stillFollowed(ports, stream, bookmark, before.get(tableKey(stream.source)) ?? null);
+      if (now) {
+        followed.set(stream, now);
+        continue;
+      }
     }
     wanted.push(stream);
   }
-  if (wanted.length > 0 && (await writersHaveEnded(ports, streams, wanted))) {
-    const cut = await chain.append({
-      kind: 'captures',
-      end_lsn: chain.head.end_lsn,
-      captures: wanted.map(({ id }) => id),
-    });
-    for (const stream of wanted) {
-      await bookmarkCapture(ports, stream, known.get(stream.id) ?? null, cut.number, cut.incarnation);
+  if (streams.length > 0) {
+    // Also where nobody is new: a table that is followed may have come to need a setting, without which the source refuses its updates.
+    const { published, altered } = await ports.source.publish(streams.map(({ table }) => table));
+    await keepFollowed(ports, followed, published, altered);
+    if (wanted.length > 0 && (await writersHaveEnded(ports, wanted, asked))) {
+      const cut = await chain.append({
+        kind: 'captures',
+        end_lsn: chain.head.end_lsn,
+        captures: wanted.map(({ id }) => id),
+      });
+      for (const stream of wanted) {
+        const now = followedOf(stream.table, published.get(tableKey(stream.source)) ?? '');
+        const capturedAt = {
+          captured_cut: cut.number,
+          incarnation: cut.incarnation,
+          definition: stream.table.definition ?? null,
+        };
+        await bookmarkCapture(ports, stream, known.get(stream.id) ?? null, { ...capturedAt, followed: now });
+      }
+      ports.log.info('captured', { cut: cut.number, tables: wanted.map(({ source }) => displayName(source)) });
+      warnOfAppends(ports, wanted);
     }
-    ports.log.info('captured', { cut: cut.number, tables: wanted.map(({ source }) => displayName(source)) });
   }
   const now = await ports.ledger.bookmarks();
   for (const bookmark of now) await openEpoch(ports, bookmark, known.get(bookmark.stream) ?? null);
@@ -63,29 +85,81 @@ export async function capture(
 }
 
 /**
- * A stream that is no longer followed (taken out of the file, dropped, without a key) has its changes passed over from here on. Should it come back, it
- * must be captured anew: noted before the first change is passed over.
+ * A stream that is no longer followed (taken out of the file, renamed, dropped, without a key) has its changes passed over from here on. Should it come
+ * back, it must be captured anew: noted before the first change is passed over. Where the file still means it, and the table goes by
+ * another name or is gone, it halts, so that somebody hears of it.
  */
 async function releaseUnfollowed(
-  { ledger, log }: CapturePorts,
-  streams: readonly StreamDefinition[],
-  bookmarks: readonly Bookmark[],
+  ports: CapturePorts,
+  { streams, bookmarks, tables, isWanted }: OpenChain,
 ): Promise<void> {
   const followed = new Set(streams.map(({ id }) => id));
-  for (const { stream, table, reset_requested } of bookmarks) {
-    if (followed.has(stream) || reset_requested) continue;
-    await ledger.updateBookmark(stream, { reset_requested: true });
-    log.warn('stream_released', { stream, table: displayName(table) });
+  for (const bookmark of bookmarks) {
+    const { stream, table, reset_requested } = bookmark;
+    if (followed.has(stream)) continue;
+    const fault = isWanted(table) ? goneFault(bookmark, tables) : null;
+    if (fault) {
+      // Told once: what it followed is forgotten with it.
+      const at = { cut: null, must_reset: false };
+      await haltStream(ports, stream, fault, at, { reset_requested: true, followed: null });
+    } else if (!reset_requested) {
+      await ports.ledger.updateBookmark(stream, { reset_requested: true });
+      ports.log.warn('stream_released', { stream, table: displayName(table) });
+    }
   }
 }
 
-/** Publishes, then waits until every transaction that may have written unpublished has ended. False: one has not, within the limit. */
+/** What it follows now, where nothing has been lost since the last window; null: it must be captured anew, and that is noted. */
+async function stillFollowed(
+  { source, ledger, log }: CapturePorts,
+  { id, table }: StreamDefinition,
+  bookmark: Bookmark,
+  published: string | null,
+): Promise<Followed | null> {
+  const change = followedChange(bookmark.followed ?? null, table, published);
+  let reason = change.kind === 'lost' ? change.reason : null;
+  if (change.kind === 'grown' && (await source.filledBefore(change.partitions)).length > 0) {
+    reason = 'a table was attached as a partition, with rows that are not in the log';
+  }
+  if (reason !== null || published === null) {
+    // Noted before it is published again: a window that ends in between must not leave a table that looks as if nothing had been.
+    await ledger.updateBookmark(id, { reset_requested: true });
+    log.warn('captured_anew', { stream: id, table: displayName(table), reason });
+    return null;
+  }
+  const now = followedOf(table, published);
+  if (change.kind === 'grown' || !bookmark.followed) await ledger.updateBookmark(id, { followed: now });
+  return now;
+}
+
+/**
+ * The streams that are not captured now, after the publication was changed for others. If its settings were altered by us, nothing of theirs was passed
+ * over; if not, somebody else has been at it in this moment, and the next window captures them anew.
+ */
+async function keepFollowed(
+  { ledger, log }: CapturePorts,
+  followed: ReadonlyMap<StreamDefinition, Followed>,
+  published: Published,
+  altered: boolean,
+): Promise<void> {
+  for (const [{ id, source }, before] of followed) {
+    const now = published.get(tableKey(source));
+    if (now === before.published) continue;
+    if (altered && now !== undefined) {
+      await ledger.updateBookmark(id, { followed: { ...before, published: now } });
+    } else {
+      await ledger.updateBookmark(id, { reset_requested: true });
+      log.warn('captured_anew', { stream: id, table: displayName(source), reason: 'the publication was altered' });
+    }
+  }
+}
+
+/** Waits until every transaction that may have written unpublished has ended. False: one has not, within the limit, or the window shall end. */
 async function writersHaveEnded(
   { source, clock, log }: CapturePorts,
-  streams: readonly StreamDefinition[],
   wanted: readonly StreamDefinition[],
+  asked: () => boolean,
 ): Promise<boolean> {
-  await source.publish(streams.map((stream) => stream.source));
   const tables = wanted.map(({ table }) => table);
   const before = new Set((await source.writers(tables)).map(({ transaction }) => transaction));
   const until_ms = clock.now() + WRITERS_WAIT_MS_MAX;
@@ -93,6 +167,7 @@ async function writersHaveEnded(
     const now = await source.writers(tables);
     const open = now.filter(({ transaction }) => before.has(transaction));
     if (open.length === 0) return true;
+    if (asked()) return false;
     if (clock.now() >= until_ms) {
       log.warn('capture_waits_for_writers', {
         tables: wanted.map((stream) => displayName(stream.source)),
@@ -110,24 +185,22 @@ async function bookmarkCapture(
   { ledger }: CapturePorts,
   { id, source, target }: StreamDefinition,
   known: Bookmark | null,
-  captured_cut: number,
-  incarnation: string,
+  at: Pick<Bookmark, 'captured_cut' | 'incarnation' | 'definition'> & { readonly followed: Followed },
 ): Promise<void> {
   if (known) {
-    await ledger.updateBookmark(id, { target, captured_cut, incarnation, state: 'captured', halt: null });
+    await ledger.updateBookmark(id, { target, ...at, state: 'captured', halt: null });
     return;
   }
   await ledger.addBookmark({
     stream: id,
     table: source,
     target,
-    captured_cut,
+    ...at,
     epoch: 0,
     state: 'captured',
     halt: null,
     reset_requested: false,
-    incarnation,
-    applied_cut: captured_cut,
+    applied_cut: at.captured_cut,
     applied_lsn: LSN_ZERO,
     applied_at_ms: 0,
     rows_copied: 0,

@@ -1,16 +1,36 @@
 /**
- * Halting one stream: it waits for a person with its error and remedy in its bookmark; the others go on (I10).
+ * What becomes of one stream that cannot go on as it is; the others do (I10). It waits for a person with its error and remedy in its bookmark; or, where
+ * the log does not hold what it needs, the next window captures it anew and copies it.
  */
 import type { SluiceError } from '../errors.ts';
-import type { Clock, Ledger, Log } from '../ports.ts';
+import type { Bookmark, Clock, Ledger, Log } from '../ports.ts';
 
 export async function haltStream(
   { ledger, clock, log }: { readonly ledger: Ledger; readonly clock: Clock; readonly log: Log },
   stream: string,
   fault: SluiceError,
   at: { readonly cut: number | null; readonly must_reset: boolean },
+  /** What is noted with it, in the same write. */
+  also: Partial<Pick<Bookmark, 'reset_requested' | 'followed'>> = {},
 ): Promise<void> {
   const { code, message, remedy } = fault;
-  await ledger.updateBookmark(stream, { halt: { code, message, remedy, at_ms: clock.now(), ...at } });
+  await ledger.updateBookmark(stream, { halt: { code, message, remedy, at_ms: clock.now(), ...at }, ...also });
   log.error('stream_halted', { stream, code, message, remedy, cut: at.cut });
+}
+
+/**
+ * Has the stream copied anew; its table stays as it is until then. `seen`: the bookmark that the fault was met with. Once it has been captured anew the
+ * fault is that of a log that nobody applies any more.
+ */
+export async function copyAnew(
+  { ledger, log }: { readonly ledger: Ledger; readonly log: Log },
+  seen: Pick<Bookmark, 'stream' | 'captured_cut'>,
+  fault: SluiceError,
+): Promise<void> {
+  const { stream, captured_cut } = seen;
+  const now = await ledger.bookmark(stream);
+  if (!now || now.reset_requested || now.captured_cut !== captured_cut) return;
+  await ledger.updateBookmark(stream, { reset_requested: true });
+  const { code, message, facts } = fault;
+  log.warn('table_recopied', { stream, code, message, cut: facts.cut ?? null });
 }

@@ -6,12 +6,12 @@
  */
 
 import type { Pipeline } from '../config/schema.ts';
-import { type StreamDefinition, selectTables } from '../config/selection.ts';
+import { isWanted, type StreamDefinition, selectTables } from '../config/selection.ts';
 import { SluiceError } from '../errors.ts';
 import { beginChain, Chain } from '../ledger/chain.ts';
 import { LSN_ZERO, type Lsn } from '../lsn.ts';
-import type { Bookmark, Clock, Ground, Ledger, Log, Source } from '../ports.ts';
-import { displayName } from '../shape.ts';
+import type { Bookmark, Clock, Ground, Ledger, Log, Source, SourceTable } from '../ports.ts';
+import { displayName, type TableName } from '../shape.ts';
 import { groundFault } from '../slot/ground.ts';
 
 interface OpenPorts {
@@ -27,6 +27,12 @@ export interface OpenChain {
   readonly ground: Ground;
   readonly streams: readonly StreamDefinition[];
   readonly bookmarks: readonly Bookmark[];
+  /** All that the role sees on the source. */
+  readonly tables: readonly SourceTable[];
+  /** Where the source's log stood before its catalog was read. */
+  readonly catalog_lsn: Lsn;
+  /** Whether the file means a table of this name, be it there or not. */
+  readonly isWanted: (name: TableName) => boolean;
 }
 
 /** Throws the first fault of the ground; and of the selection while nothing has been captured, so that nothing is changed by a wrong file. */
@@ -48,7 +54,8 @@ export async function openChain(ports: OpenPorts, pipeline: Pipeline): Promise<O
   });
   if (fault) throw fault;
   const bookmarks = await ledger.bookmarks();
-  const selection = selectTables(await source.tables(), pipeline);
+  const tables = await source.tables();
+  const selection = selectTables(tables, pipeline);
   const [selectionFault] = selection.faults;
   if (selectionFault && bookmarks.length === 0) throw selectionFault;
   for (const { code, message } of selection.faults) ports.log.warn('table_not_followed', { code, message });
@@ -56,17 +63,19 @@ export async function openChain(ports: OpenPorts, pipeline: Pipeline): Promise<O
     ports.log.info('table_skipped', { table: displayName(table), reason });
   }
   const { streams } = selection;
+  const { flush_lsn: catalog_lsn } = ground;
+  const found = { streams, bookmarks, tables, catalog_lsn, isWanted: (name: TableName) => isWanted(pipeline, name) };
   // A promotion that the slot survived goes on under a later timeline: the cuts from here on say so.
   const { system_identifier, timeline } = ground;
-  if (head && !intended) return { chain: new Chain(ledger, clock, { ...head, timeline }), ground, streams, bookmarks };
+  if (head && !intended) return { chain: new Chain(ledger, clock, { ...head, timeline }), ground, ...found };
 
   const chain = head
     ? new Chain(ledger, clock, head)
     : await beginChain(ledger, clock, { incarnation: ports.newId(), system_identifier, timeline, position: LSN_ZERO });
-  await source.publish(streams.map((stream) => stream.source));
+  await source.publish(streams.map(({ table }) => table));
   const end_lsn = ground.slot ? await takeOver(source, slot) : await source.createSlot();
   await chain.append({ kind: 'slot', end_lsn });
-  return { chain, ground: await source.look(), streams, bookmarks };
+  return { chain, ground: await source.look(), ...found };
 }
 
 /**

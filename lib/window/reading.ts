@@ -1,9 +1,11 @@
 /**
  * The reading half of a window: pulls from the slot into the open cut, and says what is to be done next. It decides; `pipeline.ts` acts.
  */
+
+import type { CapturedStream } from '../cut/captured.ts';
 import { cutIsDue } from '../cut/due.ts';
-import { type CapturedStream, OpenCut } from '../cut/open-cut.ts';
-import { PgoutputDecoder } from '../decode/pgoutput.ts';
+import { OpenCut } from '../cut/open-cut.ts';
+import type { LogDecoder } from '../decode/log-decoder.ts';
 import { type Lsn, lsnBytesBetween } from '../lsn.ts';
 import type { Clock, SlotReader, SlotSink, StopReason } from '../ports.ts';
 import { stopReason } from './stop.ts';
@@ -16,8 +18,12 @@ const EMPTY_CUT_WAL_BYTES_MIN = 16 * 1024 * 1024;
 
 export interface ReadingOptions {
   readonly reader: SlotReader;
+  /** Of the plugin that the reader reads. */
+  readonly decoder: (cut: OpenCut) => LogDecoder;
   readonly clock: Clock;
   readonly streams: readonly CapturedStream[];
+  /** OpenCutOptions. */
+  readonly catalog_lsn?: Lsn;
   readonly hard_delete: boolean;
   /** Where the chain ends: where the reading begins. */
   readonly from: Lsn;
@@ -44,7 +50,7 @@ export type Step = 'part' | 'cut' | 'empty' | 'more' | 'quiet';
 export class Reading {
   readonly cut: OpenCut;
   #options: ReadingOptions;
-  #decoder: PgoutputDecoder;
+  #decoder: LogDecoder;
   #standstill = 0;
   /** A keepalive has been asked for and has not come. */
   #awaitsKeepalive = false;
@@ -64,19 +70,20 @@ export class Reading {
     this.#recordedAt_ms = now_ms;
     this.cut = new OpenCut({
       streams: options.streams,
+      ...(options.catalog_lsn === undefined ? {} : { catalog_lsn: options.catalog_lsn }),
       hard_delete: options.hard_delete,
       isDue: () => this.#cutIsDue(false) || this.stopReason() !== null,
     });
     this.cut.end_lsn = options.from;
-    this.#decoder = new PgoutputDecoder(this.cut);
+    this.#decoder = options.decoder(this.cut);
     this.#sink = {
       change: (bytes, start, end) => {
         this.#decoder.decode(bytes, start, end);
-        return !this.cut.isDue && !this.cut.partIsFull;
+        return !this.cut.isDue && !this.cut.partIsFull && !this.#decoder.waits;
       },
       giantChange: (pieces) => {
         this.#decoder.decodeGiant(pieces);
-        return !this.cut.isDue && !this.cut.partIsFull;
+        return !this.cut.isDue && !this.cut.partIsFull && !this.#decoder.waits;
       },
       keepalive: (walEnd) => {
         this.#awaitsKeepalive = false;
@@ -94,6 +101,7 @@ export class Reading {
     // A cut's age counts from the read that brings its first change, not from the end of the last cut: that may be hours ago.
     if (before === 0) this.#cutSince_ms = clock.now();
     const got = await reader.read(this.#sink, READ_WAIT_MS);
+    if (this.#decoder.waits) await this.#decoder.proceed();
     const now_ms = clock.now();
     if (cut.changes > before) {
       this.#dataAt_ms = now_ms;
@@ -124,6 +132,11 @@ export class Reading {
       },
       { end_lsn, quiet_lsn: this.#quiet_lsn, max_run_ms, deadline_ms, asked: asked() },
     );
+  }
+
+  /** What the log left out is looked up and given to the cut: before its part is taken. */
+  async settle(): Promise<void> {
+    await this.#decoder.settle();
   }
 
   /** Begins the next cut. */

@@ -128,11 +128,27 @@ describe('the ledger', () => {
     await ledger.updateBookmark(odd.stream, { halt, applied_lsn: lsnOf(77n), state: 'live' });
     expect(await ledger.bookmark(odd.stream)).toEqual({ ...odd, halt, applied_lsn: 77n, state: 'live' });
     await ledger.updateBookmark(odd.stream, { halt: null });
-    await ledger.updateBookmark(odd.stream, {});
+    expect(await ledger.updateBookmark(odd.stream, {})).toBe(true);
     expect(await ledger.bookmark(odd.stream)).toEqual({ ...odd, applied_lsn: 77n, state: 'live' });
     expect(await ledger.bookmark('public.t')).toEqual(aBookmark());
     expect(await ledger.bookmark('none')).toBeNull();
     await expect(ledger.updateBookmark('none', { halt: null })).rejects.toMatchObject({ code: 'LEDGER_DAMAGED' });
+  });
+
+  test('changes a bookmark only while it is what the caller knows of it', async () => {
+    const { stream, captured_cut, epoch } = aBookmark();
+    await ledger.addBookmark(aBookmark());
+    const followed = { table_oid: 4_294_967_295, published: '5.100 r7', partitions: null };
+    expect(await ledger.updateBookmark(stream, { followed }, { captured_cut, epoch })).toBe(true);
+    expect(await ledger.bookmark(stream)).toEqual(aBookmark({ followed }));
+    expect(await ledger.updateBookmark(stream, { applied_cut: 9 }, { captured_cut: captured_cut + 1 })).toBe(false);
+    expect(await ledger.updateBookmark(stream, { applied_cut: 9 }, { captured_cut, epoch: epoch + 1 })).toBe(false);
+    expect(await ledger.bookmark(stream)).toEqual(aBookmark({ followed }));
+    await ledger.updateBookmark(stream, { followed: null });
+    expect((await ledger.bookmark(stream))?.followed).toBeNull();
+    await expect(ledger.updateBookmark('none', { halt: null }, { epoch })).rejects.toMatchObject({
+      code: 'LEDGER_DAMAGED',
+    });
   });
 
   test('opens an epoch once, and only after the one before it', async () => {

@@ -11,7 +11,7 @@ import { parseLsn } from '../../lib/lsn.ts';
 import type { ChunkRange, SourceTable } from '../../lib/ports.ts';
 import { quoteIdentifier } from '../../lib/sql-text.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
-import { connectTo, makeRole, ROLE, ROLE_SQL } from '../support/source-role.ts';
+import { connectTo, makeRole, ROLE, ROLE_SQL, replicationTo } from '../support/source-role.ts';
 
 const WHOLE: ChunkRange = { by: 'whole' };
 
@@ -31,7 +31,8 @@ afterEach(async () => {
   await expect.poll(async () => (await admin.query(left, [ROLE])).rows).toEqual([{ connections: 0 }]);
 });
 
-const extractor = () => postgresExtractor({ connect: connectTo(server) });
+const extractor = () =>
+  postgresExtractor({ connect: connectTo(server), connectReplication: replicationTo(server), publications: [] });
 
 async function tableOf(table: string, schema = 'public'): Promise<SourceTable> {
   const sql = quoteIdentifier(schema);
@@ -235,8 +236,18 @@ describe('failures', () => {
     const big = await tableOf('big');
     const read = await extractor().readChunk({ ...big, table: 'nowhere' }, WHOLE, null);
     await expect(text(read.lines)).rejects.toMatchObject({ code: 'TABLE_MISSING' });
+    // What is read, and told, is what the table is by then.
     const columns = [...big.columns, { name: 'gone', type_oid: 23, type_modifier: -1, not_null: false }];
-    const other = await extractor().readChunk({ ...big, columns }, WHOLE, null);
-    await expect(text(other.lines)).rejects.toMatchObject({ code: 'SHAPE_CHANGED' });
+    const other = await extractor().readChunk({ ...big, columns }, WHOLE, 'id < 3');
+    expect(other.table.columns.map(({ name }) => name)).toEqual(big.columns.map(({ name }) => name));
+    other.lines.resume();
+    await other.result();
+    await expect(
+      extractor()
+        .readChunk(big, WHOLE, 'gone = 1')
+        .then(({ lines }) => text(lines)),
+    ).rejects.toMatchObject({
+      code: 'TABLE_REWRITTEN',
+    });
   });
 });

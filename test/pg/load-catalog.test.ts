@@ -79,6 +79,7 @@ test('every type of PostgreSQL’s own that a column can have gets a type that t
   const typed = await typedColumns(
     session,
     rows.map(({ oid }, i) => ({ name: `c${i}`, type_oid: oid, type_modifier: -1 })),
+    'create',
   );
   await client.query(
     `CREATE TABLE every_type (${typed
@@ -107,12 +108,16 @@ test('every type of PostgreSQL’s own that a column can have gets a type that t
     'information_schema.sql_identifier': 'text',
   };
   for (const [name, type] of Object.entries(expected)) expect([name, types.get(name)]).toEqual([name, type]);
-  const unknown = await typedColumns(session, [
-    { name: 'custom', type_oid: 4_000_000_000, type_modifier: 3 },
-    { name: 'n', type_oid: 1700, type_modifier: ((10 << 16) | 2) + 4 },
-    { name: 'v', type_oid: 1043, type_modifier: 24 },
-    { name: 't', type_oid: 1184, type_modifier: 3 },
-  ]);
+  const unknown = await typedColumns(
+    session,
+    [
+      { name: 'custom', type_oid: 4_000_000_000, type_modifier: 3 },
+      { name: 'n', type_oid: 1700, type_modifier: ((10 << 16) | 2) + 4 },
+      { name: 'v', type_oid: 1043, type_modifier: 24 },
+      { name: 't', type_oid: 1184, type_modifier: 3 },
+    ],
+    'create',
+  );
   expect(unknown.map(({ type }) => type)).toEqual([
     'text',
     'numeric(10,2)',

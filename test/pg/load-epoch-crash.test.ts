@@ -60,7 +60,7 @@ describe('a crash at any statement', () => {
     return { onClient, wasCut: () => seen > nth };
   }
 
-  const STATEMENTS_MAX = 60;
+  const STATEMENTS_MAX = 90;
   const SIDE_BY_SIDE = 6;
 
   test.each(['before', 'after'] as const)('cut %s it: doing it all again ends right', async (when) => {

@@ -5,15 +5,15 @@ import type { SluiceError } from '../../lib/errors.ts';
 import { parseLsn } from '../../lib/lsn.ts';
 import type { Source, SourceTable } from '../../lib/ports.ts';
 import type { Connection } from '../../lib/postgres/connection.ts';
-import type { TableName } from '../../lib/shape.ts';
 import { postgresSource } from '../../lib/slot/source.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { connectTo, makeRole, ROLE_SQL } from '../support/source-role.ts';
+import { sourceTable } from '../support/source-tables.ts';
 
 const PUBLICATION = 'Sluice "pub"';
 const PUBLICATION_SQL = '"Sluice ""pub"""';
 const SLOT = 'sluice_test';
-const ODD: TableName = { schema: 'Sché-ma', table: 'ta"ble.1' };
+const ODD = sourceTable('Sché-ma.ta"ble.1');
 
 let server: TestPostgres;
 let admin: pg.Client;
@@ -44,7 +44,7 @@ const source = (wait_ms = 60_000, overrides: Partial<Connection> = {}, failover 
     config: { database: 'postgres', replication_slot: SLOT, publication_name: PUBLICATION, failover },
     create_slot_wait_ms: wait_ms,
   });
-const name = (table: string): TableName => ({ schema: 'public', table });
+const name = (table: string): SourceTable => sourceTable(`public.${table}`);
 const faultOf = async (failing: Promise<unknown>): Promise<SluiceError> =>
   await failing.then(
     () => Promise.reject(new Error('it did not fail')),
@@ -52,7 +52,14 @@ const faultOf = async (failing: Promise<unknown>): Promise<SluiceError> =>
   );
 
 describe('publish', () => {
-  const published = async () => (await source().look()).publication?.map((table) => table.table).sort();
+  const published = async () =>
+    (
+      await admin.query<{ table: string }>('SELECT tablename AS table FROM pg_publication_tables WHERE pubname = $1', [
+        PUBLICATION,
+      ])
+    ).rows
+      .map(({ table }) => table)
+      .sort();
 
   test('makes it for exactly the tables, adds what is missing, and changes nothing the second time', async () => {
     await admin.query('CREATE TABLE child () INHERITS (a)');
@@ -121,10 +128,11 @@ describe('publish', () => {
       CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10);
       CREATE PUBLICATION ${PUBLICATION_SQL} FOR TABLE root WITH (publish_via_partition_root);
       ALTER TABLE leaf OWNER TO ${ROLE_SQL}; ALTER PUBLICATION ${PUBLICATION_SQL} OWNER TO ${ROLE_SQL}`);
-    const fault = await faultOf(source().publish([name('leaf')]));
+    const leaf = { ...name('leaf'), partition_of: [1] };
+    const fault = await faultOf(source().publish([leaf]));
     expect(fault).toMatchObject({ code: 'PUBLICATION_INCOMPLETE', message: expect.stringContaining('public.leaf') });
     await admin.query(fault.facts['sql'] as string);
-    await source().publish([name('leaf')]);
+    await source().publish([leaf]);
     await admin.query('DROP TABLE root');
   });
 

@@ -27,7 +27,10 @@ const readAll = () =>
     config,
   }).tables();
 const readOne = (schema: string, table: string) =>
-  postgresExtractor({ connect: connectTo(server) }).table({ schema, table });
+  postgresExtractor({ connect: connectTo(server), connectReplication: connectTo(server), publications: [] }).table({
+    schema,
+    table,
+  });
 
 async function tableNamed(name: string): Promise<SourceTable | undefined> {
   return (await readAll()).find((table) => table.table === name);
@@ -67,11 +70,11 @@ describe('what there is', () => {
       ALTER TABLE "Cols" DROP COLUMN gone; ALTER TABLE "Cols" ADD COLUMN "été" timestamptz`);
     const { columns } = (await tableNamed('Cols')) as SourceTable;
     expect(columns).toEqual([
-      { name: 'Z last', type_oid: 23, type_modifier: -1, not_null: false },
-      { name: 'a', type_oid: 1700, type_modifier: 655366, not_null: true },
-      { name: 'quo"te', type_oid: 1015, type_modifier: 11, not_null: false },
-      { name: 's', type_oid: 23, type_modifier: -1, not_null: true },
-      { name: 'été', type_oid: 1184, type_modifier: -1, not_null: false },
+      { name: 'Z last', type_oid: 23, type_modifier: -1, not_null: false, number: 1 },
+      { name: 'a', type_oid: 1700, type_modifier: 655366, not_null: true, number: 3 },
+      { name: 'quo"te', type_oid: 1015, type_modifier: 11, not_null: false, number: 5 },
+      { name: 's', type_oid: 23, type_modifier: -1, not_null: true, number: 6 },
+      { name: 'été', type_oid: 1184, type_modifier: -1, not_null: false, number: 7 },
     ]);
   });
 
@@ -105,9 +108,9 @@ describe('the key', () => {
       ['a'],
     ],
     [
-      'NOTHING: the primary key, and the fault is another',
+      'NOTHING: none, whatever the primary key: the log does not tell it',
       `CREATE TABLE keyed (${columns}, PRIMARY KEY (a)); ALTER TABLE keyed REPLICA IDENTITY NOTHING`,
-      ['a'],
+      [],
     ],
     ['a deferrable key is none', `CREATE TABLE keyed (${columns}, PRIMARY KEY (a) DEFERRABLE)`, []],
     [
@@ -121,6 +124,90 @@ describe('the key', () => {
       ['g'],
     ],
   ])('%s', async (_, ddl, expected) => expect(await key(ddl)).toEqual(expected));
+});
+
+describe('partitioned tables', () => {
+  test('what is below one, at any depth, and what each partition belongs to; its size is theirs', async () => {
+    await admin.query(`
+      CREATE SCHEMA tree;
+      CREATE TABLE tree.root (id int PRIMARY KEY, t text) PARTITION BY RANGE (id);
+      CREATE TABLE tree.leaf PARTITION OF tree.root FOR VALUES FROM (0) TO (100000);
+      CREATE TABLE tree.sub PARTITION OF tree.root FOR VALUES FROM (100000) TO (200000) PARTITION BY RANGE (id);
+      CREATE TABLE tree.deep PARTITION OF tree.sub FOR VALUES FROM (100000) TO (200000);
+      CREATE TABLE tree.bare (id int) PARTITION BY RANGE (id);
+      INSERT INTO tree.root SELECT i, 'row' FROM generate_series(90001, 110000) i; ANALYZE tree.leaf; ANALYZE tree.deep`);
+    const [bare, deep, leaf, root, sub] = (await readAll()).filter(({ schema }) => schema === 'tree');
+    const below = (table?: SourceTable) => table?.partitions?.map(({ oid }) => oid);
+    expect(below(root)).toEqual([leaf?.oid, sub?.oid, deep?.oid]);
+    expect(below(sub)).toEqual([deep?.oid]);
+    expect([below(bare), below(leaf)]).toEqual([[], undefined]);
+    expect([root, leaf, sub, deep].map((table) => table?.partition_of)).toEqual([
+      undefined,
+      [root?.oid],
+      [root?.oid],
+      [sub?.oid, root?.oid],
+    ]);
+    expect(root).toMatchObject({ rows_estimate: 20_000, toasted: true, key: ['id'] });
+    expect(root?.pages).toBe((leaf?.pages ?? 0) + (deep?.pages ?? 0));
+    const now = await readOne('tree', 'root');
+    expect(now).toMatchObject({ rows_estimate: 20_000, toasted: false });
+    expect(now?.partitions).toEqual(root?.partitions);
+  });
+
+  test('a mark changes with the rows and with the place of a partition, and with nothing else', async () => {
+    const marks = async () =>
+      new Map(
+        (await readAll())
+          .find(({ schema, table }) => schema === 'tree' && table === 'root')
+          ?.partitions?.map((p) => [p.oid, p.mark]),
+      );
+    const leaf = (await readAll()).find(({ schema, table }) => schema === 'tree' && table === 'leaf')?.oid ?? 0;
+    const before = await marks();
+    await admin.query(`
+      DELETE FROM tree.root WHERE id < 90100; INSERT INTO tree.root VALUES (1, 'x'); ANALYZE tree.root;
+      ALTER TABLE tree.leaf SET (fillfactor = 90); ALTER TABLE tree.leaf RENAME TO leaf_2; CREATE INDEX ON tree.root (t)`);
+    await admin.query('VACUUM (FREEZE) tree.leaf_2');
+    expect(await marks()).toEqual(before);
+    await admin.query('TRUNCATE tree.leaf_2');
+    const truncated = await marks();
+    expect([...truncated].filter(([oid, mark]) => before.get(oid) !== mark).map(([oid]) => oid)).toEqual([leaf]);
+    await admin.query(
+      'ALTER TABLE tree.root DETACH PARTITION tree.leaf_2; ALTER TABLE tree.root ATTACH PARTITION tree.leaf_2 FOR VALUES FROM (0) TO (100000)',
+    );
+    expect((await marks()).get(leaf)).not.toBe(truncated.get(leaf));
+  });
+
+  test('which ones may have had rows before they were partitions', async () => {
+    await admin.query(`
+      CREATE SCHEMA filled; GRANT USAGE ON SCHEMA filled TO ${ROLE_SQL};
+      CREATE TABLE filled.root (id int NOT NULL, n int NOT NULL DEFAULT 1, t text) PARTITION BY RANGE (id);
+      CREATE TABLE filled.made PARTITION OF filled.root FOR VALUES FROM (0) TO (10);
+      CREATE TABLE filled.empty (LIKE filled.root); ALTER TABLE filled.root ATTACH PARTITION filled.empty FOR VALUES FROM (10) TO (20);
+      BEGIN; CREATE TABLE filled.one_go (LIKE filled.root); INSERT INTO filled.one_go VALUES (25, 1);
+      ALTER TABLE filled.root ATTACH PARTITION filled.one_go FOR VALUES FROM (20) TO (30); COMMIT;
+      CREATE TABLE filled.attached (LIKE filled.root); INSERT INTO filled.attached VALUES (35, 1);
+      ALTER TABLE filled.root ATTACH PARTITION filled.attached FOR VALUES FROM (30) TO (40);
+      CREATE TABLE filled.back PARTITION OF filled.root FOR VALUES FROM (40) TO (50); INSERT INTO filled.root VALUES (1), (45);
+      ALTER TABLE filled.root DETACH PARTITION filled.back; ALTER TABLE filled.root ATTACH PARTITION filled.back FOR VALUES FROM (40) TO (50);
+      DO $$ BEGIN
+        BEGIN EXECUTE 'CREATE TABLE filled.nested PARTITION OF filled.root FOR VALUES FROM (50) TO (60)'; EXCEPTION WHEN others THEN RAISE; END;
+        INSERT INTO filled.root VALUES (55);
+      END $$;
+      CREATE TABLE filled.required (a int NOT NULL, b int NOT NULL, PRIMARY KEY (a, b)) PARTITION BY RANGE (a);
+      CREATE TABLE filled.required_1 PARTITION OF filled.required DEFAULT; INSERT INTO filled.required VALUES (1, 1)`);
+    const tables = (await readAll()).filter(({ schema, kind }) => schema === 'filled' && kind === 'r');
+    const source = postgresSource({
+      connect: connectTo(server),
+      openSlot: () => Promise.reject(new Error('not read here')),
+      config,
+    });
+    const found = new Set(await source.filledBefore(tables.map(({ oid }) => oid)));
+    expect(tables.filter(({ oid }) => found.has(oid)).map(({ table }) => table)).toEqual([
+      'attached',
+      'back',
+      'one_go',
+    ]);
+  });
 });
 
 describe('rights', () => {

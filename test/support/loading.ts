@@ -56,7 +56,15 @@ export function targetOn(
     now: () => Date.now(),
     sleep: (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms)),
   };
-  const loadOptions = { hard_delete: true, add_metadata_columns: false, on_truncate: 'apply', ...options } as const;
+  const loadOptions = {
+    hard_delete: true,
+    add_metadata_columns: false,
+    on_truncate: 'apply',
+    custom_types: 'create',
+    on_type_change: 'widen',
+    on_drop_column: 'keep',
+    ...options,
+  } as const;
   return { ...postgresTarget({ connect, pipeline, options: loadOptions, clock, log }), events };
 }
 

@@ -247,11 +247,14 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
         bookmarks.set(bookmark.stream, bookmark);
         return true;
       }),
-    updateBookmark: (stream, fields) =>
+    updateBookmark: (stream, fields, expected = {}) =>
       change('updateBookmark', { stream, ...fields }, () => {
         const known = bookmarks.get(stream);
         if (!known) throw new SluiceError('LEDGER_DAMAGED', { item: stream, reason: 'it is not there' });
+        const { captured_cut = known.captured_cut, epoch = known.epoch } = expected;
+        if (known.captured_cut !== captured_cut || known.epoch !== epoch) return false;
         bookmarks.set(stream, { ...known, ...fields });
+        return true;
       }),
 
     openEpoch: (epoch) =>

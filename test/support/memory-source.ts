@@ -11,13 +11,14 @@ import type {
   ChunkRange,
   Extractor,
   Ground,
+  Published,
   SlotReader,
   SlotRow,
   Source,
   SourceTable,
   Writer,
 } from '../../lib/ports.ts';
-import { displayName, type Shape, type TableName } from '../../lib/shape.ts';
+import { displayName, type Shape, type TableDescription, type TableName, tableKey } from '../../lib/shape.ts';
 import type { World } from './memory-ports.ts';
 import * as pg from './pgoutput.ts';
 import { copyLine } from './segments.ts';
@@ -51,8 +52,8 @@ class MemoryTable {
 
   constructor(name: TableName, oid: number, rows_estimate: number) {
     const columns = [
-      { name: 'id', type_oid: INT8, type_modifier: -1, not_null: true },
-      { name: 'v', type_oid: TEXT, type_modifier: -1, not_null: false },
+      { name: 'id', type_oid: INT8, type_modifier: -1, not_null: true, number: 1 },
+      { name: 'v', type_oid: TEXT, type_modifier: -1, not_null: false, number: 2 },
     ];
     this.shape = {
       columns: columns.map(({ name: column, type_oid, type_modifier }) => ({ name: column, type_oid, type_modifier })),
@@ -71,6 +72,7 @@ class MemoryTable {
       rows_estimate,
       pages: 1,
       toasted: true,
+      filenode: String(oid),
     };
   }
 
@@ -107,6 +109,8 @@ class MemoryTable {
 export class MemoryDatabase {
   readonly tables = new Map<string, MemoryTable>();
   publication: Set<string> | null = null;
+  /** Counts what a person alters in the publication's settings. */
+  revision = 1;
   slot: Pick<SlotRow, 'active_pid' | 'active_application' | 'confirmed_lsn'> | null = null;
   system_identifier = 'cluster';
   readonly log: LoggedTransaction[] = [];
@@ -203,11 +207,14 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
   return {
     look: () => look(() => groundOf(database)),
     tables: () => look(() => [...database.tables.values()].map(({ source }) => source)),
+    published: (tables) => look(() => publishedIn(database, tables)),
     publish: (tables) =>
       change('publish', tables.map(displayName), () => {
         database.publication ??= new Set();
         for (const table of tables) database.publication.add(displayName(table));
+        return { published: publishedIn(database, tables), altered: false };
       }),
+    filledBefore: () => look(() => []),
     createSlot: () =>
       change('createSlot', null, () => {
         if (!database.publication) throw new Error('a slot before its publication');
@@ -231,6 +238,15 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
         return writing.map(({ id }): Writer => ({ transaction: id, pid: 50 }));
       }),
     insertLsn: () => look(() => database.lsn),
+    describe: (tables) =>
+      look(() => ({
+        tables: new Map(
+          [...database.tables.values()]
+            .filter(({ source }) => tables.includes(source.oid))
+            .map(({ source }) => [source.oid, descriptionOf(source)]),
+        ),
+        types: new Map(),
+      })),
     terminate: (pid) =>
       change('terminate', pid, () => {
         if (database.slot?.active_pid === pid)
@@ -241,8 +257,24 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
   };
 }
 
+function descriptionOf({ oid, filenode = '', columns }: SourceTable): TableDescription {
+  const described = columns.map(({ not_null: _, ...column }, i) => ({
+    ...column,
+    number: column.number ?? i + 1,
+    dropped: false,
+    generated: '' as const,
+    missing: null,
+  }));
+  return { oid, filenode, columns: described };
+}
+
+function publishedIn(database: MemoryDatabase, tables: readonly SourceTable[]): Published {
+  const held = tables.filter((table) => database.publication?.has(displayName(table)));
+  return new Map(held.map((table) => [tableKey(table), `revision ${database.revision}`]));
+}
+
 function groundOf(database: MemoryDatabase): Ground {
-  const { slot, publication } = database;
+  const { slot } = database;
   return {
     version: 160_004,
     system_identifier: database.system_identifier,
@@ -262,9 +294,6 @@ function groundOf(database: MemoryDatabase): Ground {
       invalidation_reason: null,
       ...slot,
     },
-    publication:
-      publication &&
-      [...publication].map((name) => ({ schema: name.split('.')[0] ?? '', table: name.split('.')[1] ?? '' })),
   };
 }
 
@@ -378,6 +407,7 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
         const text = read.map(({ id, v }) => copyLine([id ?? null, v ?? null])).join('');
         const lsn = database.lsn;
         return {
+          table,
           lines: Readable.from(text === '' ? [] : [Buffer.from(text)]),
           result: () => look(() => ({ rows: read.length, lsn })),
         };

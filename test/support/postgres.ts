@@ -7,9 +7,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { saveKnown } from '../../infra/local/postgres/cluster.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../infra/local/postgres.ts';
+import {
+  type EmbeddedPostgres,
+  type EmbeddedPostgresOptions,
+  startEmbeddedPostgres,
+} from '../../infra/local/postgres.ts';
+import { type Major, serverPackage } from './servers.ts';
 
 type Settings = Readonly<Record<string, string>>;
+
+export interface ServerOptions {
+  readonly settings?: Settings;
+  readonly hba?: string;
+  /** Major version, of those that npm has (servers.ts); 18 where neither this nor `server` is given. */
+  readonly version?: Major;
+  /** Another server than that of the dependency (EmbeddedPostgresOptions.server). */
+  readonly server?: EmbeddedPostgresOptions['server'];
+}
 
 export interface TestPostgres extends Omit<EmbeddedPostgres, 'ended'> {
   /** A connected client as superuser. What is not ended by the test is cut off when the server stops. */
@@ -26,7 +40,7 @@ const UNSAFE_AND_FAST: Settings = {
 };
 
 /** A primary, ready for logical replication (`wal_level = logical` unless `settings` say otherwise). Takes 1–2 s. */
-export async function startPostgres(options: { settings?: Settings; hba?: string } = {}): Promise<TestPostgres> {
+export async function startPostgres(options: ServerOptions = {}): Promise<TestPostgres> {
   return await serve(await mkdtemp(join(tmpdir(), 'sluice-test-pg-')), options);
 }
 
@@ -53,12 +67,14 @@ export async function startStandby(primary: TestPostgres, settings: Settings = {
   return await serve(directory, { settings: { ...settings, primary_conninfo: conninfo } });
 }
 
-async function serve(directory: string, options: { settings?: Settings; hba?: string }): Promise<TestPostgres> {
+async function serve(directory: string, options: ServerOptions): Promise<TestPostgres> {
+  const binaries = options.server ?? (options.version === undefined ? undefined : await serverPackage(options.version));
   const start = (port?: number, more?: Settings): Promise<EmbeddedPostgres> =>
     startEmbeddedPostgres({
       directory,
       settings: { ...UNSAFE_AND_FAST, ...options.settings, ...more },
       ...(options.hba === undefined ? {} : { hba: options.hba }),
+      ...(binaries === undefined ? {} : { server: binaries }),
       ...(port === undefined ? {} : { port }),
     });
   let server = await start().catch(async (thrown: unknown) => {

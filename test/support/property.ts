@@ -41,7 +41,7 @@ export function property<T>(name: string, values: fc.Arbitrary<T>, check: (value
       return;
     }
     const where = details.counterexamplePath === null ? '' : ` SLUICE_PATH=${details.counterexamplePath}`;
-    const replay = `replay: SLUICE_SEED=${details.seed}${where} npx vitest run --project property -t ${JSON.stringify(name)}`;
+    const replay = `replay: SLUICE_SEED=${details.seed}${where} npx vitest run -t ${JSON.stringify(name)}`;
     throw new Error(`${fc.defaultReportMessage(details)}\n${replay}`, { cause: details.errorInstance });
   });
 }

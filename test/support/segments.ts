@@ -67,6 +67,7 @@ export interface SegmentOf {
   readonly shape: Shape;
   readonly blocks?: readonly BlockOf[];
   readonly operation?: 'changes' | 'truncate';
+  readonly described?: SegmentHeader['described'];
   readonly extracted_at?: string;
 }
 
@@ -83,6 +84,7 @@ export function segmentOf({
   blocks = [],
   operation = 'changes',
   extracted_at = EXTRACTED_AT,
+  described,
 }: SegmentOf): TestSegment {
   const finished: number[] = [];
   const indexOf = (name: string): number => {
@@ -96,6 +98,7 @@ export function segmentOf({
     stream,
     operation,
     shape,
+    ...(described ? { described } : {}),
     extracted_at,
     blocks: blocks.map(({ kind, columns, lines, rows }) => ({
       kind,

@@ -139,7 +139,15 @@ export function assertWellFormed(share: Share, hard_delete: boolean): void {
   const claim = (holds: boolean, what: string): void => void (holds || problems.push(what));
   const segment = segmentText(share);
   const { shape } = segment;
-  const keys: Record<BlockKind, string[]> = { rekey: [], delete: [], upsert: [], update: [] };
+  const keys: Record<BlockKind, string[]> = {
+    rekey: [],
+    delete: [],
+    upsert: [],
+    update: [],
+    remove: [],
+    add: [],
+    erase: [],
+  };
   const sets = new Set<string>();
   for (const [i, block] of segment.blocks.entries()) {
     const lines = linesOf(shape, block);

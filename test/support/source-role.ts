@@ -38,3 +38,9 @@ export function connectTo(server: TestPostgres, overrides: Partial<Connection> =
   const endpoint = { side, connection: connectionTo(server, overrides) };
   return () => connectClient(() => new Client(clientConfig(endpoint)), endpoint);
 }
+
+/** A walsender's connection to the same database. */
+export function replicationTo(server: TestPostgres): Connect {
+  const endpoint = { side: 'source' as const, connection: connectionTo(server), replication: true };
+  return () => connectClient(() => new Client(clientConfig(endpoint)), endpoint);
+}

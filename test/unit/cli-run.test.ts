@@ -75,6 +75,7 @@ describe('caught up', () => {
     expect(needsWindow(left({ applied_cut: 4 }), 5)).toBe(false);
     expect(needsWindow(left({ state: 'catching_up' }), 5)).toBe(true);
     expect(needsWindow(left({ applied_cut: 4 }, null), null)).toBe(true);
+    expect(needsWindow(left({ reset_requested: true }), 5)).toBe(true);
   });
 
   test('something has moved when a position, a state or a chunk has', () => {

@@ -50,10 +50,19 @@ test('the least that a file can say has every default', () => {
       parallelism: 0,
       max_parallelism: 16,
       stage_retention_days: 14,
+      primary_key_required: true,
       on_truncate: 'apply',
+      custom_types: 'create',
     },
     schedule: { kind: 'every', every_seconds: 300, anchor: null, timezone: 'UTC', paused: false },
   });
+});
+
+test('wal2json follows partitions each by itself', () => {
+  const plugin = (more: string) =>
+    read(`pipeline: shop\ntables: [public.*]\nsource: { host: h, user: u, database: d${more} }\n`).source;
+  expect(plugin(', plugin: wal2json')).toMatchObject({ plugin: 'wal2json', fold_partitions: false });
+  expect(plugin('')).toMatchObject({ plugin: 'pgoutput', fold_partitions: true });
 });
 
 test('what is said is kept, and names that depend on it follow', () => {

@@ -93,13 +93,6 @@ testFaults([
     'only secrets are taken from the environment',
   ],
   [
-    'plugin of a later version',
-    `${HEAD}${SOURCE}  plugin: wal2json\n`,
-    '7:11',
-    'source.plugin: "wal2json" is not available in this version',
-    'plugin: pgoutput',
-  ],
-  [
     'method of a later version',
     'pipeline: shop\ntables:\n  - { table: a.b, replication_method: FULL_TABLE }\n',
     '3:39',

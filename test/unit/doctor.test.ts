@@ -1,11 +1,13 @@
 /** The register of the doctor, on surveys made by hand: what no server here can easily be brought to say. */
 import { describe, expect, test } from 'vitest';
 import { readPipeline } from '../../lib/config/read.ts';
+import { selectTables } from '../../lib/config/selection.ts';
 import { CHECKS, findingsOf } from '../../lib/doctor/doctor.ts';
 import type { Survey } from '../../lib/doctor/finding.ts';
 import type { SourceSurvey } from '../../lib/doctor/survey-source.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
+import { sourceTable } from '../support/source-tables.ts';
 
 const SLOT = {
   plugin: 'pgoutput',
@@ -31,11 +33,11 @@ const SOURCE: SourceSurvey = {
     may_replicate: true,
     flush_lsn: lsnOf(1000n),
     slot: SLOT,
-    publication: [],
   },
   tables: [],
   selection: { streams: [], faults: [], skipped: [] },
   publication: null,
+  types: new Map(),
   owned: new Set(),
   rights: { creates_in_database: true, owns_publication: false },
   limits: {
@@ -71,6 +73,7 @@ const SURVEY: Survey = {
     },
     schemas: [],
     tables: [],
+    types_lacking: [],
     streams: null,
   },
 };
@@ -141,6 +144,14 @@ describe('the slot', () => {
       ],
     ],
     [
+      'does not tell of TRUNCATE before 11',
+      { ground: { ...ground, version: 100_023 }, limits: { ...limits, slot_wal_keep_mb: null } },
+      [
+        ['slot_wal', 'warning'],
+        ['source_truncate', 'warning'],
+      ],
+    ],
+    [
       'is the one that keeps the last sender busy',
       { ground: { ...ground, slot: { ...SLOT, active_pid: 7 } }, limits: { ...limits, senders_used: 10 } },
       [['slot', 'warning']],
@@ -176,7 +187,16 @@ test('where a plain publication would not do, the SQL for an owner locks the tab
     pages: 0,
   };
   const stream = { id: 't', source: table, target: table, table };
-  const publication = { all_tables: false, silent: [], via_root: false, tables: [], partial: [] };
+  const publication = {
+    revision: '1.7',
+    all_tables: false,
+    silent: [],
+    via_root: false,
+    generated_columns: null,
+    tables: [],
+    members: [],
+    partial: [],
+  };
   const remedy = (version: number): string | null => {
     const source = {
       ...SOURCE,
@@ -189,4 +209,52 @@ test('where a plain publication would not do, the SQL for an owner locks the tab
   const add = 'ALTER PUBLICATION "sluice_shop" ADD TABLE ONLY "public"."t"';
   expect(remedy(180_004)).toContain(`run: ${add}`);
   expect(remedy(140_017)).toContain(`BEGIN; LOCK TABLE ONLY "public"."t" IN SHARE ROW EXCLUSIVE MODE; ${add}; COMMIT`);
+});
+
+describe('tables that are only appended to', () => {
+  const log = sourceTable('public.log', { key: [] });
+  const keyed = sourceTable('public.keyed', {});
+  const selection = selectTables(
+    [log, keyed],
+    readPipeline(
+      'pipeline: shop\nsource: { host: a, user: u, database: shop }\ntables: [public.*]\ntarget: { host: b, user: u, database: d, primary_key_required: false }',
+      'shop.yaml',
+    ),
+  );
+  const owned = new Set([log.oid, keyed.oid]);
+  const state = (name: string, silent: string[]) => ({
+    revision: '1.1',
+    all_tables: false,
+    silent,
+    via_root: false,
+    generated_columns: null,
+    tables: [{ schema: 'public', table: name, entries: 'r1' }],
+    members: [],
+    partial: [],
+  });
+
+  test('are said to be, and get a publication of their own', () => {
+    const found = findingsOf({ ...SURVEY, source: { ...SOURCE, selection, owned } });
+    expect(found.map(({ check, severity, subject }) => [check, severity, subject])).toEqual([
+      ['tables_append_only', 'warning', 'table public.log'],
+      ['publication', 'info', 'publication sluice_shop'],
+      ['publication', 'info', 'publication sluice_shop_append'],
+    ]);
+    expect(found[0]?.remedy).toContain('ALTER TABLE "public"."log" REPLICA IDENTITY FULL');
+  });
+
+  test('and one that holds updates is a fault, with the SQL that mends it', () => {
+    const publication = state('keyed', []);
+    const right = { state: state('log', ['update', 'delete']), owned: true };
+    expect(find({ selection, owned, publication, append_publication: right })).toEqual([
+      ['tables_append_only', 'warning'],
+    ]);
+    const wrong = { ...right, state: state('log', []) };
+    const found = findingsOf({
+      ...SURVEY,
+      source: { ...SOURCE, selection, owned, publication, append_publication: wrong },
+    });
+    expect(found[0]).toMatchObject({ severity: 'error', code: 'PUBLICATION_INCOMPLETE' });
+    expect(found[0]?.remedy).toContain(`SET (publish = 'insert, truncate')`);
+  });
 });

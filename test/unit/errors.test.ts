@@ -35,6 +35,11 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
     { slot, known: true, lsn: '16/B374D848' },
   ],
   SLOT_FOREIGN: [{ slot }],
+  PLUGIN_MISSING: [{ plugin: 'wal2json', major: 15, reason: 'could not access file "wal2json"' }],
+  NUMBER_UNKNOWN: [
+    { stream: 'public.t', column: 'n', has_key: true },
+    { stream: 'public.t', column: 'n', has_key: false },
+  ],
   SLOT_PLUGIN: [{ slot, found: 'wal2json', expected: 'pgoutput' }],
   SLOT_DATABASE: [{ slot, found: 'other', expected: 'shop' }],
   SLOT_LOST: [{ slot, reason: 'wal_removed' }],
@@ -54,12 +59,15 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   PUBLICATION_LATE: [{ slot, publication: 'p' }],
   NOTHING_SELECTED: [{ pattern: 'public.*' }, { pattern: 'public.*', skipped: 'public.v is a view' }],
   TABLE_MISSING: [{ table: stream }, { table: stream, nearest: 'public.Orders' }],
+  TABLE_RENAMED: [{ table: stream, now: 'archive.orders' }],
+  TABLE_DROPPED: [{ table: stream }],
   TABLE_UNREADABLE: [{ table: stream, user: 'sluice', sql: 'GRANT SELECT …' }],
   TABLE_KIND: [{ table: stream, kind: 'a view' }],
+  TABLE_NAME_LONG: [{ table: stream, name: 'x', bytes: 120, bytes_max: 63 }],
   TABLE_WITHOUT_KEY: [{ table: stream, table_sql: '"public"."orders"' }],
   TABLE_IDENTITY: [{ table: stream, reason: 'it has REPLICA IDENTITY NOTHING', sql: 'ALTER TABLE …' }],
   TABLE_ROW_SECURITY: [{ table: stream, user: 'sluice', user_sql: '"sluice"' }],
-  ENCODING_UNSUPPORTED: [{ side: 'source', encoding: 'LATIN1' }],
+  ENCODING_UNSUPPORTED: [{ side: 'source', encoding: 'SQL_ASCII', reason: 'r' }],
   VERSION_UNSUPPORTED: [{ side: 'source', version: '9.6', minimum: '10' }],
   DECODE_FAILED: [{ offset: 3, message: 'insert', reason: 'the end' }],
   SLOT_STREAM_FAILED: [{ reason: 'the server closed it' }],
@@ -84,6 +92,15 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
     { user: 'loader', reason: 'permission denied', sql: 'GRANT CREATE …' },
   ],
   TARGET_TABLE_TAKEN: [{ table: stream, reason: 'it is there, and Sluice did not make it' }],
+  TYPE_TAKEN: [{ stream, type: 'shop.mood', reason: 'there is a domain of this name' }],
+  TYPE_UNFOLLOWED: [
+    {
+      stream,
+      type: 'shop.mood',
+      change: 'label x stands where the target has y',
+      sql: 'ALTER TYPE a; or: ALTER TYPE b',
+    },
+  ],
   TARGET_REJECTS: [
     { stream, reason: 'check_violation', sqlstate: '23514' },
     { stream, reason: 'check_violation', sqlstate: '23514', cut: 7 },
@@ -93,11 +110,15 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   TARGET_DEPENDENTS: [{ stream, table: stream, sqlstate: '2BP01' }],
   METADATA_COLUMN_TAKEN: [{ stream, column: '_sdc_deleted_at' }],
   TRUNCATE_HALTED: [{ stream }],
-  ROWS_UNKNOWN: [{ stream, rows: 3 }],
+  ROWS_UNKNOWN: [
+    { stream, rows: 3 },
+    { stream, rows: 2, what: 'are not there' },
+  ],
   EPOCH_INCOMPLETE: [{ stream, epoch: 1, loaded: 3, chunks: 4 }],
   TARGET_TRANSIENT: [{ stream, reason: 'deadlock_detected', sqlstate: '40P01' }],
   SOURCE_TRANSIENT: [{ reason: 'admin_shutdown', sqlstate: '57P01' }],
   SOURCE_REFUSES: [{ action: 'list its tables', reason: 'syntax_error', sqlstate: '42601' }],
+  TABLE_REWRITTEN: [{ stream, what: 'column total was added, and what older rows have in it is not known' }],
   SHAPE_CHANGED: [{ stream, change: 'it no longer has a key' }],
   UNEXPECTED: [{ reason: 'TypeError: x is not a function' }],
 };
@@ -158,7 +179,7 @@ describe('what is done about it', () => {
 
   test.each(ERROR_CODES)('%s', (code) => {
     const error = new SluiceError(code, SAMPLES[code][0]);
-    expect(['retry', 'halt', 'usage']).toContain(error.disposition);
+    expect(['retry', 'halt', 'recopy', 'usage']).toContain(error.disposition);
     expect(error.haltsStream).toBe(error.disposition === 'halt' && !GROUND.includes(code));
   });
 
@@ -177,6 +198,7 @@ describe('what is done about it', () => {
       'WINDOW_LOST',
     ]);
     expect(new SluiceError('UNEXPECTED', { reason: 'x' }).haltsStream).toBe(true);
+    expect(ERROR_CODES.filter((code) => new SluiceError(code).copiesAnew)).toEqual(['TABLE_REWRITTEN']);
     expect(ERROR_CODES.filter((code) => new SluiceError(code).disposition === 'usage').sort()).toEqual([
       'CONFIG_INVALID',
       'USAGE',

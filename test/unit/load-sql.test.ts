@@ -9,7 +9,6 @@ import {
   shadowKeyName,
   shadowName,
 } from '../../lib/load/ddl.ts';
-import { grownShape, growthOf, keyNames } from '../../lib/load/growth.ts';
 import { settingsSql } from '../../lib/load/session.ts';
 import {
   copySql,
@@ -182,26 +181,6 @@ describe('tables', () => {
     ['🎈'.repeat(15), `${'🎈'.repeat(14)}_pkey`],
   ])('name of a key: %s', (table, name) => {
     expect(keyName({ schema: 's', table })).toBe(name);
-  });
-});
-
-describe('growth', () => {
-  test('none for the same shape, nor for one with fewer columns', () => {
-    expect(growthOf('s', SHAPE, SHAPE)).toEqual([]);
-    expect(growthOf('s', SHAPE, shapeOf({ v: 'text', id: 'int4' }, ['id']))).toEqual([]);
-  });
-
-  test('new columns, in their order, go behind', () => {
-    const segment = shapeOf({ n: 'int8', id: 'int4', m: 'bool' }, ['id']);
-    const added = growthOf('s', SHAPE, segment);
-    expect(added.map(({ name }) => name)).toEqual(['n', 'm']);
-    const grown = grownShape(SHAPE, added);
-    expect(grown.columns.map(({ name }) => name)).toEqual(['id', 'Na me', 'v', 'n', 'm']);
-    expect(keyNames(grown)).toEqual(['id']);
-  });
-
-  test('names that differ only in case are two columns', () => {
-    expect(growthOf('s', SHAPE, shapeOf({ id: 'int4', ID: 'int4' }, ['id'])).map(({ name }) => name)).toEqual(['ID']);
   });
 });
 

@@ -121,6 +121,21 @@ describe('transactions that wrote before the publication', () => {
     expectEqual(p, 'a');
   });
 
+  test('are not waited for when the window shall end', async () => {
+    const p = new MemoryPipeline();
+    p.database.makeTable('public.a');
+    const stuck = p.database.begin().write(put('a', 1));
+    let looks = 0;
+    p.database.onWriters = () => void looks++;
+    const began_ms = p.world.clock.now_ms;
+    const report = await p.window({ asked: () => looks > 0 });
+    expect([report.stopped_by, captures(p)]).toEqual(['asked', []]);
+    expect(p.world.clock.now_ms - began_ms).toBeLessThan(2_000);
+    stuck.commit();
+    await p.settle();
+    expectEqual(p, 'a');
+  });
+
   test('that do not end keep their table out, and nothing else', async () => {
     const p = await live('b');
     p.database.makeTable('public.a');
@@ -234,6 +249,67 @@ describe('a stream whose changes have been out of sight', () => {
     };
     if (bell) await p.load(bell);
     expect(bookmark(p, A).state).toBe('captured');
+  });
+
+  test('nor does it write its position into a bookmark of the new capture', async () => {
+    const p = await live('a');
+    p.database.write(put('a', 2));
+    await p.window();
+    const [bell] = p.durable.loadBells.splice(0);
+    const late = bookmark(p, A);
+    const anew: Bookmark = { ...late, state: 'captured', captured_cut: late.captured_cut + 50, applied_cut: 1 };
+    const update = p.world.change.bind(p.world);
+    p.world.change = (life, call, about, effect) => {
+      if (call === 'target.commit') p.durable.bookmarks.set(A, anew);
+      return update(life, call, about, effect);
+    };
+    if (bell) await p.load(bell);
+    expect(bookmark(p, A)).toEqual(anew);
+  });
+
+  test('an epoch that ends late does not make a stream catch up that was captured anew meanwhile', async () => {
+    const p = new MemoryPipeline();
+    p.database.makeTable('public.a').write(put('a', 1));
+    await p.window();
+    const update = p.world.change.bind(p.world);
+    let anew: Bookmark | null = null;
+    p.world.change = (life, call, about, effect) => {
+      if (call === 'target.finishEpoch') {
+        const now = bookmark(p, A);
+        anew = { ...now, state: 'captured', captured_cut: now.captured_cut + 50 };
+        p.durable.bookmarks.set(A, anew);
+      }
+      return update(life, call, about, effect);
+    };
+    await p.pump();
+    expect(anew).not.toBeNull();
+    expect(bookmark(p, A)).toEqual(anew);
+  });
+
+  test('every one is captured anew when somebody has altered the publication', async () => {
+    const p = await live();
+    p.database.revision++;
+    await p.settle();
+    expect(captures(p)).toEqual([
+      [A, B],
+      [A, B],
+    ]);
+    expectEqual(p, 'a', 'b');
+  });
+
+  test('altered in the very moment in which a table is added to it: noted, and captured anew by the next window', async () => {
+    const p = await live('a');
+    p.database.makeTable('public.b');
+    const update = p.world.change.bind(p.world);
+    p.world.change = (life, call, about, effect) => {
+      if (call === 'source.publish') p.database.revision++;
+      return update(life, call, about, effect);
+    };
+    await p.window();
+    p.world.change = update;
+    expect(bookmark(p, A).reset_requested).toBe(true);
+    await p.settle();
+    expect(captures(p)).toEqual([[A], [B], [A]]);
   });
 });
 

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import type { Bookmark, Cut, LoadBell } from '../../lib/ports.ts';
+import { copyAnew } from '../../lib/window/halt.ts';
 import { idOf, MemoryPipeline } from '../support/memory-pipeline.ts';
 
 const A = idOf('public.a');
@@ -230,5 +231,38 @@ describe('a fault of the stream halts it, and it alone', () => {
     expect(bookmark(p).halt).toBeNull();
     p.world.faults.clear();
     expect(await p.load(CUTS)).toMatchObject({ outcome: 'applied', cuts: 1 });
+  });
+});
+
+describe('a stream whose log does not hold what it needs', () => {
+  const rewritten = new SluiceError('TABLE_REWRITTEN', { stream: 'public.a', what: 'x' });
+
+  test('is copied anew by the next window, and nothing of the cut is applied', async () => {
+    const p = await behind(1);
+    p.world.faults.set('target.apply', rewritten);
+    const before = p.both('public.a').target;
+    expect(await p.load(CUTS)).toMatchObject({ outcome: 'nothing' });
+    expect(bookmark(p)).toMatchObject({ halt: null, state: 'live', reset_requested: true });
+    expect(p.both('public.a').target).toEqual(before);
+    // Bells that come meanwhile change nothing, and are not told of again.
+    expect(await p.load(CUTS)).toMatchObject({ outcome: 'nothing' });
+    expect(p.world.log.lines.filter(({ event }) => event === 'table_recopied')).toHaveLength(1);
+    p.world.faults.clear();
+    const { epoch } = bookmark(p);
+    await p.settle();
+    expect(bookmark(p)).toMatchObject({ halt: null, state: 'live', reset_requested: false, epoch: epoch + 1 });
+    const { source, target } = p.both('public.a');
+    expect(target).toEqual(source);
+  });
+
+  test('is not asked for again by a bell of before its new capture', async () => {
+    const p = await behind(1);
+    p.world.faults.set('target.apply', rewritten);
+    const old = bookmark(p);
+    await p.load(CUTS);
+    await p.window();
+    expect(bookmark(p)).toMatchObject({ state: 'captured', reset_requested: false });
+    await copyAnew({ ledger: p.drainPorts().ledger, log: p.world.log }, old, rewritten);
+    expect(bookmark(p).reset_requested).toBe(false);
   });
 });

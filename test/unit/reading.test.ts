@@ -1,5 +1,7 @@
 /** The reading half of a window, over a reader that does what a test says: what is to be done next, and how the server is asked. */
+
 import { describe, expect, test } from 'vitest';
+import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import type { SlotReader, SlotSink } from '../../lib/ports.ts';
 import { Reading, type ReadingOptions, type Step } from '../../lib/window/reading.ts';
@@ -36,6 +38,7 @@ function reading(options: Partial<ReadingOptions> = {}) {
   };
   const read = new Reading({
     reader,
+    decoder: (cut) => new PgoutputDecoder(cut),
     clock,
     streams: [{ stream: 'a', schema: 'public', table: 'a', key: ['id'] }],
     hard_delete: true,

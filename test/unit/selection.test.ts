@@ -4,7 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import { readPipeline } from '../../lib/config/read.ts';
 import type { Pipeline } from '../../lib/config/schema.ts';
-import { type Selection, selectTables } from '../../lib/config/selection.ts';
+import { isWanted, type Selection, selectTables } from '../../lib/config/selection.ts';
 import { streamId } from '../../lib/config/stream-id.ts';
 import { findStreams } from '../../lib/config/stream-selector.ts';
 import type { SourceTable } from '../../lib/ports.ts';
@@ -138,12 +138,21 @@ describe('what cannot be followed', () => {
     ['a view', { kind: 'v' }, 'TABLE_KIND', 'is a view'],
     ['a materialized view', { kind: 'm' }, 'TABLE_KIND', 'is a materialized view'],
     ['a foreign table', { kind: 'f' }, 'TABLE_KIND', 'is a foreign table'],
-    ['a partitioned table', { kind: 'p' }, 'TABLE_KIND', 'its partitions can be named instead'],
+    ['a partitioned table below 13', { kind: 'p' }, 'TABLE_KIND', 'from PostgreSQL 13 on'],
     ['a kind of a later version', { kind: 'X' }, 'TABLE_KIND', 'relkind X'],
     ['an unlogged table', { persistence: 'u' }, 'TABLE_KIND', 'is an unlogged table'],
     ['a temporary table', { persistence: 't' }, 'TABLE_KIND', 'is a temporary table'],
     ['a table without a key', { key: [] }, 'TABLE_WITHOUT_KEY', 'has no primary key'],
     ['a table whose identity is nothing', { replica_identity: 'n' }, 'TABLE_IDENTITY', 'REPLICA IDENTITY NOTHING'],
+    [
+      'a table that is FULL with a virtual column',
+      {
+        replica_identity: 'f',
+        generated: [{ name: 'g', type_oid: 23, type_modifier: -1, number: 3, expression: '1', storage: 'v' }],
+      },
+      'TABLE_IDENTITY',
+      'virtual generated column g',
+    ],
     ['a table with a generated key', { key: ['id', 'made'] }, 'TABLE_IDENTITY', 'column made of its key is generated'],
     ['a table that may not be read', { may_select: false }, 'TABLE_UNREADABLE', 'may not read public.x'],
     ['a table with row security', { row_security: true }, 'TABLE_ROW_SECURITY', 'hides rows of public.x from Copy'],
@@ -163,9 +172,20 @@ describe('what cannot be followed', () => {
     const selection = selectTables([sourceTable('public.x', over), ...named('public.y')], pipelineOf(['public.*']));
     expect(selection.faults).toEqual([]);
     expect(moves(selection)).toEqual(['public.y → public.y']);
-    expect(selection.skipped).toEqual([
+    expect(selection.skipped).toMatchObject([
       { table: { schema: 'public', table: 'x' }, reason: expect.stringContaining(message) as string },
     ]);
+  });
+
+  test('without a key, and without an old row, they are followed where no key is required', () => {
+    const tables = [
+      sourceTable('public.bag', { key: [], replica_identity: 'f' }),
+      sourceTable('public.log', { key: [] }),
+      sourceTable('public.nothing', { key: [], replica_identity: 'n' }),
+    ];
+    const selection = selectTables(tables, pipelineOf(['public.*'], { primary_key_required: false }));
+    expect([moves(selection).length, selection.faults, selection.skipped]).toEqual([3, [], []]);
+    expect(selectTables(tables, pipelineOf(['public.bag'])).faults[0]?.remedy).toContain('primary_key_required: false');
   });
 
   test('the remedies carry the SQL, with names quoted', () => {
@@ -276,4 +296,101 @@ describe('a stream id', () => {
     expect(streamId(name)).toMatch(/^[a-z0-9_.-]{1,40}-[0-9a-f]{8}$/);
     expect(streamId(name).slice(0, -8)).toBe(slug);
   });
+});
+
+describe('partitioned tables', () => {
+  const root = sourceTable('public.m', { oid: 1, kind: 'p', partitions: [2, 3, 4].map((oid) => ({ oid, mark: 'x' })) });
+  const leaf = sourceTable('public.m_1', { oid: 2, partition_of: [1] });
+  const sub = sourceTable('public.m_2', {
+    oid: 3,
+    kind: 'p',
+    partition_of: [1],
+    partitions: [{ oid: 4, mark: 'x' }],
+  });
+  const deep = sourceTable('other.m_2_a', { oid: 4, partition_of: [3, 1] });
+  const tree = [root, leaf, sub, deep, sourceTable('public.plain', { oid: 9 })];
+  const names = ({ streams }: Selection): string[] => streams.map(({ source }) => displayName(source));
+  const select = (entries: readonly Entry[], tables = tree, source: object = {}) =>
+    selectTables(tables, pipelineOf(entries, {}, source));
+
+  test.each<[Entry[], string[]]>([
+    [['public.*'], ['public.m', 'public.plain']],
+    [['*.*'], ['public.m', 'public.plain']],
+    [['public.m', 'public.m_*'], ['public.m']],
+    // No root is taken: each by itself.
+    [['public.m_?'], ['public.m_1', 'public.m_2']],
+    [['*.m_*'], ['public.m_1', 'public.m_2']],
+    [['other.*'], ['other.m_2_a']],
+    [['public.m_1'], ['public.m_1']],
+  ])('%j takes %j: what is below a table that is taken comes with it, in silence', (entries, expected) => {
+    const selection = select(entries);
+    expect(names(selection)).toEqual(expected);
+    expect([selection.faults, selection.skipped]).toEqual([[], []]);
+  });
+
+  test.each<[Entry[]]>([[['public.m', 'public.m_1']], [['public.*', 'other.m_2_a']], [['public.m_2', 'other.m_2_a']]])(
+    '%j names a table and one of its partitions',
+    (entries) => {
+      const selection = select(entries);
+      expect(codes(selection)).toEqual(['CONFIG_INVALID']);
+      expect(selection.faults[0]?.remedy).toContain('fold_partitions: false');
+    },
+  );
+
+  test('fold_partitions: false: each partition is a table, and what is partitioned is left out or a fault', () => {
+    const off = { fold_partitions: false };
+    const selection = select(['*.*'], tree, off);
+    expect(names(selection)).toEqual(['other.m_2_a', 'public.m_1', 'public.plain']);
+    expect(selection.skipped.map(({ table }) => table.table)).toEqual(['m', 'm_2']);
+    expect(selection.skipped[0]?.reason).toContain('source.fold_partitions is false');
+    expect(codes(select(['public.m'], tree, off))).toEqual(['TABLE_KIND']);
+  });
+
+  test('one that cannot be followed is left out once, and its partitions with it', () => {
+    const keyless = tree.map((table) => (table === root ? { ...root, key: [] } : table));
+    const selection = select(['*.*'], keyless);
+    expect(names(selection)).toEqual(['public.plain']);
+    expect(selection.skipped.map(({ table }) => table.table)).toEqual(['m']);
+    expect(codes(select(['public.m*'], keyless))).toEqual(['NOTHING_SELECTED']);
+  });
+
+  test.each<[string, Partial<SourceTable>, Partial<SourceTable>, string | null]>([
+    ['the same', {}, {}, null],
+    ['more than the key', {}, { replica_identity: 'i', key: ['note', 'id'] }, null],
+    ['every column', {}, { replica_identity: 'f', key: [] }, null],
+    ['nothing', {}, { replica_identity: 'n' }, 'ALTER TABLE "public"."m_1" REPLICA IDENTITY DEFAULT'],
+    ['an index without the key', {}, { replica_identity: 'i', key: ['note'] }, 'REPLICA IDENTITY DEFAULT'],
+    [
+      'the primary key, where the root has an index',
+      { replica_identity: 'i', key: ['note'] },
+      {},
+      'REPLICA IDENTITY FULL',
+    ],
+    ['the key, where the root has every column', { replica_identity: 'f' }, {}, 'REPLICA IDENTITY FULL'],
+    ['every column, as the root', { replica_identity: 'f' }, { replica_identity: 'f' }, null],
+    ['that of a foreign table', {}, { kind: 'f' }, 'Detach public.m_1'],
+    ['that of an unlogged table', {}, { persistence: 'u' }, 'ALTER TABLE "public"."m_1" SET LOGGED'],
+  ])('a partition whose identity is %s', (_, ofRoot, ofLeaf, remedy) => {
+    const tables = [
+      { ...root, partitions: [{ oid: 2, mark: 'x' }], ...ofRoot },
+      { ...leaf, ...ofLeaf },
+    ];
+    const { faults } = select(['public.m'], tables);
+    if (remedy === null) expect(faults).toEqual([]);
+    else expect(faults.map((fault) => fault.remedy)).toEqual([expect.stringContaining(remedy)]);
+  });
+});
+
+test('a name is wanted that an entry means, be it there or not', () => {
+  const pipeline = pipelineOf(['public.*', 'sales.orders']);
+  const wanted = (name: string): boolean => {
+    const { schema, table } = sourceTable(name);
+    return isWanted(pipeline, { schema, table });
+  };
+  expect(['public.gone', 'sales.orders', 'sales.other', 'pg_catalog.x'].map(wanted)).toEqual([
+    true,
+    true,
+    false,
+    false,
+  ]);
 });

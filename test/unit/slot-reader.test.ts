@@ -41,9 +41,9 @@ async function socketPair(): Promise<[Socket, Socket]> {
   return [near, far];
 }
 
-/** A server that answers START_REPLICATION with `answer`, and ends as servers do. */
+/** A server that answers START_REPLICATION with `answer` (the first with the first of several), and ends as servers do. */
 async function serverOf(
-  answer: Buffer,
+  answer: Buffer | readonly Buffer[],
   { version = 160_004 } = {},
 ): Promise<{ readonly client: Client; readonly server: Server }> {
   const [near, far] = await socketPair();
@@ -58,11 +58,12 @@ async function serverOf(
     }
     return found;
   };
+  let asked = 0;
   const unread: { type: string; payload: Buffer }[] = [];
   far.on('data', (bytes: Buffer) => {
     received = Buffer.concat([received, bytes]);
     for (const one of frames()) {
-      if (one.type === 'Q') far.write(answer);
+      if (one.type === 'Q') far.write(Buffer.isBuffer(answer) ? answer : (answer[asked++] ?? COPY_BOTH));
       else if (one.type === 'c')
         far.write(Buffer.concat([frame('c', Buffer.alloc(0)), frame('C', Buffer.from('COPY 0\0')), READY]));
       else if (one.type === 'X') far.end();
@@ -140,6 +141,59 @@ describe('START_REPLICATION', () => {
       `START_REPLICATION SLOT "sluice_shop" LOGICAL 16/B374D848 (proto_version '${protocol}', publication_names '"Odd ""name"""')\0`,
     );
     await reader.close();
+  });
+
+  test('wal2json: what an older plugin refuses is not asked of it again', async () => {
+    const refused = (option: string): Buffer =>
+      Buffer.concat([errorFrame({ C: '22023', M: `option "${option}" = "true" is unknown` }), READY]);
+    const { client, server } = await serverOf([
+      refused('numeric-data-types-as-string'),
+      refused('format-version'),
+      COPY_BOTH,
+    ]);
+    const tables = [{ schema: 'a.b', table: `c,d *\\ '` }];
+    const reader = await openSlotReader({
+      client,
+      clock,
+      slot: 's',
+      plugin: 'wal2json',
+      publication: 'none',
+      tables,
+      from: FROM,
+      wal_sender_timeout_ms: 1_000,
+    });
+    expect(reader.dialect).toEqual({ plugin: 'wal2json', format: 1, numbers_as_text: false });
+    const commands = server.sent().map(({ payload }) => payload.toString());
+    expect(
+      commands.map((sql) => [
+        sql.includes(`"format-version" '2'`),
+        sql.includes('as-string'),
+        sql.includes('write-in-chunks'),
+      ]),
+    ).toEqual([
+      [true, true, false],
+      [true, false, false],
+      [false, false, true],
+    ]);
+    for (const sql of commands) expect(sql).toContain(String.raw`"add-tables" 'a\.b.c\,d\ \*\\\ ''')`.replace(')', ''));
+    await reader.close();
+  });
+
+  test('wal2json: what is refused for another reason is told, and a missing plugin by its name', async () => {
+    const { client } = await serverOf(
+      Buffer.concat([errorFrame({ C: '58P01', M: 'could not access file "wal2json"' }), READY]),
+    );
+    await expect(
+      openSlotReader({
+        client,
+        clock,
+        slot: 's',
+        plugin: 'wal2json',
+        publication: 'none',
+        from: FROM,
+        wal_sender_timeout_ms: 1_000,
+      }),
+    ).rejects.toMatchObject({ code: 'PLUGIN_MISSING', facts: { major: 16 } });
   });
 
   test('what comes with its answer belongs to the first read', async () => {

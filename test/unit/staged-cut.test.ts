@@ -11,11 +11,13 @@ import { Durable, memoryStage, World } from '../support/memory-ports.ts';
 const AT = '2026-01-02T03:04:05.678Z';
 const SHAPE = { columns: [{ name: 'id', type_oid: 20, type_modifier: -1 }], key: [0] };
 
-const truncate = (stream: string): Share => ({ stream, operation: 'truncate', shape: SHAPE, blocks: [] });
+const relation = { oid: 16_400, message: 1, newest: true };
+const truncate = (stream: string): Share => ({ stream, operation: 'truncate', shape: SHAPE, relation, blocks: [] });
 const upsert = (stream: string, id: string): Share => ({
   stream,
   operation: 'changes',
   shape: SHAPE,
+  relation,
   blocks: [{ kind: 'upsert', columns: [0], rows: 1, pieces: [Buffer.from(id), Buffer.from('\n')] }],
 });
 

@@ -37,11 +37,17 @@ export interface Cluster {
   readonly known: Known;
 }
 
-/** Finds the cluster in `directory`, or makes it (about a second); `sync`: it must survive the machine's death at once. */
-export async function openCluster(directory: string, sync: boolean): Promise<Cluster> {
+/**
+ * Finds the cluster in `directory`, or makes it (about a second); `sync`: it must survive the machine's death at once. `from`: the directory of an npm
+ * package, or binaries that are installed on this machine; left out: the package that is a dependency.
+ */
+export async function openCluster(directory: string, sync: boolean, from?: string | Binaries): Promise<Cluster> {
   const account = await serverAccount();
   await chmod(directory, 0o711); // The server's account passes through; nobody but us lists it.
-  const binaries = await findBinaries(account, packageDirectory(), [tmpdir(), '/var/tmp', dirname(directory)]);
+  const binaries =
+    typeof from === 'object'
+      ? from
+      : await findBinaries(account, from ?? packageDirectory(), [tmpdir(), '/var/tmp', dirname(directory)]);
   const known = (await readKnown(directory)) ?? (await initialize(directory, account, binaries, sync));
   const data = join(directory, 'data');
   return { directory, data, dataSeen: await seenBy(account, data), account, binaries, known };

@@ -1,0 +1,91 @@
+/**
+ * Asks the source's catalog what the log does not say of the tables in a cut, before the cut is staged: numbers of columns, what older rows have in a new
+ * one, and types that are not PostgreSQL's own.
+ *
+ * On the path between cut and stage. A table is asked for once for each description of it in the log, so that a cut in which nothing is new costs no
+ * query; but types whose definition grows without a word in the log (a label of an enum) are asked for at each cut that may have their values.
+ */
+import type { DescribedBy, Share } from '../cut/open-cut.ts';
+import type { Source } from '../ports.ts';
+import { type Shape, type SourceType, type TableDescription, type TypeUse, typesOf } from '../shape.ts';
+import { withTypes } from '../slot/types.ts';
+import type { SegmentHeader } from '../stage/segment.ts';
+
+/** A share with what the catalog says of its table (null: the table is gone). Its shape has the definitions of its types. */
+export interface DescribedShare extends Share {
+  readonly described?: SegmentHeader['described'] | null;
+}
+
+export class Describing {
+  #source: Pick<Source, 'describe'>;
+  /** By OID: the newest message that the description covers; null: there was no such table any more. */
+  #tables = new Map<number, { readonly message: number; readonly table: TableDescription | null }>();
+  #types = new Map<number, SourceType | null>();
+
+  constructor(source: Pick<Source, 'describe'>) {
+    this.#source = source;
+  }
+
+  /** The shares of one part, each with its description. Asks the source at most once. Throws what `Source.describe` throws. */
+  async describe(shares: readonly Share[]): Promise<DescribedShare[]> {
+    const unknown = shares.filter(({ relation }) => !this.#covers(relation));
+    const tables = new Set(unknown.map(({ relation }) => relation.oid));
+    const types = new Set(
+      shares.flatMap(({ shape }) => typesOf(shape.columns)).filter((oid) => this.#mayHaveGrown(oid)),
+    );
+    if (tables.size + types.size > 0) {
+      const described = await this.#source.describe([...tables], [...types]);
+      for (const { oid, message } of unknown.map(({ relation }) => relation)) {
+        const covered = Math.max(message, this.#tables.get(oid)?.message ?? 0);
+        this.#tables.set(oid, { message: covered, table: described.tables.get(oid) ?? null });
+      }
+      for (const oid of types) this.#types.set(oid, described.types.get(oid) ?? null);
+    }
+    return shares.map((share) => ({
+      ...share,
+      shape: this.#typed(share.shape),
+      described: this.#described(share.relation),
+    }));
+  }
+
+  #covers({ oid, message }: DescribedBy): boolean {
+    return (this.#tables.get(oid)?.message ?? 0) >= message;
+  }
+
+  #mayHaveGrown(oid: number): boolean {
+    const known = this.#types.get(oid);
+    return known === undefined || (known !== null && grows(known));
+  }
+
+  #described({ oid, newest }: DescribedBy): DescribedShare['described'] {
+    const table = this.#tables.get(oid)?.table ?? null;
+    return table && { ...table, current: newest };
+  }
+
+  #typed(shape: Shape): Shape {
+    const known = new Map<number, SourceType>();
+    for (const oid of typesOf(shape.columns)) {
+      const type = this.#types.get(oid);
+      if (type) known.set(oid, type);
+    }
+    return known.size === 0 ? shape : { ...shape, columns: withTypes(shape.columns, known) };
+  }
+}
+
+/** Whether values of the type may need a definition that is newer than the table's description. */
+function grows(type: SourceType): boolean {
+  const of = (use: TypeUse): boolean => use.type !== undefined && grows(use.type);
+  switch (type.kind) {
+    case 'enum':
+    case 'composite':
+      return true;
+    case 'array':
+      return of(type.element);
+    case 'domain':
+      return of(type.base);
+    case 'named':
+      return false;
+    default:
+      return type satisfies never;
+  }
+}

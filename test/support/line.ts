@@ -1,0 +1,264 @@
+/**
+ * The whole line between two real servers, in this process: windows, extractors and loaders are lib's own, with PostgreSQL at both ends; stage, ledger and
+ * queues are in memory. What a test does to the source is on the target after `settle`, or the stream is halted.
+ */
+import { Client } from 'pg';
+import { readPipeline } from '../../lib/config/read.ts';
+import type { Pipeline } from '../../lib/config/schema.ts';
+import { streamId } from '../../lib/config/stream-id.ts';
+import { postgresExtractor } from '../../lib/epoch/extractor.ts';
+import { postgresTarget } from '../../lib/load/target.ts';
+import { drain, extract, load } from '../../lib/pipeline.ts';
+import type { Bookmark, Clock, RunReport } from '../../lib/ports.ts';
+import { clientConfig, connectClient } from '../../lib/postgres/connection.ts';
+import type { TableName } from '../../lib/shape.ts';
+import { appendPublicationName } from '../../lib/slot/append-publication.ts';
+import { openSlotReader } from '../../lib/slot/reader.ts';
+import { postgresSource } from '../../lib/slot/source.ts';
+import { sessionName } from '../../lib/window/free-slot.ts';
+import { columnsOf } from './compare.ts';
+import { keptLog } from './ledger-nouns.ts';
+import { rowsOf } from './loading.ts';
+import { Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
+
+const WINDOW_MS = 120_000;
+/** Bells that one pumping answers: more, and they ring each other without end. */
+const BELLS_MAX = 2_000;
+const WINDOWS_MAX = 12;
+
+/** A server as TestPostgres is one. */
+export interface LineServer {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+}
+
+export interface LineOptions {
+  readonly source: LineServer;
+  readonly target: LineServer;
+  /** Lines of the pipeline file, as they stand behind their key: `tables: '[public.*]'`, `source: 'fold_partitions: false'`. */
+  readonly config?: { readonly tables?: string; readonly source?: string; readonly target?: string };
+  /** Name of the pipeline, and of its slot and publication: two lines on one server have two. */
+  readonly pipeline?: string;
+}
+
+export interface Line extends AsyncDisposable {
+  readonly pipeline: Pipeline;
+  readonly durable: Durable;
+  /** Where its process can be made to die. */
+  readonly world: World;
+  readonly log: ReturnType<typeof keptLog>;
+  /** One window, up to where the source's log stands now; its bells wait. Throws what the window failed with. */
+  window(): Promise<RunReport>;
+  /** Answers every bell. */
+  pump(): Promise<void>;
+  /** Windows and bells until every stream is live and has applied all there is, or is halted. Throws when that does not come. */
+  settle(): Promise<void>;
+  /** Another process: nothing is kept but what is durable. */
+  restart(): void;
+  bookmark(table: string): Bookmark;
+  /** Rows of `schema.table` on either side as text, sorted; columns by name, generated ones included. */
+  rows(side: 'source' | 'target', table: string): Promise<(string | null)[][]>;
+  /** Columns with their types, in the order of their names. */
+  columns(side: 'source' | 'target', table: string): Promise<string[]>;
+  /** Both sides' rows, to be compared: the columns that the source has, in the order of their names. */
+  both(table: string): Promise<{ readonly source: unknown; readonly target: unknown }>;
+  /** The same columns, with the same text in every row. */
+  equal(table: string): Promise<boolean>;
+}
+
+const clock: Clock = {
+  now: () => Date.now(),
+  sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+};
+
+/** Makes nothing on either server but what a pipeline makes: publication and slot, and `_sluice` with the tables. Closing drops the slot. */
+export async function openLine({
+  source: at,
+  target: to,
+  config = {},
+  pipeline: name = 'line',
+}: LineOptions): Promise<Line> {
+  const { tables = '[public.*]', source = '', target = '' } = config;
+  const more = (text: string): string => (text === '' ? '' : `, ${text}`);
+  const place = ({ host, port, user, database }: LineServer): string =>
+    `host: ${host}, port: ${port}, user: ${user}, database: ${database}`;
+  const text = [
+    `pipeline: ${name}`,
+    `tables: ${tables}`,
+    `source: { ${place(at)}, break_at_end_lsn: true${more(source)} }`,
+    `target: { ${place(to)}${target.includes('hard_delete') ? '' : ', hard_delete: true'}${more(target)} }`,
+    'schedule: { every: 5 minutes }',
+  ].join('\n');
+  const pipeline = readPipeline(text, 'pipeline.yaml');
+  const world = new World();
+  const durable = new Durable();
+  const log = keptLog();
+  const connect = async (server: LineServer, replication?: string): Promise<Client> => {
+    const { host, port, user, password, database } = server;
+    const application_name = replication ?? 'sluice/line';
+    const endpoint = {
+      side: server === at ? ('source' as const) : ('target' as const),
+      connection: { host, port, user, password, database, application_name, connect_timeout_seconds: 10 },
+      replication: replication !== undefined,
+    };
+    return await connectClient(() => new Client(clientConfig(endpoint)), endpoint);
+  };
+  const clients = { source: await connect(at), target: await connect(to) };
+  let runs = 0;
+
+  const portsNow = () => {
+    const ports = {
+      clock,
+      log,
+      stage: memoryStage(world, durable),
+      ledger: memoryLedger(world, durable),
+      doorbell: memoryDoorbell(world, durable),
+      newId: world.newId,
+      random: () => 0.5,
+    };
+    const { source: options } = pipeline;
+    return {
+      ...ports,
+      source: postgresSource({
+        config: options,
+        connect: () => connect(at),
+        openSlot: async (from, session, appends, tables) =>
+          await openSlotReader({
+            client: await connect(at, sessionName(options.application_name, session)),
+            clock,
+            slot: options.replication_slot,
+            plugin: options.plugin,
+            publication: options.publication_name,
+            tables,
+            append_publication: appends ? appendPublicationName(options.publication_name) : null,
+            from,
+            wal_sender_timeout_ms: options.wal_sender_timeout,
+          }),
+      }),
+      extractor: postgresExtractor({
+        connect: () => connect(at),
+        connectReplication: () => connect(at, 'sluice/line'),
+        publications: [options.publication_name, appendPublicationName(options.publication_name)],
+      }),
+      target: postgresTarget({ connect: () => connect(to), pipeline: name, options: pipeline.target, clock, log }),
+    };
+  };
+
+  const window = async (): Promise<RunReport> => {
+    const run = `run-${++runs}`;
+    world.clock.now_ms += WINDOW_MS;
+    const report = await drain(portsNow(), pipeline, {
+      run,
+      owner: run,
+      lease_ms: WINDOW_MS,
+      deadline_ms: clock.now() + WINDOW_MS,
+      ring_all: true,
+    });
+    if (report.error) throw new Error(`window: ${report.error.code}: ${report.error.message}`);
+    return report;
+  };
+
+  const pump = async (): Promise<void> => {
+    const { extractBells, loadBells } = durable;
+    for (let bells = 0; bells < BELLS_MAX; bells++) {
+      const extractBell = extractBells.shift();
+      if (extractBell) {
+        await extract(portsNow(), pipeline, extractBell);
+        continue;
+      }
+      const loadBell = loadBells.shift();
+      if (!loadBell) return;
+      await load(portsNow(), loadBell, { deadline_ms: clock.now() + WINDOW_MS });
+    }
+    throw new Error('the bells do not end');
+  };
+
+  /** Whether the stream has everything up to the chain's end, as the target itself says; or waits for a person. */
+  const isSettled = ({ stream, state, halt, reset_requested, applied_cut }: Bookmark): boolean => {
+    if (halt !== null) return true;
+    const behind = durable.chain.some((cut) => cut.number > applied_cut && cut.streams[stream] !== undefined);
+    return state === 'live' && !reset_requested && !behind;
+  };
+
+  const settle = async (): Promise<void> => {
+    for (let windows = 0; windows < WINDOWS_MAX; windows++) {
+      await window();
+      await pump();
+      const bookmarks = [...durable.bookmarks.values()];
+      if (bookmarks.length > 0 && bookmarks.every(isSettled)) return;
+    }
+    throw new Error(
+      `not settled: ${JSON.stringify([...durable.bookmarks.values()], (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))}`,
+    );
+  };
+
+  const named = (table: string): TableName => {
+    const [schema = '', ...rest] = table.split('.');
+    return { schema, table: rest.join('.') };
+  };
+  const bookmark = (table: string): Bookmark => {
+    const found = durable.bookmarks.get(streamId(named(table)));
+    if (!found) throw new RangeError(`no stream ${table}`);
+    return found;
+  };
+  const placeOf = (side: 'source' | 'target', table: string): TableName =>
+    side === 'source' ? named(table) : (durable.bookmarks.get(streamId(named(table)))?.target ?? named(table));
+  const listed = async (side: 'source' | 'target', table: string, names: readonly string[]) => {
+    const list = names.map((column) => `"${column.replaceAll('"', '""')}"::text`).join(', ');
+    return await rowsOf(clients[side], placeOf(side, table), list === '' ? "''" : list);
+  };
+  const namesOf = async (side: 'source' | 'target', table: string): Promise<string[]> =>
+    (await columnsOf(clients[side], placeOf(side, table))).toSorted();
+
+  const both: Line['both'] = async (table) => {
+    const names = await namesOf('source', table);
+    const there = await namesOf('target', table);
+    const missing = names.filter((column) => !there.includes(column));
+    return {
+      source: { missing: [], rows: await listed('source', table, names) },
+      target: { missing, rows: missing.length > 0 ? [] : await listed('target', table, names) },
+    };
+  };
+
+  return {
+    pipeline,
+    durable,
+    world,
+    log,
+    window,
+    pump,
+    settle,
+    restart: () => world.revive(),
+    bookmark,
+    rows: async (side, table) => await listed(side, table, await namesOf(side, table)),
+    columns: async (side, table) => {
+      const place = placeOf(side, table);
+      const { rows } = await clients[side].query<{ column: string }>(
+        `SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod) AS column
+           FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT LIKE '\\_sdc\\_%'
+          ORDER BY a.attname`,
+        [place.schema, place.table],
+      );
+      return rows.map(({ column }) => column);
+    },
+    both,
+    equal: async (table) => {
+      const { source: left, target: right } = await both(table);
+      return JSON.stringify(left) === JSON.stringify(right);
+    },
+    [Symbol.asyncDispose]: async () => {
+      const { replication_slot, publication_name } = pipeline.source;
+      await clients.source
+        .query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [
+          replication_slot,
+        ])
+        .catch(() => undefined); // The server may be stopped already, and all of this with it.
+      await clients.source.query(`DROP PUBLICATION IF EXISTS "${publication_name}"`).catch(() => undefined);
+      await Promise.all([clients.source.end(), clients.target.end()].map((ended) => ended.catch(() => undefined)));
+    },
+  };
+}
