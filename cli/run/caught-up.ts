@@ -48,7 +48,11 @@ export function haltsOf({ halted }: Pick<Remaining, 'halted'>): Told[] {
 
 /** Whether only another window can help: a stream is not captured, or shall be captured anew, or catches up to a position that no window has read yet. */
 export function needsWindow({ unfinished, missing }: Remaining, goal_cut: number | null): boolean {
-  return goal_cut === null || missing.length > 0 || unfinished.some(({ state, reset_requested }) => state !== 'live' || reset_requested);
+  return (
+    goal_cut === null ||
+    missing.length > 0 ||
+    unfinished.some(({ state, reset_requested }) => state !== 'live' || reset_requested)
+  );
 }
 
 /** Changes whenever anything has moved. */

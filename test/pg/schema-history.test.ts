@@ -43,15 +43,16 @@ async function survive({ line }: FreshLine, work: () => Promise<unknown>): Promi
 }
 
 /** ROWS_UNKNOWN is an honest answer: the log did not have what was asked of it. A reset mends it, as its remedy says. */
-async function settle({ line, settle: settled }: FreshLine): Promise<void> {
+async function settle(made: FreshLine): Promise<void> {
+  const { line } = made;
   try {
-    await settled();
+    await made.settle();
   } catch (error) {
     if (!(error instanceof Error) || !error.message.startsWith('ROWS_UNKNOWN')) throw error;
     for (const [stream, bookmark] of line.durable.bookmarks) {
       line.durable.bookmarks.set(stream, { ...bookmark, reset_requested: true });
     }
-    await settled();
+    await made.settle();
   }
 }
 
@@ -72,7 +73,9 @@ async function typesOf(client: pg.Client): Promise<Record<string, string>> {
 async function expectEqual(from: pg.Client, to: pg.Client, drops: boolean): Promise<void> {
   const { columns, types } = await textOf(from);
   const replica = await textOf(to);
-  if (drops) expect(replica.types).toEqual(types);
+  // Old values that a new type cannot hold are kept beside it.
+  const followed = Object.entries(replica.types).filter(([name]) => !/_\d{8}_\d{4}/.test(name));
+  if (drops) expect(Object.fromEntries(followed)).toEqual(types);
   else expect(replica.types).toMatchObject(types);
   expect(await tableText(to, TABLE, columns)).toEqual(await tableText(from, TABLE, columns));
 }
@@ -101,7 +104,7 @@ async function run(steps: readonly HistoryStep[], drops: boolean): Promise<void>
       if (process.env.SLUICE_DEBUG) console.info(step.kind, table.said.at(-1));
       if (step.kind === 'window') {
         // A capture waits for whoever writes to the table, and that is this test.
-        if (capturesNext(made) || true) await table.end();
+        if (capturesNext(made)) await table.end();
         await survive(made, () => line.window());
       }
       if (step.kind === 'settle') await compare();

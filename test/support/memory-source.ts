@@ -258,9 +258,11 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
 }
 
 function descriptionOf({ oid, filenode = '', columns }: SourceTable): TableDescription {
-  const described = columns.map(({ not_null: _, ...column }, i) => ({
-    ...column,
-    number: column.number ?? i + 1,
+  const described = columns.map(({ name, number, type_oid, type_modifier }, i) => ({
+    name,
+    type_oid,
+    type_modifier,
+    number: number ?? i + 1,
     dropped: false,
     generated: '' as const,
     missing: null,

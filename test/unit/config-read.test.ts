@@ -35,6 +35,7 @@ test('the least that a file can say has every default', () => {
       break_at_end_lsn: false,
       max_run_seconds: 43_200,
       wal_sender_timeout: 3_600_000,
+      fold_partitions: true,
     },
     tables: [{ table: 'public.*', replication_method: 'LOG_BASED', target_schema: null, target_table: null }],
     target: {
@@ -53,6 +54,8 @@ test('the least that a file can say has every default', () => {
       primary_key_required: true,
       on_truncate: 'apply',
       custom_types: 'create',
+      on_type_change: 'widen',
+      on_drop_column: 'keep',
     },
     schedule: { kind: 'every', every_seconds: 300, anchor: null, timezone: 'UTC', paused: false },
   });
