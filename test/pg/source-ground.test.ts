@@ -40,7 +40,6 @@ describe('look', () => {
       user: ROLE,
       may_replicate: true,
       slot: null,
-      publication: null,
     });
     expect(ground.flush_lsn).toBeGreaterThan(LSN_ZERO);
   });
