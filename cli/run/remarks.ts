@@ -34,10 +34,23 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
     case 'table_not_followed':
       return warning(`Not followed: ${errorText(record)}`);
     case 'captured_anew':
-      return warning(`${table} was not in the publication any more: it is copied anew`);
-    case 'log_without_truncate':
+      return warning(`${table} is copied anew: ${textOf(record.reason)}`);
+    case 'updates_refused':
+      return warning(textOf(record.problem), `  Remedy: ${textOf(record.remedy)}`);
+    case 'table_recopied':
+      return warning(`${table} is copied anew: ${textOf(record.message)}`);
+    case 'append_only':
       return warning(
-        'The source’s wal2json is older than 2.0: it does not tell of TRUNCATE, and a truncated table keeps its rows on the target. Install a newer one.',
+        `${table} has no key: only what is added to it is followed, not what is changed or deleted.`,
+        `  ${textOf(record.remedy)}`,
+      );
+    case 'generated_column_left_out':
+      return warning(
+        `${table}: the generated column ${textOf(record.column)} is left out, for the target cannot compute it: ${textOf(record.reason)}`,
+      );
+    case 'generated_column_plain':
+      return info(
+        `${table}: the generated column ${textOf(record.column)} is a plain one, for the target cannot compute it: ${textOf(record.reason)}`,
       );
     case 'stream_released':
       return warning(`${table} is no longer followed`);

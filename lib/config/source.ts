@@ -2,7 +2,8 @@
  * Options of the source: its connection, and how its log is read (design §3, Window).
  */
 import * as z from 'zod';
-import { connectionOptions, IDENTIFIER_BYTES_MAX, identifier } from './connection.ts';
+import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
+import { connectionOptions, identifier } from './connection.ts';
 import { option } from './option.ts';
 
 /** A week: longer than any window of use, and within what a timer of Node takes. */
@@ -51,7 +52,8 @@ export const sourceOptions = z.strictObject({
     sentence: 'A window ends at the first commit or keepalive at or past the position that was current when it began.',
   }),
   max_run_seconds: option(z.int().min(1).max(RUN_SECONDS_MAX).default(43_200), {
-    sentence: "Longest time of one window; on Lambda the function's deadline is the smaller.",
+    sentence:
+      "Longest time of one window; on Lambda the function's deadline is the smaller, and with `schedule.continuous` a minute.",
     unit: 'seconds',
   }),
   wal_sender_timeout: option(z.int().min(0).max(WAL_SENDER_TIMEOUT_MAX).default(3_600_000), {

@@ -32,6 +32,17 @@ export interface StopRules {
   readonly asked: boolean;
 }
 
+/**
+ * A window takes stock at its beginning and its end: new tables, copies that are wanted, shapes that nobody has written in yet. So windows that follow
+ * each other without a pause are short.
+ */
+const WINDOW_CONTINUOUS_MS_MAX = 60_000;
+
+/** The longest time of one window. A transaction that is being read is read to its end all the same. */
+export function windowMsMax(max_run_ms: number, schedule: string): number {
+  return schedule === 'continuous' ? Math.min(max_run_ms, WINDOW_CONTINUOUS_MS_MAX) : max_run_ms;
+}
+
 /** Why the window ends now; null: it goes on. */
 export function stopReason(progress: Progress, rules: StopRules): StopReason | null {
   if (progress.now_ms >= rules.deadline_ms) return 'deadline';

@@ -274,6 +274,26 @@ describe('a log line', () => {
       'error',
       'A step failed and is tried again: X: m\n  Remedy: r',
     ],
+    [
+      { event: 'table_recopied', stream: 'a-1', code: 'X', message: 'its rows were written anew.' },
+      'warning',
+      'public.a is copied anew: its rows were written anew.',
+    ],
+    [
+      { event: 'append_only', table: 'public.a', remedy: 'r' },
+      'warning',
+      'public.a has no key: only what is added to it is followed, not what is changed or deleted.\n  r',
+    ],
+    [
+      { event: 'generated_column_left_out', table: 'public.a', column: 'g', reason: 'why' },
+      'warning',
+      'public.a: the generated column g is left out, for the target cannot compute it: why',
+    ],
+    [
+      { event: 'generated_column_plain', table: 'public.a', column: 'g', reason: 'why' },
+      'info',
+      'public.a: the generated column g is a plain one, for the target cannot compute it: why',
+    ],
     [{ event: 'table_not_followed', code: 'X', message: 'm\u001b[2J' }, 'warning', 'Not followed: X: m\ufffd[2J'],
   ])('%j', (record, level, text) => {
     const remark = remarkOf(record, tableOf);

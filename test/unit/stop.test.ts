@@ -1,7 +1,7 @@
 /** When a window ends: a table of what was read and what the rules say. */
 import { describe, expect, test } from 'vitest';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
-import { hasReached, type Progress, type StopRules, stopReason } from '../../lib/window/stop.ts';
+import { hasReached, type Progress, type StopRules, stopReason, windowMsMax } from '../../lib/window/stop.ts';
 
 const lsn = (position: number): Lsn => lsnOf(BigInt(position));
 const PAGE = 64 * 1024;
@@ -14,6 +14,12 @@ const going: Progress = {
   inTransaction: false,
 };
 const rules: StopRules = { end_lsn: null, quiet_lsn: null, max_run_ms: 10_000, deadline_ms: 20_000, asked: false };
+
+test('windows that follow each other without a pause are short: each takes stock of the tables', () => {
+  expect(windowMsMax(43_200_000, 'every')).toBe(43_200_000);
+  expect(windowMsMax(43_200_000, 'continuous')).toBe(60_000);
+  expect(windowMsMax(5_000, 'continuous')).toBe(5_000);
+});
 
 describe('stopReason', () => {
   test.each<[string, Partial<Progress>, Partial<StopRules>, ReturnType<typeof stopReason>]>([
