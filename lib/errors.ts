@@ -18,6 +18,10 @@ const GROUND_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'DATABASE_MISSING',
   'TLS_FAILED',
   'SECRET_UNREADABLE',
+  // What a temporary slot needs, for the copy of a table without a key.
+  'SLOTS_EXHAUSTED',
+  'REPLICATION_NOT_ALLOWED',
+  'WAL_LEVEL',
   'TARGET_READ_ONLY',
   'ENCODING_UNSUPPORTED',
   'VERSION_UNSUPPORTED',

@@ -12,43 +12,47 @@ import type { Pipeline } from './config/schema.ts';
 import type { StreamDefinition } from './config/selection.ts';
 import type { CapturedStream } from './cut/captured.ts';
 import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
+import type { OpenCut } from './cut/open-cut.ts';
 import { logDecoder } from './decode/choose.ts';
 import { planEpoch, readChunk } from './epoch/extract.ts';
-import { tableShape } from './epoch/table-shape.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
-import type { Chain } from './ledger/chain.ts';
 import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk } from './load/steps.ts';
-import { LSN_ZERO, type Lsn, lsnMax } from './lsn.ts';
+import { LSN_ZERO, lsnMax } from './lsn.ts';
 import type {
   Bookmark,
   Clock,
   Doorbell,
   ExtractBell,
   Extractor,
-  Ground,
   Ledger,
   LoadBell,
   Log,
   RunReport,
+  SlotReader,
   Source,
   Stage,
   StopReason,
   Target,
 } from './ports.ts';
+import { tableShape } from './slot/table-shape.ts';
 import { cutStreams, StagedCut } from './stage/staged-cut.ts';
 import { Announcer, ringAgain, ringCatchingUp } from './window/announce.ts';
-import { beforeAppends, keylessOf, lookAgain } from './window/appends.ts';
+import { beforeAppends, lookAgain } from './window/appends.ts';
+import { beforeNames } from './window/by-name.ts';
 import { capture } from './window/capture.ts';
+import { capturedStreams } from './window/captured-streams.ts';
 import { Describing } from './window/describing.ts';
 import { freeSlot } from './window/free-slot.ts';
-import { copyAnew, haltStream } from './window/halt.ts';
+import { captureAnew, copyAnew, haltStream } from './window/halt.ts';
 import { LeaseKeeper } from './window/lease-keeper.ts';
 import { OneBehind } from './window/one-behind.ts';
-import { openChain } from './window/open-chain.ts';
+import { type OpenChain, openChain } from './window/open-chain.ts';
 import { prune } from './window/prune.ts';
 import { Reading } from './window/reading.ts';
 import { RunLog } from './window/run-log.ts';
-import { rememberTold, shapeNews } from './window/shape-news.ts';
+import { rememberTold, type ShapeNews, shapeNews } from './window/shape-news.ts';
+import { windowMsMax } from './window/stop.ts';
+import { logsTruncate, noteTruncated } from './window/truncated.ts';
 
 export interface DrainPorts {
   readonly clock: Clock;
@@ -94,19 +98,18 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
     const opened = await run.timed('ground', () => openChain(ports, pipeline));
     await freeSlot(ports, opened.ground, { slot, application_name, token: keeper.token });
     await ringAgain(ports, opened.bookmarks, opened.chain.head, window.ring_all ?? false);
-    const early = await beforeAppends(ports, pipeline, opened);
+    const early = (await beforeAppends(ports, pipeline, opened)) ?? (await beforeNames(ports, pipeline, opened));
     if (early) {
-      const captured = await capture(ports, early, window.asked);
       const upTo = { ...window, break_at_end_lsn: true };
-      stopped_by = await drainSlot(ports, pipeline, upTo, { run, keeper, captured, ...early });
+      stopped_by = await drainSlot(ports, pipeline, upTo, { run, keeper, ...early });
     }
     if (!early || stopped_by === 'end_lsn') {
       const ready = early ? await lookAgain(ports, opened) : opened;
-      const captured = await capture(ports, ready, window.asked);
-      stopped_by = await drainSlot(ports, pipeline, window, { run, keeper, captured, ...ready });
-      await prune(ports, pipeline, captured, opened.chain.head);
+      stopped_by = await drainSlot(ports, pipeline, window, { run, keeper, ...ready });
     }
-    await ringCatchingUp(ports, opened.chain.head);
+    const bookmarks = await ledger.bookmarks();
+    await prune(ports, pipeline, bookmarks, opened.chain.head);
+    await ringCatchingUp(ports, bookmarks, opened.chain.head);
   } catch (thrown) {
     error = asSluiceError(thrown);
     stopped_by = 'failed';
@@ -119,47 +122,20 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
   return report;
 }
 
-interface OpenWindow {
+interface OpenWindow extends OpenChain {
   readonly run: RunLog;
   readonly keeper: LeaseKeeper;
-  readonly chain: Chain;
-  readonly ground: Ground;
-  readonly streams: readonly StreamDefinition[];
-  readonly captured: readonly Bookmark[];
-  readonly catalog_lsn: Lsn;
 }
 
-/** slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
+/** capture, then slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
 async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
   const { clock, source, stage } = ports;
   const { run, keeper, chain, ground } = open;
-  const { source: options, target, schedule } = pipeline;
-  const begin_lsn = chain.head.end_lsn;
-  run.between(begin_lsn, ground.flush_lsn);
-
-  const streams = await followed(ports, open);
-  const news = await shapeNews(ports, open, options.plugin);
-  const appends = streams.some(({ keyless }) => keyless?.rows === 'append');
-  const reader = await source.openSlot(begin_lsn, String(keeper.token), appends, streams);
-  if (reader.dialect?.plugin === 'wal2json' && reader.dialect.format === 1) ports.log.warn('log_without_truncate');
-  const reading = new Reading({
-    reader,
-    decoder: (cut) => logDecoder(reader.dialect, { tables: open.streams.map(({ table }) => table), source, cut }),
-    clock,
-    streams,
-    catalog_lsn: open.catalog_lsn,
-    hard_delete: target.hard_delete,
-    from: begin_lsn,
-    started_at_ms: run.started_at_ms,
-    end_lsn:
-      (window.break_at_end_lsn ?? options.break_at_end_lsn) ? lsnMax(ground.flush_lsn, news?.lsn ?? LSN_ZERO) : null,
-    no_data_ms: options.logical_poll_total_seconds * 1000,
-    max_run_ms: options.max_run_seconds * 1000,
-    deadline_ms: window.deadline_ms,
-    cut_age_ms_max: schedule.kind === 'continuous' ? CUT_AGE_CONTINUOUS_MS_MAX : CUT_AGE_MS_MAX,
-    asked: window.asked ?? (() => false),
-    flushLsn: async () => (await source.look()).flush_lsn,
-  });
+  const { target } = pipeline;
+  const captured = await capture(ports, open, window.asked);
+  const streams = await capturedStreams(ports.ledger, open.streams, captured, !target.primary_key_required);
+  const news = await shapeNews(ports, { ...open, captured }, pipeline.source.plugin);
+  const { reader, reading } = await openReading(ports, pipeline, window, open, streams, news);
   const { cut } = reading;
   const describing = new Describing(source);
   const announcer = new Announcer(ports, {
@@ -228,6 +204,9 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   };
 
   try {
+    if (!logsTruncate(ground.version, reader.dialect)) {
+      await noteTruncated(ports, { ...open, captured }, target.on_truncate);
+    }
     let reason: StopReason | null = null;
     while (reason === null) {
       const step = await run.timed('read', () => reading.next());
@@ -238,11 +217,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       reason = (await keeper.keep()) ? reading.stopReason() : 'lease_lost';
     }
     if (!cut.inTransaction && reason !== 'lease_lost') {
-      const told = news && cut.end_lsn >= news.lsn ? news.streams : [];
-      for (const { id, table } of told) {
-        const stream = streams.find((captured) => captured.stream === id);
-        if (stream) cut.tell(stream, table.oid, tableShape(table));
-      }
+      const told = tellNews(cut, streams, news);
       await (cut.hasChanges ? finishCut() : finishEmptyCut());
       await behind.settled();
       await rememberTold(ports, told);
@@ -257,28 +232,63 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   }
 }
 
-/** Changes of the stream have been passed over. Where it can be copied anew as soon as its table is there, nobody need ask for that. */
-async function stopStream(ports: DrainPorts, stream: string, fault: SluiceError): Promise<void> {
-  if (fault.copiesAnew) {
-    await ports.ledger.updateBookmark(stream, { reset_requested: true });
-    ports.log.warn('captured_anew', { stream, reason: fault.message });
-    return;
-  }
-  const isGone = fault.code === 'TABLE_RENAMED';
-  await haltStream(ports, stream, fault, { cut: null, must_reset: true }, isGone ? { reset_requested: true } : {});
+/** The slot, opened where the chain ends, and the reading of it, with all that ends a window. */
+async function openReading(
+  ports: DrainPorts,
+  pipeline: Pipeline,
+  window: Window,
+  open: OpenWindow,
+  streams: readonly CapturedStream[],
+  news: ShapeNews | null,
+): Promise<{ readonly reader: SlotReader; readonly reading: Reading }> {
+  const { clock, source } = ports;
+  const { run, keeper, chain, ground } = open;
+  const { source: options, target, schedule } = pipeline;
+  const begin_lsn = chain.head.end_lsn;
+  run.between(begin_lsn, ground.flush_lsn);
+  const appends = streams.some(({ keyless }) => keyless?.rows === 'append');
+  const reader = await source.openSlot(begin_lsn, String(keeper.token), appends, streams);
+  const reading = new Reading({
+    reader,
+    decoder: (cut) => logDecoder(reader.dialect, { tables: open.streams.map(({ table }) => table), source, cut }),
+    clock,
+    streams,
+    catalog_lsn: open.catalog_lsn,
+    hard_delete: target.hard_delete,
+    from: begin_lsn,
+    started_at_ms: run.started_at_ms,
+    end_lsn:
+      (window.break_at_end_lsn ?? options.break_at_end_lsn) ? lsnMax(ground.flush_lsn, news?.lsn ?? LSN_ZERO) : null,
+    no_data_ms: options.logical_poll_total_seconds * 1000,
+    max_run_ms: windowMsMax(options.max_run_seconds * 1000, schedule.kind),
+    deadline_ms: window.deadline_ms,
+    cut_age_ms_max: schedule.kind === 'continuous' ? CUT_AGE_CONTINUOUS_MS_MAX : CUT_AGE_MS_MAX,
+    asked: window.asked ?? (() => false),
+    flushLsn: async () => (await source.look()).flush_lsn,
+  });
+  return { reader, reading };
 }
 
-/** What the chain has captured and the selection still holds: a stream that was taken out of the file is no longer read. */
-async function followed({ ledger }: DrainPorts, { captured, streams }: OpenWindow): Promise<CapturedStream[]> {
-  const known = new Map(captured.map((bookmark) => [bookmark.stream, bookmark]));
-  const found: CapturedStream[] = [];
-  for (const { id, source, table } of streams) {
-    const bookmark = known.get(id);
-    if (!bookmark) continue;
-    const keyless = await keylessOf(ledger, table, bookmark);
-    found.push({ stream: id, schema: source.schema, table: source.table, key: table.key, oid: table.oid, ...keyless });
+/** Tells of shapes in their place in the order: when everything has been read that was written in the former ones. Returns of whose. */
+function tellNews(
+  cut: OpenCut,
+  streams: readonly CapturedStream[],
+  news: ShapeNews | null,
+): readonly StreamDefinition[] {
+  if (news === null || cut.end_lsn < news.lsn) return [];
+  for (const { id, table } of news.streams) {
+    const stream = streams.find((captured) => captured.stream === id);
+    if (stream) cut.tell(stream, table.oid, tableShape(table));
   }
-  return found;
+  return news.streams;
+}
+
+/** Changes of the stream have been passed over. Where it can be copied anew as soon as its table is there, nobody need ask for that. */
+async function stopStream(ports: DrainPorts, stream: string, fault: SluiceError): Promise<void> {
+  if (fault.copiesAnew) return await captureAnew(ports, stream, { reason: fault.message });
+  // Copied anew as soon as its names are as they were.
+  const mayComeBack = fault.code === 'TABLE_RENAMED' || fault.code === 'TABLE_NAME_LONG';
+  await haltStream(ports, stream, fault, { cut: null, must_reset: true }, mayComeBack ? { reset_requested: true } : {});
 }
 
 export interface ExtractPorts {

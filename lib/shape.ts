@@ -104,32 +104,59 @@ export function tableKey({ schema, table }: TableName): string {
   return `${schema}\0${table}`;
 }
 
-export function sameShape(a: Shape, b: Shape): boolean {
-  return (
-    a.columns.length === b.columns.length &&
-    a.key.length === b.key.length &&
-    a.key.every((column, i) => column === b.key[i]) &&
-    a.columns.every((column, i) => {
-      const other = b.columns[i];
-      return (
-        other !== undefined &&
-        column.name === other.name &&
-        column.type_oid === other.type_oid &&
-        column.type_modifier === other.type_modifier
-      );
-    })
-  );
-}
-
 /** FirstGenbkiObjectId (access/transam.h): types with lower OIDs are PostgreSQL's own, and the same on every server. */
 export const OWN_TYPE_OID_END = 10_000;
 
 /** OIDs of the types that may have to be described: those that are not PostgreSQL's own. */
-export function typesOf(columns: readonly TypeUse[]): number[] {
+export function customTypeOids(columns: readonly TypeUse[]): number[] {
   return [...new Set(columns.map(({ type_oid }) => type_oid))].filter((oid) => oid >= OWN_TYPE_OID_END);
+}
+
+/** `columns`, each with the definition of its type where it has one. */
+export function withTypes<T extends TypeUse>(columns: readonly T[], types: ReadonlyMap<number, SourceType>): T[] {
+  return columns.map((column) => {
+    const type = types.get(column.type_oid);
+    return type === undefined ? column : { ...column, type };
+  });
+}
+
+/** What a type is made of directly: an array's element, a domain's base, a composite's attributes in order. */
+export function partsOf(type: SourceType): readonly TypeUse[] {
+  switch (type.kind) {
+    case 'array':
+      return [type.element];
+    case 'domain':
+      return [type.base];
+    case 'composite':
+      return type.attributes;
+    case 'enum':
+    case 'named':
+      return [];
+    default:
+      return type satisfies never;
+  }
+}
+
+/** Every definition in `uses`, each after those that it is made of, and as often as it is used. */
+export function* definitionsIn(uses: readonly Pick<TypeUse, 'type'>[]): Generator<SourceType> {
+  for (const { type } of uses) {
+    if (type === undefined) continue;
+    yield* definitionsIn(partsOf(type));
+    yield type;
+  }
+}
+
+/** Whether some text of `uses` depends on a definition that may change without a word in the log: labels of an enum, attributes of a composite. */
+export function mayChangeUnseen(uses: readonly Pick<TypeUse, 'type'>[]): boolean {
+  for (const { kind } of definitionsIn(uses)) if (kind === 'enum' || kind === 'composite') return true;
+  return false;
+}
+
+export function sameType(a: TypeUse, b: TypeUse): boolean {
+  return a.type_oid === b.type_oid && a.type_modifier === b.type_modifier;
 }
 
 /** Same name and type, which is all that the log tells of a column. */
 export function looksAlike(a: Column, b: Column): boolean {
-  return a.name === b.name && a.type_oid === b.type_oid && a.type_modifier === b.type_modifier;
+  return a.name === b.name && sameType(a, b);
 }

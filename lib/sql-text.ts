@@ -5,10 +5,23 @@
  */
 import type { TableName } from './shape.ts';
 
+/** NAMEDATALEN - 1: what is longer is cut by the server, without a word. */
+export const IDENTIFIER_BYTES_MAX = 63;
+
 /** `na"me` → `"na""me"`. Throws RangeError for what cannot be an identifier: the empty name and one with a zero byte. */
 export function quoteIdentifier(name: string): string {
   if (name === '' || name.includes('\0')) throw new RangeError('not an identifier: empty, or with a zero byte');
   return `"${name.replaceAll('"', '""')}"`;
+}
+
+/** `name` and `suffix`; where that is too long, `name` is cut between two characters. */
+export function fittingName(name: string, suffix: string): string {
+  let stem = '';
+  for (const character of name) {
+    if (Buffer.byteLength(stem + character + suffix) > IDENTIFIER_BYTES_MAX) break;
+    stem += character;
+  }
+  return stem + suffix;
 }
 
 export function quoteTable(name: TableName): string {

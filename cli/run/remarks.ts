@@ -39,6 +39,10 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
       return warning(textOf(record.problem), `  Remedy: ${textOf(record.remedy)}`);
     case 'table_recopied':
       return warning(`${table} is copied anew: ${textOf(record.message)}`);
+    case 'column_kept':
+      return warning(
+        `${table}: the source has dropped column ${textOf(record.column)}, and it stays on the target, where something is built on it`,
+      );
     case 'append_only':
       return warning(
         `${table} has no key: only what is added to it is followed, not what is changed or deleted.`,

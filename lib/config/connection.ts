@@ -3,12 +3,11 @@
  * Without a `host` the local engine brings an embedded PostgreSQL of its own; `host` is then null.
  */
 import * as z from 'zod';
+import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
 import { form, option, orNull } from './option.ts';
 import { pemReference, privateKeyReference, secretReference } from './secret-reference.ts';
 
-/** Server names of PostgreSQL's own catalogs are cut at NAMEDATALEN - 1 bytes; longer names would silently mean another. */
-export const IDENTIFIER_BYTES_MAX = 63;
-/** Leaves room for the fencing token that a window adds, before PostgreSQL cuts application_name at 63 bytes. */
+/** Leaves room for the fencing token that a window adds, before PostgreSQL cuts application_name at IDENTIFIER_BYTES_MAX. */
 const APPLICATION_NAME_MAX = 48;
 const CONNECT_TIMEOUT_SECONDS_MAX = 3600;
 

@@ -5,10 +5,9 @@
  */
 import { SluiceError } from '../errors.ts';
 import type { SourceTable } from '../ports.ts';
-import { displayName } from '../shape.ts';
+import { displayName, type TableName } from '../shape.ts';
 import { isAppendOnly } from '../slot/append-publication.ts';
-import { quoteIdentifier, quoteTable } from '../sql-text.ts';
-import { IDENTIFIER_BYTES_MAX } from './connection.ts';
+import { IDENTIFIER_BYTES_MAX, quoteIdentifier, quoteTable } from '../sql-text.ts';
 
 interface Unfollowed {
   readonly what: string;
@@ -90,9 +89,16 @@ export function followFault(table: SourceTable, user: string, primary_key_requir
   return null;
 }
 
+interface Named {
+  readonly name: string;
+}
+
 /** Names of a source in another encoding than UTF8 may be longer in that than a name can be. */
-function nameFault(table: SourceTable): SluiceError | null {
-  const names = [table.schema, table.table, ...table.columns.map((column) => column.name)];
+export function nameFault(
+  table: TableName & { readonly columns: readonly Named[]; readonly generated?: readonly Named[] },
+): SluiceError | null {
+  const columns = [...table.columns, ...(table.generated ?? [])];
+  const names = [table.schema, table.table, ...columns.map((column) => column.name)];
   const name = names.find((candidate) => Buffer.byteLength(candidate) > IDENTIFIER_BYTES_MAX);
   if (name === undefined) return null;
   const facts = { table: displayName(table), name, bytes: Buffer.byteLength(name), bytes_max: IDENTIFIER_BYTES_MAX };

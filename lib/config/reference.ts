@@ -64,7 +64,8 @@ const TABLES = `Each entry is \`schema.table\`, a glob (\`*\` stands for any cha
 the catalog's own spelling: case counts. A name that holds a dot, a quote, \`*\` or \`?\` is written in double quotes, \`public."odd.name"\`, and
 nothing in quotes is a wildcard. A glob that begins with \`*\` needs YAML's quotes: \`"*.orders"\`.
 
-A table that is named must be there, and LOG_BASED must be able to follow it: an ordinary, logged table with a primary key or a replica identity index.
+A table that is named must be there, and LOG_BASED must be able to follow it: an ordinary or partitioned, logged table with a primary
+key or a replica identity index, or, with \`target.primary_key_required: false\`, without one.
 A glob takes the tables that can be followed, and \`doctor\` lists the others with the reason. Schemas of the system and \`_sluice\` are never matched.
 `;
 

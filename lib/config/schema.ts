@@ -5,7 +5,7 @@
  * options are filled in. `read.ts` turns the text of a file into a Pipeline; `rules.ts` has what options must say together.
  */
 import * as z from 'zod';
-import { IDENTIFIER_BYTES_MAX } from './connection.ts';
+import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
 import { option } from './option.ts';
 import { SCHEDULE_DEFAULT, type ScheduleConfig, scheduleOf, scheduleOptions } from './schedule.ts';
 import { sourceOptions } from './source.ts';

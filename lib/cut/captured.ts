@@ -18,6 +18,8 @@ export interface CapturedStream {
   readonly key: readonly string[];
   /** The table, by OID: what goes by its name and is another table is not followed. */
   readonly oid?: number;
+  /** It may lose its key, and is then copied anew as a table without one; left out: it halts. */
+  readonly key_may_go?: boolean;
   /** Where the table has no key. */
   readonly keyless?: Keyless;
 }

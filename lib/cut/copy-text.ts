@@ -11,6 +11,10 @@ export const TAB = 0x09;
 export const NEWLINE = 0x0a;
 const BACKSLASH = 0x5c;
 const NULL_LETTER = 0x4e; // N
+const ZERO = 0x30;
+export const ASCII_MAX = 0x7f;
+/** Of a single byte that is no text, with both backslashes. */
+export const OCTAL_BYTES = 5;
 
 /** Letter that stands for a byte after a backslash; 0: the byte stands for itself. */
 const ESCAPES = new Uint8Array(256);
@@ -31,7 +35,24 @@ export function writeValue(out: Buffer, at: number, tuple: Tuple, i: number): nu
     out[at + 1] = NULL_LETTER;
     return at + 2;
   }
-  return writeEscaped(out, at, tuple.bytes, tuple.start[i] as number, tuple.end[i] as number);
+  const [start, end] = [tuple.start[i] as number, tuple.end[i] as number];
+  if (end - start === 1 && (tuple.bytes[start] as number) > ASCII_MAX) {
+    return writeOctal(out, at, tuple.bytes[start] as number);
+  }
+  return writeEscaped(out, at, tuple.bytes, start, end);
+}
+
+/**
+ * A single byte that is no text in UTF-8 is a `"char"` of a server before 16, which prints it as it is. Written as later ones print it and read it, `\ooo`
+ * (release notes of 16; charout, charin).
+ */
+function writeOctal(out: Buffer, at: number, byte: number): number {
+  out[at] = BACKSLASH;
+  out[at + 1] = BACKSLASH;
+  out[at + 2] = ZERO + (byte >> 6);
+  out[at + 3] = ZERO + ((byte >> 3) & 7);
+  out[at + 4] = ZERO + (byte & 7);
+  return at + OCTAL_BYTES;
 }
 
 export function writeEscaped(out: Buffer, at: number, bytes: Buffer, start: number, end: number): number {
@@ -79,7 +100,7 @@ export function lineBytesMax(tuple: Tuple): number {
   for (let i = 0; i < tuple.count; i++) {
     if (tuple.kind[i] === VALUE.text) text += (tuple.end[i] as number) - (tuple.start[i] as number);
   }
-  const around = 3 * tuple.count + 1;
+  const around = (OCTAL_BYTES + 1) * tuple.count + 1;
   if (text <= WORST_CASE_BYTES_MAX) return 2 * text + around;
   let escapes = 0;
   for (let i = 0; i < tuple.count; i++) {

@@ -11,7 +11,7 @@ import type { Shape } from '../shape.ts';
 import type { BlockKind } from '../stage/segment.ts';
 import type { Arena } from './arena.ts';
 import { ColumnSets } from './column-sets.ts';
-import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeEscaped, writeValue } from './copy-text.ts';
+import { fieldEnd, lineBytesMax, NEWLINE, OCTAL_BYTES, TAB, writeEscaped, writeValue } from './copy-text.ts';
 import { DeletionTimes } from './deletion-times.ts';
 import { giantLine } from './giant-line.ts';
 import { KeyTable } from './key-table.ts';
@@ -295,7 +295,7 @@ export class Fold {
         const reason = `no value for key column ${this.shape.columns[i]?.name}`;
         throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
       }
-      bytes += 2 * ((tuple.end[i] as number) - (tuple.start[i] as number)) + 1;
+      bytes += 2 * ((tuple.end[i] as number) - (tuple.start[i] as number)) + OCTAL_BYTES + 1;
       for (const piece of tuple.giants?.get(i) ?? []) bytes += 2 * piece.length;
     }
     return bytes;

@@ -12,7 +12,7 @@ import type { CommitSpan } from '../stage/segment.ts';
 import { Arena } from './arena.ts';
 import { type CapturedStream, CapturedStreams } from './captured.ts';
 import { Fold, type FoldedBlock } from './fold.ts';
-import { shapeOf } from './logged-shape.ts';
+import { charColumns, charFault, loggedShape } from './logged-shape.ts';
 import { Multiset } from './multiset.ts';
 
 /** Lines of one part, over all streams. */
@@ -59,6 +59,7 @@ interface OpenStream {
   readonly oid: number;
   message: number;
   shape: Shape;
+  chars: readonly number[]; // charColumns(shape)
   fold: Fold | Multiset | null;
 }
 
@@ -180,7 +181,7 @@ export class OpenCut implements ChangeSink {
       this.#relations.set(relation.id, null);
       return;
     }
-    const shape = shapeOf(relation, captured);
+    const shape = loggedShape(relation, captured);
     if (shape instanceof SluiceError) {
       if (known) this.#seal(known);
       this.faults.set(captured.stream, shape);
@@ -191,6 +192,7 @@ export class OpenCut implements ChangeSink {
       // Also where it looks the same: a column that was dropped and another that was added under its name look the same.
       this.#seal(known);
       known.shape = shape;
+      known.chars = charColumns(shape);
       known.message = message;
       return;
     }
@@ -200,7 +202,14 @@ export class OpenCut implements ChangeSink {
       this.#seal(stream);
       this.#relations.set(id, null);
     }
-    this.#relations.set(relation.id, { captured, oid: relation.id, message, shape, fold: null });
+    this.#relations.set(relation.id, {
+      captured,
+      oid: relation.id,
+      message,
+      shape,
+      chars: charColumns(shape),
+      fold: null,
+    });
   }
 
   /** The stream of this relation cannot be followed any further: what it has is given up as it is, and the rest is passed over. */
@@ -214,13 +223,15 @@ export class OpenCut implements ChangeSink {
 
   insert(relation: number, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
-    if (!stream) return;
+    if (!stream || !this.#isReadable(stream, relation, row)) return;
     this.#change(stream, giantBytes(row), (fold) => fold.insert(row));
   }
 
   update(relation: number, oldImage: OldImage, old: Tuple, row: Tuple): void {
     const stream = this.#streamOf(relation, row.count);
     if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
+    if (!this.#isReadable(stream, relation, row) || (oldImage !== 'none' && !this.#isReadable(stream, relation, old)))
+      return;
     // The old image's giants count: the row takes those that it leaves out from there.
     this.#change(stream, giantBytes(row) + giantBytes(old), (fold) => fold.update(oldImage, old, row));
   }
@@ -228,6 +239,7 @@ export class OpenCut implements ChangeSink {
   delete(relation: number, oldImage: 'key' | 'full', old: Tuple): void {
     const stream = this.#streamOf(relation, old.count);
     if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
+    if (!this.#isReadable(stream, relation, old)) return;
     // Of a key's values the bytes are taken as they come; without a key the whole row is.
     this.#change(stream, stream.captured.keyless ? giantBytes(old) : 0, (fold) => {
       fold.delete(old, this.#committed_at_us);
@@ -251,7 +263,7 @@ export class OpenCut implements ChangeSink {
   /** A share without rows that tells of the table's shape, as the catalog has it. Outside a transaction, with the stream's last change before it. */
   tell(captured: CapturedStream, oid: number, shape: Shape): void {
     const message = ++this.#messages;
-    const stream = this.#relations.get(oid) ?? { captured, oid, message, shape, fold: null };
+    const stream = this.#relations.get(oid) ?? { captured, oid, message, shape, chars: [], fold: null };
     this.#seal(stream);
     stream.message = message;
     const at = formatLsn(this.end_lsn);
@@ -357,6 +369,12 @@ export class OpenCut implements ChangeSink {
       this.fail(relation, new SluiceError('TABLE_REWRITTEN', { stream: displayName(stream.captured), what }));
     }
     return false;
+  }
+
+  #isReadable(stream: OpenStream, relation: number, row: Tuple): boolean {
+    const fault = stream.chars.length === 0 ? null : charFault(row, stream.chars, stream.captured);
+    if (fault) this.fail(relation, fault);
+    return fault === null;
   }
 
   /** Null: not ours. */

@@ -5,18 +5,19 @@
 import type { Pipeline } from '../config/schema.ts';
 import type { StreamDefinition } from '../config/selection.ts';
 import { asSluiceError, SluiceError } from '../errors.ts';
+import { displayName } from '../shape.ts';
 import { appendOperations, appendPublicationName, appendState, isAppendOnly } from '../slot/append-publication.ts';
 import { clusterFault, serverFault, slotFault } from '../slot/ground.ts';
 import { needsWriterLock, type PublicationState, publicationStep, tableList } from '../slot/publication.ts';
+import { refusedUpdates } from '../slot/refused-updates.ts';
 import { quoteIdentifier } from '../sql-text.ts';
+import { logsTruncate } from '../window/truncated.ts';
 import type { Check, Finding, Survey } from './finding.ts';
 import { findingOf } from './finding.ts';
 import type { SourceSurvey } from './survey-source.ts';
 
 /** Settings of a session are taken from this version on; before, the server's own wal_sender_timeout ends a window that is busy. */
 const SESSION_TIMEOUT_SINCE = 120_000;
-/** Logical decoding of TRUNCATE (release notes of 11). */
-const TRUNCATE_LOGGED_SINCE = 110_000;
 const WAL_SENDER_TIMEOUT_MS_MIN = 60_000;
 const WAL_KEEP_LIMIT_SINCE = 130_000;
 /** WAL that a slot holds beyond this is worth a word. */
@@ -108,10 +109,11 @@ export const SOURCE_CHECKS: readonly Check[] = [
   onceReached('plugin_numbers', wal2jsonNumbers),
   onceReached('publication', publications),
   onceReached('source_truncate', ({ ground }) => {
-    if (ground.version >= TRUNCATE_LOGGED_SINCE) return [];
-    const problem = 'PostgreSQL 10 does not tell of TRUNCATE in the log: the target keeps the rows.';
-    const remedy = 'After a TRUNCATE on the source, run `sluice backfill TABLE --reset`; or update the server.';
-    return [{ severity: 'warning', subject: 'source', problem, remedy }];
+    if (logsTruncate(ground.version)) return [];
+    const problem =
+      'PostgreSQL 10 does not tell of TRUNCATE in the log: a table that was truncated, or written anew by VACUUM FULL or CLUSTER, is copied anew (target.on_truncate: ignore leaves it).';
+    const remedy = 'Keep VACUUM FULL and CLUSTER of large tables rare; or update the server.';
+    return [{ severity: 'info', subject: 'source', problem, remedy }];
   }),
   onceReached('wal_sender_timeout', ({ ground, limits }) => {
     const { wal_sender_timeout_ms } = limits;
@@ -200,7 +202,18 @@ function publications(source: SourceSurvey, { pipeline }: Survey): Found {
     selection.streams.filter(({ table }) => isAppendOnly(table) === only),
   ) as [StreamDefinition[], StreamDefinition[]];
   const more = append_publication ?? { state: null, owned: false };
+  const refused = refusedUpdates(
+    name,
+    publication,
+    appends.map(({ table }) => table),
+  ).map(({ table, problem, remedy }) => ({
+    severity: 'warning' as const,
+    subject: `table ${displayName(table)}`,
+    problem,
+    remedy,
+  }));
   return [
+    ...refused,
     ...publicationOf(source, pipeline, {
       name,
       state: publication,

@@ -7,10 +7,12 @@ import { type Selection, selectTables } from '../config/selection.ts';
 import type { SluiceError } from '../errors.ts';
 import type { Ground, SourceTable } from '../ports.ts';
 import { type Connect, onSource } from '../postgres/session.ts';
-import { type SourceType, typesOf } from '../shape.ts';
+import { customTypeOids, type SourceType } from '../shape.ts';
 import { appendPublicationName } from '../slot/append-publication.ts';
+import { readTables } from '../slot/catalog.ts';
 import type { PublicationState } from '../slot/publication.ts';
-import { look, readPublication, readTables } from '../slot/source.ts';
+import { readPublication } from '../slot/publish.ts';
+import { look } from '../slot/source.ts';
 import { readTypes } from '../slot/types.ts';
 import { probePlugin } from './probe-plugin.ts';
 
@@ -102,7 +104,7 @@ export function surveySource(connect: Connect, pipeline: Pipeline): Promise<Sour
       selection,
       publication: await readPublication(client, publication_name),
       append_publication: await surveyAppends(client, appendPublicationName(publication_name)),
-      types: await readTypes(client, typesOf(columns)),
+      types: await readTypes(client, customTypeOids(columns)),
       owned: new Set(owned.rows.map(({ oid }) => Number(oid))),
       rights: await one<SourceRights>(client, RIGHTS_SQL, [publication_name]),
       limits: await one<SourceLimits>(client, LIMITS_SQL, [replication_slot]),

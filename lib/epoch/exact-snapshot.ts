@@ -14,6 +14,7 @@ import type { SourceTable } from '../ports.ts';
 import { closeClient } from '../postgres/connection.ts';
 import { type Connect, serverVersion } from '../postgres/session.ts';
 import { displayName } from '../shape.ts';
+import { treeSql } from '../slot/partitions.ts';
 import { createSlotFault } from '../slot/source.ts';
 import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
 
@@ -84,9 +85,7 @@ export function takeSnapshotSql({ name }: ExactSnapshot): string {
  */
 export async function assertNotRewritten(client: Client, table: SourceTable): Promise<void> {
   const { rows } = await client.query<{ rewritten: boolean }>(
-    `WITH RECURSIVE tree AS (
-       SELECT $1::oid AS oid UNION ALL SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
-     )
+    `WITH RECURSIVE ${treeSql('$1::oid')}
      SELECT COALESCE(bool_or(c.relfilenode <> pg_relation_filenode(c.oid)), false) AS rewritten
        FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind = 'r'`,
     [table.oid],

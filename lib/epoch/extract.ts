@@ -20,10 +20,10 @@ import type {
   Target,
 } from '../ports.ts';
 import { displayName } from '../shape.ts';
+import { tableShape } from '../slot/table-shape.ts';
 import { appendChunk } from '../stage/encode.ts';
 import { ringEpochWork, ringLoad } from '../window/announce.ts';
 import { planChunks, rangeColumn } from './plan.ts';
-import { tableShape } from './table-shape.ts';
 
 /** Rows of a chunk: some seconds of copying, so that a chunk that breaks costs little and parallel readers share evenly. */
 const CHUNK_ROWS = 250_000;

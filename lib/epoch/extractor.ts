@@ -13,14 +13,16 @@ import type { ChunkRange, ChunkRead, Extractor, SourceTable } from '../ports.ts'
 import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
-import { displayName, type GeneratedColumn, type TableName, typesOf } from '../shape.ts';
+import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
+import { customTypeOids, displayName, type GeneratedColumn, type TableName, withTypes } from '../shape.ts';
 import { type CatalogRow, tableOf, tablesSql } from '../slot/catalog.ts';
-import { readTypes, withTypes } from '../slot/types.ts';
+import { readTypes } from '../slot/types.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import { assertNotRewritten, type ExactSnapshot, exactSnapshot, takeSnapshotSql } from './exact-snapshot.ts';
 
-/** Major version, as server_version_num gives it. */
-const GENERATED_PUBLISHED_SINCE = 180_000;
+/** `"char"`, and when a byte of it that is no ASCII came to be printed as `\ooo` (release notes of 16). */
+const CHAR_OID = 18;
+const CHAR_ESCAPED_SINCE = 160_000;
 const INTEGER = /^-?\d{1,19}$/;
 const CTID = /^\(\d{1,10},\d{1,5}\)$/;
 /** A chunk waits for whoever alters the table; its bell comes again. */
@@ -68,14 +70,33 @@ export function postgresExtractor({ connect, connectReplication, publications }:
   };
 }
 
-/** The COPY of one chunk. Throws RangeError for a bound that is none: nothing of a ledger's text gets into a statement unseen. */
-export function chunkSql(table: SourceTable, range: ChunkRange, where: string | null): string {
-  const columns = table.columns.map((column) => quoteIdentifier(column.name)).join(', ');
+/**
+ * The COPY of one chunk, of a server of `version`. Throws RangeError for a bound that is none: nothing of a ledger's text gets into a statement
+ * unseen.
+ */
+export function chunkSql(
+  table: SourceTable,
+  range: ChunkRange,
+  where: string | null,
+  version = CHAR_ESCAPED_SINCE,
+): string {
+  const columns = table.columns
+    .map(({ name, type_oid }) =>
+      type_oid === CHAR_OID && version < CHAR_ESCAPED_SINCE ? charSql(quoteIdentifier(name)) : quoteIdentifier(name),
+    )
+    .join(', ');
   const conditions = rangeConditions(range);
   // A line of its own, so that a comment at its end does not swallow the rest.
   if (where !== null) conditions.push(`(${where}\n)`);
   const condition = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
   return `COPY (SELECT ${columns} FROM ${fromSql(table)}${condition}) TO STDOUT`;
+}
+
+/** A `"char"` as servers print it since 16; before, one above 127 is a byte that is no text. The log's are mended by lib/cut/copy-text.ts. */
+function charSql(column: string): string {
+  const byte = `(${column}::int4 & 255)`;
+  const octal = [`${byte} >> 6`, `(${byte} >> 3) & 7`, `${byte} & 7`].map((digit) => `(${digit})::text`).join(' || ');
+  return `CASE WHEN ${column}::int4 < 0 THEN E'\\\\' || ${octal} ELSE ${column}::text END`;
 }
 
 /** ONLY: tables that inherit from it are streams of their own. The rows of a partitioned table are its partitions'. */
@@ -108,7 +129,7 @@ async function readTable(
   if (!rows[0]) return null;
   const table = tableOf(rows[0]);
   const generated = table.generated ?? [];
-  const types = await readTypes(client, typesOf([...table.columns, ...generated]));
+  const types = await readTypes(client, customTypeOids([...table.columns, ...generated]));
   const carried = generated.length > 0 && version >= GENERATED_PUBLISHED_SINCE;
   const published = carried ? await readPublished(client, generated, publications) : new Set<string>();
   const columns = [
@@ -191,7 +212,7 @@ async function openChunk(
     throw new SluiceError('TABLE_REWRITTEN', { stream: displayName(table), what: 'it has lost its key.' });
   }
 
-  const copy = client.query(copyTo(chunkSql(table, range, where)));
+  const copy = client.query(copyTo(chunkSql(table, range, where, await serverVersion(client))));
   const lines = new PassThrough({ highWaterMark: LINES_BYTES_MAX });
   const { promise, resolve, reject } = Promise.withResolvers<{ rows: number; lsn: Lsn }>();
   promise.catch(() => {}); // Whoever asks for the result learns of the failure, and nobody has to ask.

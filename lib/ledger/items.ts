@@ -84,7 +84,17 @@ export const BOOKMARK_FIELDS: FieldCodecs<Bookmark> = {
   applied_at_ms: whole,
   rows_copied: whole,
   changes_applied: whole,
-  followed: optional(nullable(map<Followed>({ table_oid: whole, published: text, partitions: nullable(text) }))),
+  followed: optional(
+    nullable(
+      map<Followed>({
+        table_oid: whole,
+        published: text,
+        partitions: nullable(text),
+        key: optional(nullable(text)),
+        file: optional(nullable(text)),
+      }),
+    ),
+  ),
   definition: optional(nullable(text)),
 };
 

@@ -2,10 +2,10 @@
  * Carries out what `reshape` has found, on the target's table: renames, drops, changes of type and new columns, in one trip. Readers wait for the end of
  * the transaction from here on.
  */
-import { SluiceError } from '../errors.ts';
 import { displayName, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import { typedColumns } from './ddl.ts';
+import { dependentsFault } from './faults.ts';
 import type { Step } from './reshape.ts';
 import type { Session } from './session.ts';
 import type { CustomTypes } from './types.ts';
@@ -32,9 +32,7 @@ export async function alterTable(
       purpose,
     );
   } catch (error) {
-    // "cannot alter type of a column used by a view"
-    if (!(error instanceof SluiceError) || error.facts.sqlstate !== '0A000') throw error;
-    throw new SluiceError('TARGET_DEPENDENTS', error.facts, { cause: error });
+    throw dependentsFault(error);
   }
 }
 

@@ -8,7 +8,7 @@ import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { asSluiceError, SluiceError } from '../errors.ts';
 import type { Clock, SegmentSource } from '../ports.ts';
-import { displayName, type Shape } from '../shape.ts';
+import { displayName, mayChangeUnseen, type Shape } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Block, SegmentHeader } from '../stage/segment.ts';
 import { alterTable } from './alter.ts';
@@ -35,7 +35,7 @@ import {
   updateSql,
   upsertSql,
 } from './sql.ts';
-import { mayChangeUnseen, typesDiffer } from './type-history.ts';
+import { typesDiffer } from './type-history.ts';
 import type { CustomTypes } from './types.ts';
 
 /** SQLSTATE invalid_text_representation: no label of the enum, or not as many attributes as the composite has. */
@@ -242,7 +242,7 @@ export class Applier {
   /** A change that was written before its type was changed, and that the type no longer takes. A chunk's values are of the same moment as its types. */
   #typeChanged({ shape, described }: SegmentHeader, error: unknown): SluiceError | null {
     const refused = error instanceof SluiceError && error.facts.sqlstate === INVALID_TEXT;
-    if (!refused || described === undefined || !mayChangeUnseen(shape)) return null;
+    if (!refused || described === undefined || !mayChangeUnseen(shape.columns)) return null;
     const what = `a value does not fit its type, which was changed since (${error.facts.reason}).`;
     return new SluiceError('TABLE_REWRITTEN', { stream: this.#stream, what }, { cause: error });
   }

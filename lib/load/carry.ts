@@ -5,9 +5,9 @@
  * On the path just before the swap (swap.ts), in its transaction. Rows are found by the key's columns, which are known by their numbers; a table without a
  * key, or with another one, has no such way, and its kept columns go with it.
  */
-import { type Column, displayName, type Shape, type TableName } from '../shape.ts';
+import { type Column, displayName, type Shape, sameType, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
-import { columnAt, METADATA_COLUMNS, sameType } from './columns.ts';
+import { columnAt, METADATA_COLUMNS, withoutNumber } from './columns.ts';
 import { generatedNames } from './generated.ts';
 import { freeName } from './names.ts';
 import type { Row, Session } from './session.ts';
@@ -88,12 +88,7 @@ export async function carryOver(
     `ALTER TABLE ${into} ${added.join(', ')}; UPDATE ${into} AS s SET ${set.join(', ')} FROM ${quoteTable(from.name)} AS o WHERE ${same.join(' AND ')}`,
     { action: `keep columns of ${displayName(from.name)}` },
   );
-  const kept = columns.map(({ column: { type_oid, type_modifier, type }, as }) => ({
-    name: as,
-    type_oid,
-    type_modifier,
-    ...(type === undefined ? {} : { type }),
-  }));
+  const kept = columns.map(({ column, as }) => withoutNumber({ ...column, name: as }));
   return { ...shadow.shape, columns: [...shadow.shape.columns, ...kept] };
 }
 

@@ -25,7 +25,7 @@ import {
 import { setExtractedAtSql } from './ddl.ts';
 import { generatedNames } from './generated.ts';
 import { copyEmptyRowsSql } from './multiset.ts';
-import { sameTable } from './reshape.ts';
+import { sameShape } from './reshape.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
 import { copySql, insertMissingSql, landedColumns, makeTempSql, type TableForm } from './sql.ts';
 
@@ -63,7 +63,7 @@ async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lac
   const form = plan && (await formOf(loading, plan));
   if (plan === null || form === null) return 'not_needed';
 
-  if (!sameTable(form.shape, segment.header.shape)) {
+  if (!sameShape(form.shape, segment.header.shape)) {
     throw new SluiceError('TABLE_REWRITTEN', { stream, what: 'its shape was altered while it was copied.' });
   }
   if (plan.shadow === null && wantsMetadata(options) && !form.metadata) return 'lacks_metadata';

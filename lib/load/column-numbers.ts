@@ -12,7 +12,7 @@
  * One case hangs on it alone: a column that was dropped, and another added with the same name and type in the same place, by somebody who wrote
  * nothing between that and the look at the catalog. The segment's rows may be of either.
  */
-import { type Column, looksAlike, type Shape, type TableDescription } from '../shape.ts';
+import { type Column, looksAlike, type Shape, sameType, type TableDescription } from '../shape.ts';
 
 /** More than any history of possible steps costs. */
 const IMPOSSIBLE = 1_000_000;
@@ -108,8 +108,7 @@ function placesOf({ previous }: Between, described: TableDescription): Place[] {
 
 /** Steps between two sights of one column. */
 function stepsBetween(a: Column, b: Column): number {
-  const type = a.type_oid === b.type_oid && a.type_modifier === b.type_modifier ? 0 : 1;
-  return type + (a.name === b.name ? 0 : 1);
+  return (sameType(a, b) ? 0 : 1) + (a.name === b.name ? 0 : 1);
 }
 
 /** Steps in the life of a number that the segment does not have. */

@@ -20,8 +20,9 @@ export function columnAt(shape: Shape, index: number): Column {
   return column;
 }
 
-export function sameType(a: Column, b: Column): boolean {
-  return a.type_oid === b.type_oid && a.type_modifier === b.type_modifier;
+/** A column that the source has no longer, as a table's shape keeps it. */
+export function withoutNumber({ name, type_oid, type_modifier, type }: Column): Column {
+  return { name, type_oid, type_modifier, ...(type === undefined ? {} : { type }) };
 }
 
 /** Throws METADATA_COLUMN_TAKEN where a source column has the name of a metadata column. */

@@ -1,15 +1,13 @@
 /**
- * The statements that make, grow and replace a stream's table, as text; and its columns with the types that they get (types.ts).
+ * The statements that make, alter and replace a stream's table, as text; and its columns with the types that they get (types.ts).
  */
 import { createHash } from 'node:crypto';
 import type { Column, GeneratedColumn, Shape, TableName } from '../shape.ts';
-import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
+import { fittingName, quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import { BATCHED_AT, DELETED_AT, EXTRACTED_AT, keyNames, METADATA_COLUMNS } from './columns.ts';
 import type { Session } from './session.ts';
 import { type CustomTypes, typeNames } from './types.ts';
 
-/** NAMEDATALEN - 1. */
-const IDENTIFIER_BYTES_MAX = 63;
 /**
  * A setting of the transaction: rows that a COPY brings into a shadow table take their `_sdc_extracted_at` from here. Seconds since the Unix
  * epoch, because reading those takes a quarter of the time that a timestamp's text takes, for every row.
@@ -102,13 +100,7 @@ export function shadowKeyName(shadow: TableName): string {
 
 /** As PostgreSQL would have named it: the table's name, cut to the limit between two characters, and `_pkey`. */
 export function keyName(table: TableName): string {
-  const suffix = '_pkey';
-  let stem = '';
-  for (const character of table.table) {
-    if (Buffer.byteLength(stem + character + suffix) > IDENTIFIER_BYTES_MAX) break;
-    stem += character;
-  }
-  return stem + suffix;
+  return fittingName(table.table, '_pkey');
 }
 
 function digest(target: TableName, epoch: number, plan: string): string {

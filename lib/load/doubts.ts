@@ -13,9 +13,9 @@
  * shown by test/pg/load-doubts.test.ts.
  */
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
-import { DELETED_AT } from './columns.ts';
+import { DELETED_AT, keyNames } from './columns.ts';
 import { isOwner, type Owner } from './control.ts';
-import { columnIn, keyOf, type Landed, oldKeyIn, sameKey, type TableForm } from './sql.ts';
+import { columnIn, type Landed, oldKeyIn, sameKey, type TableForm } from './sql.ts';
 
 type Kind = 'moved' | 'unknown';
 
@@ -28,7 +28,7 @@ interface Note {
 const DOUBTS = '_sluice.doubts';
 
 function keyText(table: TableForm, at: (name: string) => string): string {
-  const texts = keyOf(table).map((name) => `s.${at(name)}::text`);
+  const texts = keyNames(table.shape).map((name) => `s.${at(name)}::text`);
   return `jsonb_build_array(${texts.join(', ')})::text`;
 }
 

@@ -87,6 +87,15 @@ function verdictOf(sqlstate: string): Verdict {
 }
 
 /**
+ * What changing a table failed with, where other objects depend on its old form and the server says only that it cannot do it: "cannot alter type of a
+ * column used by a view", "cannot truncate a table referenced in a foreign key constraint".
+ */
+export function dependentsFault(error: unknown): unknown {
+  if (!(error instanceof SluiceError) || error.facts.sqlstate !== '0A000') return error;
+  return new SluiceError('TARGET_DEPENDENTS', error.facts, { cause: error });
+}
+
+/**
  * A failed statement on the target, or a failed connection to it. What is a SluiceError already stays as it is; what is neither a server's
  * word nor the network's is UNEXPECTED.
  */

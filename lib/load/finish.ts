@@ -54,7 +54,7 @@ export async function finish(session: Session, owner: Owner, what: Finish, clock
     }
   }
   const keyed_ms = clock.now();
-  if (!(await swap(session, owner, what))) return;
+  if (!(await swap(session, owner, what, log))) return;
   const facts = { stream: owner.stream.stream, table: displayName(owner.stream.target), epoch: what.epoch.number };
   log.info('epoch_swapped', { ...facts, key_ms: keyed_ms - began_ms, swap_ms: clock.now() - keyed_ms });
   await analyze(session, owner, log);
@@ -111,14 +111,14 @@ async function assertOver(session: Session, owner: Owner, epoch: Epoch, made: bo
 }
 
 /** False: somebody else has finished it. */
-async function swap(session: Session, owner: Owner, what: Finish): Promise<boolean> {
+async function swap(session: Session, owner: Owner, what: Finish, log: Log): Promise<boolean> {
   const { epoch, plan, lsn, held_lsn } = what;
   return await session.transaction(SWAP_LIMITS, async () => {
     const row = streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')));
     const planned = planRowOf(await session.run(planRowSql(owner, epoch.number, plan, 'FOR UPDATE')));
     if (row === null || planned === null || row.hold !== epoch.number) return false;
     const { shadow } = planned;
-    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow, what.keeping);
+    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow, what.keeping, log);
     const shadows = await endPlans(session, owner);
     await dropTables(
       session,

@@ -1,20 +1,17 @@
 /**
  * Generated columns of the target: made where the source's expression can be made here, so that their values are computed and never loaded.
  *
- * On the path: beside the making of a shadow table (prepare.ts) and of columns that come later (growth). What a shape calls `generated` on the target
- * are those that are made as such; one that the log carries all the same (PostgreSQL 18, publish_generated_columns = stored) is a plain column where it
+ * On the path: the making of a shadow table (shadow.ts). What a shape calls `generated` on the target are those that are made as such; one that the log carries all the same (PostgreSQL 18, publish_generated_columns = stored) is a plain column where it
  * could not be made, and any other that could not is left out, and said to be.
  * https://www.postgresql.org/docs/current/ddl-generated-columns.html
  */
 import { SluiceError } from '../errors.ts';
+import { GENERATED_COLUMNS_SINCE, VIRTUAL_COLUMNS_SINCE } from '../postgres/versions.ts';
 import { displayName, type GeneratedColumn, type Shape, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Purpose, Session } from './session.ts';
 import { type CustomTypes, typeNames } from './types.ts';
 
-/** Major versions, as server_version_num gives them. */
-const STORED_SINCE = 120_000;
-const VIRTUAL_SINCE = 180_000;
 const SAVEPOINT = '_sluice_generated';
 
 /** A generated column that the target does not have as such. */
@@ -30,7 +27,7 @@ export function generatedNames({ generated }: Shape): ReadonlySet<string> {
 
 /** `"total" numeric GENERATED ALWAYS AS (…) STORED`. A virtual column is stored where the server has no other kind; its values are the same. */
 export function generatedSql({ name, expression, storage }: GeneratedColumn, type: string, version: number): string {
-  const kind = storage === 'v' && version >= VIRTUAL_SINCE ? 'VIRTUAL' : 'STORED';
+  const kind = storage === 'v' && version >= VIRTUAL_COLUMNS_SINCE ? 'VIRTUAL' : 'STORED';
   // A line of its own: what follows must stand whatever the expression ends with.
   return `${quoteIdentifier(name)} ${type} GENERATED ALWAYS AS (${expression}\n) ${kind}`;
 }
@@ -65,7 +62,7 @@ export async function addGenerated(
   const made: GeneratedColumn[] = [];
   const not: NotGenerated[] = [];
   for (const [i, column] of columns.entries()) {
-    if (version < STORED_SINCE) {
+    if (version < GENERATED_COLUMNS_SINCE) {
       not.push({ column: column.name, reason: `PostgreSQL ${Math.floor(version / 10_000)} has no generated columns` });
       continue;
     }

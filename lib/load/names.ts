@@ -2,27 +2,16 @@
  * Names that columns give way to each other by. Pure.
  */
 
-/** NAMEDATALEN - 1. */
-const IDENTIFIER_BYTES_MAX = 63;
+import { fittingName } from '../sql-text.ts';
 
 /** `<name>_YYYYMMDD_HHMM` (UTC), shortened where it is too long, and numbered where it is taken. */
 export function freeName(name: string, now_ms: number, taken: ReadonlySet<string>): string {
   const [date = '', time = ''] = new Date(now_ms).toISOString().split('T');
   const stamp = `_${date.replaceAll('-', '')}_${time.slice(0, 5).replace(':', '')}`;
   for (let n = 1; ; n++) {
-    const found = shortened(name, n === 1 ? stamp : `${stamp}_${n}`);
+    const found = fittingName(name, n === 1 ? stamp : `${stamp}_${n}`);
     if (!taken.has(found)) return found;
   }
-}
-
-/** `name` cut between two characters so that `suffix` fits behind it. */
-function shortened(name: string, suffix: string): string {
-  let stem = '';
-  for (const character of name) {
-    if (Buffer.byteLength(stem + character + suffix) > IDENTIFIER_BYTES_MAX) break;
-    stem += character;
-  }
-  return stem + suffix;
 }
 
 interface Rename {

@@ -53,7 +53,7 @@ export interface Preparation {
 export type EpochStart = 'over' | 'join' | 'begin' | 'adopt';
 
 /** Throws LEDGER_INCARNATION, TARGET_ROW_MISSING or TARGET_TABLE_MOVED where the epoch may not begin. */
-export function epochStart(row: StreamRow | null, owner: Owner, { epoch, incarnation }: Preparation): EpochStart {
+function epochStart(row: StreamRow | null, owner: Owner, { epoch, incarnation }: Preparation): EpochStart {
   const { stream, target } = owner.stream;
   if (row === null) {
     if (epoch.kind === 'backfill') throw new SluiceError('TARGET_ROW_MISSING', { stream });

@@ -6,9 +6,9 @@
  * segment is applied. While a stream catches up a segment may be older than the table: its columns are found by number, and the table only grows.
  */
 import { SluiceError } from '../errors.ts';
-import type { Column, DescribedColumn, Shape, TableDescription } from '../shape.ts';
+import { type Column, type DescribedColumn, type Shape, sameType, type TableDescription } from '../shape.ts';
 import { greatestOf, numberColumns } from './column-numbers.ts';
-import { columnAt, METADATA_COLUMNS, sameType } from './columns.ts';
+import { columnAt, METADATA_COLUMNS, withoutNumber } from './columns.ts';
 import { freeName, renameSteps } from './names.ts';
 
 export type Step =
@@ -163,11 +163,6 @@ function numbered(table: Shape, segment: Shape): Shape {
   return { ...table, columns: table.columns.map((column, i) => ({ ...column, number: i + 1 })) };
 }
 
-/** It is no longer the source's. */
-function withoutNumber({ name, type_oid, type_modifier, type }: Column): Column {
-  return { name, type_oid, type_modifier, ...(type === undefined ? {} : { type }) };
-}
-
 type Rewritten = (what: string) => SluiceError;
 
 /** Whoever has another key has other rows: what one segment calls a row is not what the table does. */
@@ -263,7 +258,7 @@ function gone(
 }
 
 /** Whether two shapes read from the catalog are of the same table: columns by number, name and type, and the key. */
-export function sameTable(table: Shape, chunk: Shape): boolean {
+export function sameShape(table: Shape, chunk: Shape): boolean {
   const source = numbered(table, chunk).columns.filter(({ number }) => number !== undefined);
   const columns = numbered(chunk, table).columns;
   if (source.length !== columns.length) return false;

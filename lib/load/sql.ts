@@ -8,7 +8,7 @@
 import { OWN_TYPE_OID_END, type Shape, type TableName, type TypeUse } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
-import { BATCHED_AT, columnAt, DELETED_AT, EXTRACTED_AT } from './columns.ts';
+import { BATCHED_AT, columnAt, DELETED_AT, EXTRACTED_AT, keyNames } from './columns.ts';
 import { generatedNames } from './generated.ts';
 import { COPIES } from './multiset.ts';
 
@@ -60,10 +60,6 @@ const INEXACT_OIDS = new Set(Object.values(INEXACT_TYPES));
 
 const id = quoteIdentifier;
 
-export function keyOf({ shape }: TableForm): string[] {
-  return shape.key.map((index) => columnAt(shape, index).name);
-}
-
 function inexactKeyOf({ shape }: TableForm): string[] {
   return shape.key
     .map((index) => columnAt(shape, index))
@@ -92,7 +88,7 @@ export function isInexact({ type_oid, type }: TypeUse): boolean {
 
 /** The columns that a conflicting row gets: all but the key, and of the key what may be spelled anew. */
 function writableOf(table: TableForm, columns: readonly (string | null)[]): string[] {
-  const key = keyOf(table);
+  const key = keyNames(table.shape);
   const inexact = inexactKeyOf(table);
   return written(table, columns).filter((name) => !key.includes(name) || inexact.includes(name));
 }
@@ -130,7 +126,7 @@ export function copySql(table: string, columns: readonly string[]): string {
 
 /** `t.k = s.c…` for each column of the key; `at` says where in the temporary table a column of the key is. */
 export function sameKey(table: TableForm, row: string, at: (name: string) => string): string {
-  return keyOf(table)
+  return keyNames(table.shape)
     .map((name) => `${row}.${id(name)} ${table.equals?.get(name) ?? '='} s.${at(name)}`)
     .join(' AND ');
 }
@@ -166,7 +162,7 @@ export function upsertSql(table: TableForm, landed: Landed, extracted_at: string
 
 /** Whole rows of which those that are there already stay as they are; sorted, so that two loaders at once cannot lock each other out. */
 export function insertMissingSql(table: TableForm, landed: Landed, extracted_at: string): string {
-  const order = keyOf(table).map((name) => `s.${columnIn(landed)(name)}`);
+  const order = keyNames(table.shape).map((name) => `s.${columnIn(landed)(name)}`);
   const sorted = order.length === 0 ? '' : `ORDER BY ${order.join(', ')} `;
   return insertSql(table, landed, extracted_at, `${sorted}ON CONFLICT DO NOTHING`);
 }
@@ -184,7 +180,7 @@ function conflictSql(table: TableForm, columns: readonly (string | null)[], extr
     ...writableOf(table, columns).map((name) => `${id(name)} = EXCLUDED.${id(name)}`),
     ...metadataOf(table, extracted_at).map(([column, value]) => `${id(column)} = ${value}`),
   ];
-  const key = keyOf(table).map(id).join(', ');
+  const key = keyNames(table.shape).map(id).join(', ');
   return set.length === 0 ? 'ON CONFLICT DO NOTHING' : `ON CONFLICT (${key}) DO UPDATE SET ${set.join(', ')}`;
 }
 

@@ -7,12 +7,14 @@
  * shadow holds what the source has.
  */
 import { SluiceError } from '../errors.ts';
-import { type Column, displayName, type Shape, type TableName } from '../shape.ts';
+import type { Log } from '../ports.ts';
+import { type Column, displayName, type Shape, sameType, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { carryOver, type Keeping } from './carry.ts';
-import { keyNames, METADATA_COLUMNS, sameType } from './columns.ts';
+import { keyNames, METADATA_COLUMNS, withoutNumber } from './columns.ts';
 import type { Owner, PlanRow, StreamRow } from './control.ts';
 import { addKeySql, addMetadataSql, keyName, shadowKeyName } from './ddl.ts';
+import { dependentsFault } from './faults.ts';
 import { generatedNames } from './generated.ts';
 import { tableTaken } from './prepare.ts';
 import type { Row, Session } from './session.ts';
@@ -30,6 +32,7 @@ export async function putInPlace(
   planned: PlanRow,
   shadow: TableName,
   keeping: Keeping,
+  log: Log,
 ): Promise<Form> {
   const { target } = owner.stream;
   const kind = await relationKind(session, target);
@@ -48,7 +51,7 @@ export async function putInPlace(
   const shape = await carryOver(session, from, { name: shadow, shape: planned.shape }, keeping);
   const plan = { ...planned, shape };
   await session.run(`LOCK TABLE ${quoteTable(target)} IN ACCESS EXCLUSIVE MODE`, purpose);
-  if (!(await isPlain(session, target, row))) return await refill(session, owner, row, plan, shadow);
+  if (!(await isPlain(session, target, row))) return await refill(session, owner, row, plan, shadow, keeping, log);
   await carryRights(session, target, shadow);
   await session.run(`DROP TABLE ${quoteTable(target)}`, purpose);
   await rename(session, shadow, target);
@@ -137,12 +140,22 @@ async function carryRights(session: Session, table: TableName, shadow: TableName
 }
 
 /** Keeps the table and replaces its rows. Writes them once more than a swap does, under the lock that keeps readers out. */
-async function refill(session: Session, owner: Owner, row: StreamRow, plan: PlanRow, shadow: TableName): Promise<Form> {
+async function refill(
+  session: Session,
+  owner: Owner,
+  row: StreamRow,
+  plan: PlanRow,
+  shadow: TableName,
+  keeping: Keeping,
+  log: Log,
+): Promise<Form> {
   const { target } = owner.stream;
   const table = quoteTable(target);
   try {
     await session.run(`TRUNCATE ${table}`);
-    const shape = await reform(session, target, shadow, row, plan);
+    const told = (column: string): void =>
+      log.warn('column_kept', { stream: owner.stream.stream, table: displayName(target), column });
+    const shape = await reform(session, target, shadow, row, plan, keeping, told);
     const computed = generatedNames(plan.shape);
     const carried = plan.shape.columns.map(({ name }) => name).filter((name) => !computed.has(name));
     const columns = [...carried, ...(plan.metadata ? METADATA_COLUMNS : [])].map(id).join(', ');
@@ -151,27 +164,28 @@ async function refill(session: Session, owner: Owner, row: StreamRow, plan: Plan
     );
     return { shape, metadata: row.metadata || plan.metadata };
   } catch (error) {
-    // "cannot alter type of a column used by a view", "cannot truncate a table referenced in a foreign key constraint"
-    if (error instanceof SluiceError && error.facts.sqlstate === '0A000') {
-      throw new SluiceError('TARGET_DEPENDENTS', error.facts, { cause: error });
-    }
-    throw error;
+    throw dependentsFault(error);
   }
 }
 
-/** Makes the empty table able to hold the shadow's rows; resolves with the shape that it has then. */
+/** Makes the empty table able to hold the shadow's rows; resolves with the shape that it has then. `told`: of a column that could not be dropped. */
 async function reform(
   session: Session,
   target: TableName,
   shadow: TableName,
   row: StreamRow,
   plan: PlanRow,
+  { on_drop_column }: Keeping,
+  told: (column: string) => void,
 ): Promise<Shape> {
   const [there, wanted] = [await columnsOf(session, target), await columnsOf(session, shadow)];
   const known = new Map(row.shape.columns.map((column) => [column.name, column]));
   const columns = new Map(plan.shape.columns.map((column) => [column.name, column]));
   const planned = new Set([...plan.shape.columns, ...(plan.shape.generated ?? [])].map(({ name }) => name));
-  const kept = row.shape.columns.filter(({ name }) => !planned.has(name) && there.has(name));
+  const left = row.shape.columns.filter(({ name }) => !planned.has(name) && there.has(name));
+  // One without a number was kept when the source dropped it.
+  const dropped = left.filter(({ number }) => number !== undefined && on_drop_column === 'drop');
+  const kept = left.filter((column) => !dropped.includes(column));
   const table = quoteTable(target);
   const statements = plan.metadata ? [addMetadataSql(target)] : [];
   // Those that are computed go first: they may be made of columns whose type changes.
@@ -194,9 +208,26 @@ async function reform(
   }
   statements.push(...(await newKey(session, target, plan.shape)));
   if (statements.length > 0) await session.run(statements.join('; '));
+  for (const column of dropped) {
+    if (await dropColumn(session, target, column.name)) continue;
+    kept.push(column);
+    told(column.name);
+  }
   // What the source no longer has has no number.
-  const without = kept.map(({ name, type_oid, type_modifier }) => ({ name, type_oid, type_modifier }));
-  return { ...plan.shape, columns: [...plan.shape.columns, ...without] };
+  return { ...plan.shape, columns: [...plan.shape.columns, ...kept.map(withoutNumber)] };
+}
+
+/** False: something is built on it (dependent_objects_still_exist), and it stays, without values from here on. */
+async function dropColumn(session: Session, target: TableName, column: string): Promise<boolean> {
+  await session.run('SAVEPOINT drop_column');
+  try {
+    await session.run(`ALTER TABLE ${quoteTable(target)} DROP COLUMN ${id(column)}; RELEASE SAVEPOINT drop_column`);
+    return true;
+  } catch (error) {
+    if (!(error instanceof SluiceError) || error.facts.sqlstate !== '2BP01') throw error;
+    await session.run('ROLLBACK TO SAVEPOINT drop_column; RELEASE SAVEPOINT drop_column');
+    return false;
+  }
 }
 
 /** A type of PostgreSQL's own that the source has not changed may have been changed here by somebody, who knows why. */

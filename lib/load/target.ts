@@ -136,7 +136,7 @@ class Load implements TargetTransaction {
     if (row === null || row.hold !== null) return;
     const form = { name: row.target, shape: row.shape, metadata: row.metadata };
     const catchingUp = row.catching_up_to !== null;
-    const save = (grown: TableForm): Promise<void> => saveForm(session, owner, grown);
+    const save = (changed: TableForm): Promise<void> => saveForm(session, owner, changed);
     this.#applier = new Applier({ session, owner, ...settings, form, catchingUp, saveForm: save });
   }
 

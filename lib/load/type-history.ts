@@ -5,13 +5,13 @@
  * attributes, so one from before an attribute was dropped means something else now; and a value that the type no longer takes was written before its
  * label was renamed, or its attributes were others. Then the table is read again (TABLE_REWRITTEN).
  */
-import type { Shape, SourceType, TypeUse } from '../shape.ts';
+import { definitionsIn, type Shape, type SourceType, type TypeUse } from '../shape.ts';
 import { gapsBetween, type RenamedLabel, typeText } from './type-steps.ts';
 
 /** An attribute that the table's columns had and the segment's have no longer, as text; null: there is none. */
 export function lostAttribute(table: Shape, segment: Shape): string | null {
-  const before = typesOf(table.columns, 'composite');
-  for (const [name, now] of typesOf(segment.columns, 'composite')) {
+  const before = definedIn(table.columns, 'composite');
+  for (const [name, now] of definedIn(segment.columns, 'composite')) {
     const old = before.get(name);
     if (old === undefined || isRenamed(old, now)) continue;
     const attributes = new Set(now.attributes.map((attribute) => attribute.name));
@@ -36,8 +36,8 @@ function isRenamed(old: Composite, now: Composite): boolean {
  * still are the same ones. Where others were added in the same place it cannot be told, and nothing is said.
  */
 export function renamedLabels(table: Shape, segment: Shape): RenamedLabel[] {
-  const before = typesOf(table.columns, 'enum');
-  return [...typesOf(segment.columns, 'enum')].flatMap(([name, now]) => {
+  const before = definedIn(table.columns, 'enum');
+  return [...definedIn(segment.columns, 'enum')].flatMap(([name, now]) => {
     const old = before.get(name);
     const gaps = old === undefined ? null : gapsBetween(old.labels, now.labels);
     return (gaps ?? [])
@@ -55,34 +55,9 @@ export function typesDiffer(table: Shape, changed: Shape): boolean {
 type Of<K extends SourceType['kind']> = Extract<SourceType, { readonly kind: K }>;
 type Composite = Of<'composite'>;
 
-/** Types of one kind that the uses are made of, by name. */
-function typesOf<K extends 'enum' | 'composite'>(uses: readonly TypeUse[], kind: K): ReadonlyMap<string, Of<K>> {
+/** Types of one kind in `uses`, by name. */
+function definedIn<K extends 'enum' | 'composite'>(uses: readonly TypeUse[], kind: K): ReadonlyMap<string, Of<K>> {
   const found = new Map<string, Of<K>>();
-  const visit = ({ type }: TypeUse): void => {
-    if (type === undefined) return;
-    if (type.kind === kind) found.set(typeText(type), type as Of<K>);
-    if (type.kind === 'array') visit(type.element);
-    if (type.kind === 'domain') visit(type.base);
-    if (type.kind === 'composite') type.attributes.forEach(visit);
-  };
-  uses.forEach(visit);
+  for (const type of definitionsIn(uses)) if (type.kind === kind) found.set(typeText(type), type as Of<K>);
   return found;
-}
-
-/** Whether some column's text depends on a definition that may change without a word in the log. */
-export function mayChangeUnseen({ columns }: Shape): boolean {
-  const visit = ({ type }: TypeUse): boolean => {
-    switch (type?.kind) {
-      case 'enum':
-      case 'composite':
-        return true;
-      case 'array':
-        return visit(type.element);
-      case 'domain':
-        return visit(type.base);
-      default:
-        return false;
-    }
-  };
-  return columns.some(visit);
 }

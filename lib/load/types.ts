@@ -8,7 +8,8 @@
  * https://www.postgresql.org/docs/current/sql-altertype.html, sql-createtype.html, sql-createdomain.html
  */
 import { SluiceError } from '../errors.ts';
-import { OWN_TYPE_OID_END, type Shape, type SourceType, type TypeName, type TypeUse } from '../shape.ts';
+import { isBuiltInSql } from '../postgres/built-in-types.ts';
+import { definitionsIn, partsOf, type Shape, type SourceType, type TypeName, type TypeUse } from '../shape.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import { makeSchema } from './control.ts';
 import { type Connect, LOAD_LIMITS, type Purpose, type Session, type Subject, withSession } from './session.ts';
@@ -22,6 +23,9 @@ const TYPES_LOCK = 5_071_120_481n;
 /** numeric and its array. A scale below zero or above the precision came with 15 (release notes); a server before it gets the type without a modifier. */
 const NUMERIC_OIDS = '1700, 1231';
 const WIDE_SCALE_SINCE = 150_000;
+/** "char" and its array. Since 16 its bytes above 127 are `\ooo` in text, of which a server before it would take the backslash, and say nothing. */
+const CHAR_OIDS = '18, 1002';
+const CHAR_ESCAPED_SINCE = 160_000;
 
 type NamedType = Exclude<SourceType, { readonly kind: 'array' }>;
 
@@ -53,12 +57,12 @@ const FIND_SQL = `
  */
 const NAMES_SQL = `
   SELECT CASE WHEN t.oid IS NULL THEN 'text'
+              WHEN t.oid IN (${CHAR_OIDS}) AND current_setting('server_version_num')::int4 < ${CHAR_ESCAPED_SINCE} THEN 'text'
               WHEN t.oid IN (${NUMERIC_OIDS}) AND current_setting('server_version_num')::int4 < ${WIDE_SCALE_SINCE}
                 AND (c.modifier - 4) & 65535 > (c.modifier - 4) >> 16 THEN format_type(t.oid, -1)
               ELSE format_type(t.oid, c.modifier) END AS type
   FROM unnest($1::oid[], $2::int4[], $3::boolean[]) WITH ORDINALITY AS c (oid, modifier, own, n)
-  LEFT JOIN pg_type t ON t.oid = c.oid AND (c.own OR t.oid < ${OWN_TYPE_OID_END} AND t.typtype IN ('b', 'r', 'm')
-    AND NOT EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typtype NOT IN ('b', 'r', 'm'))
+  LEFT JOIN pg_type t ON t.oid = c.oid AND (c.own OR ${isBuiltInSql('t')}
     AND t.typname !~ '^_?(reg|aclitem|gtsvector|pg_node_tree|pg_ndistinct|pg_dependencies|pg_mcv_list|pg_brin)')
   ORDER BY c.n`;
 
@@ -92,23 +96,14 @@ export async function ensureTypes(
 }
 
 /** Every type that has a name, once, after those that it is made of. */
-export function namedTypesOf(uses: readonly TypeUse[]): NamedType[] {
+function namedTypesOf(uses: readonly Pick<TypeUse, 'type'>[]): NamedType[] {
   const types = new Map<string, NamedType>();
-  const visit = ({ type }: TypeUse): void => {
-    if (type === undefined) return;
-    if (type.kind === 'array') return visit(type.element);
-    if (types.has(keyOf(type))) return;
-    for (const part of partsOf(type)) visit(part);
-    types.set(keyOf(type), type);
-  };
-  for (const use of uses) visit(use);
+  for (const type of definitionsIn(uses)) {
+    if (type.kind === 'array') continue;
+    const key = keyOf(type);
+    if (!types.has(key)) types.set(key, type);
+  }
   return [...types.values()];
-}
-
-/** What a type is made of, for its statement: the base, or the attributes in order. */
-function partsOf(type: NamedType): readonly TypeUse[] {
-  if (type.kind === 'domain') return [type.base];
-  return type.kind === 'composite' ? type.attributes : [];
 }
 
 function keyOf(type: NamedType): string {
@@ -203,7 +198,7 @@ async function allThere(
   types: readonly MadeType[],
   moment: Moment,
 ): Promise<boolean> {
-  const found = await find(session, namedTypesOf(types.map(asUse)));
+  const found = await find(session, namedTypesOf(types.map((type) => ({ type }))));
   if (types.some((type) => !found.has(keyOf(type)))) return false;
   const uses = types.flatMap(partsOf);
   const names = uses.length === 0 ? [] : await namesOf(session, uses, found, 'create');
@@ -215,13 +210,11 @@ async function allThere(
   });
 }
 
-const asUse = (type: SourceType): TypeUse => ({ type_oid: 0, type_modifier: -1, type });
-
 async function make(session: Session, subject: Subject, types: readonly MadeType[], moment: Moment): Promise<void> {
   const alone: (readonly [type: MadeType, sql: string])[] = [];
   const work = async (): Promise<void> => {
     for (const type of types) {
-      const found = await find(session, namedTypesOf([asUse(type)]));
+      const found = await find(session, namedTypesOf([{ type }]));
       const parts = await namesOf(session, partsOf(type), found, 'create');
       const steps = stepsTo(subject.stream, type, parts, found.get(keyOf(type)) ?? null, moment);
       if (!found.has(keyOf(type))) await makeSchemaOf(session, type);

@@ -35,3 +35,16 @@ export function versionText(version: number): string {
   if (major >= 10) return rest === 0 ? String(major) : `${major}.${rest}`;
   return `${major}.${Math.floor(rest / 100)}.${rest % 100}`;
 }
+
+/** The role that the connection is of. */
+export async function currentUser(client: Client): Promise<string> {
+  const { rows } = await client.query<{ user: string }>('SELECT current_user AS user');
+  return one(rows).user;
+}
+
+/** Of a query that always has a row. */
+export function one<T>(rows: readonly T[]): T {
+  const [row] = rows;
+  if (row === undefined) throw new RangeError('a query that always has a row gave none');
+  return row;
+}

@@ -8,16 +8,13 @@
 import { createHash } from 'node:crypto';
 import { SluiceError } from '../errors.ts';
 import type { SourceTable } from '../ports.ts';
+import { TRUNCATE_LOGGED_SINCE } from '../postgres/versions.ts';
 import type { TableName } from '../shape.ts';
-import { quoteIdentifier, quoteTable } from '../sql-text.ts';
+import { fittingName, IDENTIFIER_BYTES_MAX, quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { PublicationState } from './publication.ts';
 
-/** NAMEDATALEN - 1. */
-const IDENTIFIER_BYTES_MAX = 63;
 const SUFFIX = '_append';
 const DIGEST_LETTERS = 8;
-/** TRUNCATE is in the log from 11 on. */
-const TRUNCATE_SINCE = 110_000;
 
 /** The log has neither a key nor the whole old row. */
 export function isAppendOnly({ key, replica_identity }: Pick<SourceTable, 'key' | 'replica_identity'>): boolean {
@@ -33,18 +30,12 @@ export function fullIdentitySql(table: TableName): string {
 export function appendPublicationName(publication: string): string {
   if (Buffer.byteLength(publication + SUFFIX) <= IDENTIFIER_BYTES_MAX) return publication + SUFFIX;
   const digest = createHash('sha256').update(publication).digest('hex').slice(0, DIGEST_LETTERS);
-  const tail = `_${digest}${SUFFIX}`;
-  let stem = '';
-  for (const character of publication) {
-    if (Buffer.byteLength(stem + character + tail) > IDENTIFIER_BYTES_MAX) break;
-    stem += character;
-  }
-  return stem + tail;
+  return fittingName(publication, `_${digest}${SUFFIX}`);
 }
 
 /** What such a publication publishes, on a server of `version` (server_version_num). */
 export function appendOperations(version: number): string {
-  return version >= TRUNCATE_SINCE ? 'insert, truncate' : 'insert';
+  return version >= TRUNCATE_LOGGED_SINCE ? 'insert, truncate' : 'insert';
 }
 
 /**

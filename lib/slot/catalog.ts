@@ -5,17 +5,19 @@
  * estimate (pg_class), unless one table is asked for by name.
  * Catalogs: https://www.postgresql.org/docs/current/catalog-pg-class.html, catalog-pg-attribute.html, catalog-pg-index.html
  */
+import type { Client } from 'pg';
 import type { SourceTable } from '../ports.ts';
+import { serverVersion } from '../postgres/session.ts';
+import { GENERATED_COLUMNS_SINCE } from '../postgres/versions.ts';
 import type { GeneratedColumn } from '../shape.ts';
 import { definitionSql, filenodeSql } from './describe.ts';
 import { FOLD_SINCE, partitionsSql } from './partitions.ts';
 
 /** Major versions, as server_version_num gives them. */
-const GENERATED_COLUMNS_SINCE = 120_000;
 const INCLUDED_COLUMNS_SINCE = 110_000;
 const NEVER_ANALYSED_SINCE = 140_000;
 
-interface CatalogRow {
+export interface CatalogRow {
   readonly oid: string;
   readonly schema: string;
   readonly table: string;
@@ -166,4 +168,8 @@ export function tableOf({ ancestors, partitions, ...row }: CatalogRow): SourceTa
   };
 }
 
-export type { CatalogRow };
+/** Every table that `client` sees. */
+export async function readTables(client: Client): Promise<SourceTable[]> {
+  const { rows } = await client.query<CatalogRow>(tablesSql(await serverVersion(client), false));
+  return rows.map(tableOf);
+}

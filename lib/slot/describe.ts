@@ -8,11 +8,12 @@
 import type { Client } from 'pg';
 import type { Described } from '../ports.ts';
 import { serverVersion } from '../postgres/session.ts';
+import { GENERATED_COLUMNS_SINCE } from '../postgres/versions.ts';
 import type { DescribedColumn, TableDescription } from '../shape.ts';
+import { treeSql } from './partitions.ts';
 import { readTypes } from './types.ts';
 
-/** Major versions, as server_version_num gives them. */
-const GENERATED_COLUMNS_SINCE = 120_000;
+/** Fast defaults: pg_attribute.attmissingval. */
 const MISSING_VALUES_SINCE = 110_000;
 
 /**
@@ -21,11 +22,9 @@ const MISSING_VALUES_SINCE = 110_000;
  */
 export function filenodeSql(c: string): string {
   return `CASE WHEN ${c}.relkind <> 'p' THEN ${c}.relfilenode::text ELSE (
-    WITH RECURSIVE tree AS (
-      SELECT ${c}.oid AS relid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.relid
-    )
+    WITH RECURSIVE ${treeSql(`${c}.oid`)}
     SELECT COALESCE(md5(string_agg(l.oid::text || ':' || l.relfilenode::text, ',' ORDER BY l.oid)), 'none')
-      FROM tree JOIN pg_class l ON l.oid = tree.relid AND l.relkind <> 'p') END`;
+      FROM tree JOIN pg_class l ON l.oid = tree.oid AND l.relkind <> 'p') END`;
 }
 
 /** TableDescription.definition of the pg_class row `c`: a change of a column writes its row of the catalog anew, by another transaction. */
@@ -35,7 +34,7 @@ export function definitionSql(c: string): string {
 }
 
 /** Tables by OID, $1. One row a table, its columns as arrays in the order of attnum. */
-export function describeSql(version: number): string {
+function describeSql(version: number): string {
   const generated = version >= GENERATED_COLUMNS_SINCE ? 'a.attgenerated::text' : `''`;
   const columnsOf = (where: string, missing: string): string => `
     SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod, a.attisdropped, ${generated}, ${missing})
@@ -60,11 +59,9 @@ function missingSql(version: number): string {
           ELSE regexp_replace(${a}.attmissingval::text, '^\\{"?|"?\\}$', '', 'g') END`;
   // Of a partitioned table, the leaves' by the column's name, where all of them have the same one.
   const leaves = `(
-    WITH RECURSIVE tree AS (
-      SELECT c.oid AS relid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.relid
-    ), leaf AS (
+    WITH RECURSIVE ${treeSql('c.oid')}, leaf AS (
       SELECT CASE WHEN b.atthasmissing THEN ${text('b', 't')} END AS missing
-        FROM tree JOIN pg_class l ON l.oid = tree.relid AND l.relkind <> 'p'
+        FROM tree JOIN pg_class l ON l.oid = tree.oid AND l.relkind <> 'p'
         LEFT JOIN pg_attribute b ON b.attrelid = l.oid AND b.attname = a.attname AND NOT b.attisdropped
     )
     SELECT CASE WHEN count(DISTINCT missing) = 1 AND count(missing) = count(*) THEN min(missing) END FROM leaf)`;

@@ -10,6 +10,13 @@
 /** publish_via_partition_root came with PostgreSQL 13. */
 export const FOLD_SINCE = 130_000;
 
+/** CTE `tree` (oid): the table of the OID expression `root`, and all that is below it. */
+export function treeSql(root: string): string {
+  return `tree AS (
+      SELECT ${root} AS oid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    )`;
+}
+
 /**
  * CTEs `above` (oid, ancestors: nearest first) and `below` (root, partitions, rows, pages, toasted) for the tables of a CTE `wanted`.
  * `rows` and `pages` are expressions over a pg_class row `c`. A partition's mark is its file node (another one after TRUNCATE, VACUUM FULL,

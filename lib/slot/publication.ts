@@ -8,6 +8,7 @@
  */
 import { SluiceError } from '../errors.ts';
 import type { Published, SourceTable } from '../ports.ts';
+import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
 import { displayName, type TableName, tableKey } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 
@@ -15,8 +16,6 @@ import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 const SCHEMAS_SINCE = 150_000;
 /** FirstNormalObjectId (access/transam.h): what is older is the system's, and never published. */
 const USER_OID_BEGIN = 16_384;
-/** Generated columns can be published since 18, and must be where they identify rows. */
-const GENERATED_PUBLISHED_SINCE = 180_000;
 
 /** `pg_publication` and what is in it. */
 export interface PublicationState {

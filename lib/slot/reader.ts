@@ -49,6 +49,8 @@ export async function openSlotReader(options: SlotReaderOptions): Promise<SlotRe
   let version: number;
   try {
     version = await prepareSession(client, options.wal_sender_timeout_ms);
+    // A role's own setting may hide what the plugin warns of.
+    if (options.plugin === 'wal2json') await client.query('SET client_min_messages = warning');
   } catch (error) {
     await client.end();
     throw sourceFault(error, `open replication slot ${slot}`);
@@ -250,8 +252,10 @@ class SocketSlotReader implements SlotReader {
         break;
       case wire.FRAME.copyDone:
       case wire.FRAME.commandComplete:
-      case wire.FRAME.notice:
       case wire.FRAME.parameterStatus:
+        break;
+      case wire.FRAME.notice:
+        this.#sink?.warning?.(wire.errorFields(bytes, start, end).get('M') ?? '');
         break;
       case wire.FRAME.readyForQuery:
         this.#ready = true;

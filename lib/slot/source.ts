@@ -7,32 +7,17 @@
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
-import type { Ground, Published, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
-import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
-import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
-import { displayName } from '../shape.ts';
+import type { Ground, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
+import { reasonOf, sqlstateOf } from '../postgres/faults.ts';
+import { type Connect, currentUser, one, onSource, serverVersion } from '../postgres/session.ts';
 import { quoteIdentifier } from '../sql-text.ts';
-import { appendOperations, appendPublicationName, appendState, isAppendOnly } from './append-publication.ts';
-import { type CatalogRow, tableOf, tablesSql } from './catalog.ts';
+import { readTables } from './catalog.ts';
 import { describe } from './describe.ts';
 import { FILLED_BEFORE_SQL } from './partitions.ts';
-import {
-  needsWriterLock,
-  type PublicationState,
-  type Publishable,
-  publicationSql,
-  publicationStep,
-  publishedTables,
-  tableList,
-} from './publication.ts';
+import { publishAll, published } from './publish.ts';
 import { GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
 import { readIdentities, readSpecialNumbers } from './wal2json-source.ts';
 
-/** How often another who changes the same publication may come between. */
-const PUBLISH_ATTEMPTS_MAX = 4;
-/** A publication is added to under a lock that writers do not wait for; theirs, where it must be taken, is held back from them no longer than this. */
-const PUBLISH_LOCK_WAIT_MS = 10_000;
-const WRITER_LOCK_WAIT_MS = 3_000;
 const CREATE_SLOT_WAIT_MS = 60_000;
 const BLOCKERS_SHOWN_MAX = 5;
 /** pg_replication_slot_advance and failover slots. */
@@ -103,148 +88,6 @@ export async function look(client: Client, slot: string): Promise<Ground> {
     flush_lsn: parseLsn(row.flush_lsn),
     slot: row.slot && { ...row.slot, confirmed_lsn: parseLsn(row.slot.confirmed_lsn) },
   };
-}
-
-/** Every table that `client` sees. */
-export async function readTables(client: Client): Promise<SourceTable[]> {
-  const { rows } = await client.query<CatalogRow>(tablesSql(await serverVersion(client), false));
-  return rows.map(tableOf);
-}
-
-/** The publication as it is; null: there is none. */
-export async function readPublication(client: Client, publication: string): Promise<PublicationState | null> {
-  const sql = publicationSql(await serverVersion(client));
-  for (let attempt = 1; ; attempt++) {
-    try {
-      const { rows } = await client.query<{ state: PublicationState | null }>(sql, [publication]);
-      return one(rows).state;
-    } catch (error) {
-      // pg_publication_tables lists by one snapshot and looks by another: a table that is dropped in between is "could not open relation with OID".
-      if (sqlstateOf(error) !== 'XX000' || attempt === PUBLISH_ATTEMPTS_MAX) throw error;
-    }
-  }
-}
-
-/** How the tables are published: those that are only appended to by a publication of their own. */
-async function published(client: Client, publication: string, tables: readonly SourceTable[]): Promise<Published> {
-  const [appends, whole] = [tables.filter(isAppendOnly), tables.filter((table) => !isAppendOnly(table))];
-  const main = publishedTables(publication, await readPublication(client, publication), whole);
-  if (appends.length === 0) return main;
-  const name = appendPublicationName(publication);
-  const found = await readPublication(client, name);
-  const state = found && appendState(name, found, await serverVersion(client));
-  return new Map([...main, ...publishedTables(name, state, appends)]);
-}
-
-async function publishAll(
-  client: Client,
-  publication: string,
-  wanted: readonly SourceTable[],
-): Promise<{ published: Published; altered: boolean }> {
-  const [appends, whole] = [wanted.filter(isAppendOnly), wanted.filter((table) => !isAppendOnly(table))];
-  const main = await publish(client, publication, whole, false);
-  if (appends.length === 0) return main;
-  await withdraw(client, publication, appends);
-  const more = await publish(client, appendPublicationName(publication), appends, true);
-  return { published: new Map([...main.published, ...more.published]), altered: main.altered || more.altered };
-}
-
-/** Takes tables that have lost their key out of the publication that holds updates, for as long as they are in it the source refuses those. */
-async function withdraw(client: Client, publication: string, tables: readonly SourceTable[]): Promise<void> {
-  const state = await readPublication(client, publication);
-  const members = new Set(state?.members.map(({ oid }) => oid));
-  const held = tables.filter(({ oid }) => members.has(oid));
-  if (held.length === 0) return;
-  const sql = `ALTER PUBLICATION ${quoteIdentifier(publication)} DROP TABLE ${tableList(held)}`;
-  try {
-    await changePublication(client, sql, []);
-  } catch (error) {
-    throw await publishFault(client, publication, sql, held, error);
-  }
-}
-
-/** Reads what is there, changes what is missing, and looks again, until the publication holds every table. `appends`: it is the one for such tables. */
-async function publish(
-  client: Client,
-  publication: string,
-  wanted: readonly SourceTable[],
-  appends: boolean,
-): Promise<{ published: Published; altered: boolean }> {
-  const version = await serverVersion(client);
-  const operations = appends ? appendOperations(version) : null;
-  let added = false;
-  let altered = false;
-  let last: unknown;
-  for (let attempt = 0; attempt < PUBLISH_ATTEMPTS_MAX; attempt++) {
-    const found = await readPublication(client, publication);
-    const state = found && appends ? appendState(publication, found, version) : found;
-    const step = publicationStep(publication, state, wanted, { version, added, operations });
-    if (step.kind === 'ready') return { published: publishedTables(publication, state, wanted), altered };
-    if (step.kind === 'fault') throw step.fault;
-    const locked = state !== null && needsWriterLock(version) ? step.tables : [];
-    try {
-      await changePublication(client, step.sql, locked);
-      if (step.alters) altered = true;
-      else added = state !== null;
-    } catch (error) {
-      // duplicate_object, unique_violation of the catalog: another window has just done the same.
-      if (!['42710', '23505', 'XX000'].includes(sqlstateOf(error))) {
-        throw await publishFault(client, publication, ownersSql(step.sql, locked), wanted, error);
-      }
-      last = error;
-    }
-  }
-  throw sourceFault(last, `change publication ${publication}`);
-}
-
-async function changePublication(client: Client, sql: string, locked: readonly Publishable[]): Promise<void> {
-  await client.query('BEGIN');
-  try {
-    await client.query(`SET LOCAL lock_timeout = ${locked.length > 0 ? WRITER_LOCK_WAIT_MS : PUBLISH_LOCK_WAIT_MS}`);
-    if (locked.length > 0) await client.query(`LOCK TABLE ${tableList(locked)} IN SHARE ROW EXCLUSIVE MODE`);
-    await client.query(sql);
-    await client.query('COMMIT');
-  } catch (error) {
-    await client.query('ROLLBACK').catch(() => {}); // The first error is the one to tell.
-    throw error;
-  }
-}
-
-/** What an owner runs to the same effect. */
-function ownersSql(sql: string, locked: readonly Publishable[]): string {
-  if (locked.length === 0) return sql;
-  return `BEGIN; LOCK TABLE ${tableList(locked)} IN SHARE ROW EXCLUSIVE MODE; ${sql}; COMMIT`;
-}
-
-async function publishFault(
-  client: Client,
-  publication: string,
-  sql: string,
-  wanted: readonly SourceTable[],
-  error: unknown,
-): Promise<unknown> {
-  const options = { cause: error };
-  switch (sqlstateOf(error)) {
-    case '42501': // insufficient_privilege: CREATE on the database, or ownership of the publication or of a table
-      return new SluiceError(
-        'PUBLICATION_NOT_ALLOWED',
-        { user: await currentUser(client), publication, reason: reasonOf(error), sql },
-        options,
-      );
-    case '55P03': {
-      // lock_not_available
-      const reason = `the tables that publication ${publication} takes in were locked by others for too long`;
-      return new SluiceError('SOURCE_TRANSIENT', { reason, sqlstate: '55P03' }, options);
-    }
-    case '42P01': // undefined_table
-    case '3F000': {
-      const existing = new Set((await readTables(client)).map(displayName));
-      const gone = wanted.map(displayName).find((table) => !existing.has(table));
-      return gone === undefined ? error : new SluiceError('TABLE_MISSING', { table: gone }, options);
-    }
-    default:
-      return error;
-  }
 }
 
 async function createSlot(
@@ -364,15 +207,4 @@ async function terminate(client: Client, slot: string, pid: number): Promise<voi
     'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid = $2',
     [slot, pid],
   );
-}
-
-async function currentUser(client: Client): Promise<string> {
-  const { rows } = await client.query<{ user: string }>('SELECT current_user AS user');
-  return one(rows).user;
-}
-
-function one<T>(rows: readonly T[]): T {
-  const [row] = rows;
-  if (row === undefined) throw new RangeError('a query that always has a row gave none');
-  return row;
 }

@@ -60,7 +60,7 @@ export function startWal2json(slot: string, from: Lsn, tables: readonly TableNam
  * The value of add-tables: what separates names, or has a meaning of its own, is escaped by a backslash; every name can be said. Without a table, a name that
  * none has: an empty list would be all.
  */
-export function addTables(tables: readonly TableName[]): string {
+function addTables(tables: readonly TableName[]): string {
   if (tables.length === 0) return 'pg_toast.none';
   return tables.map(({ schema, table }) => `${escaped(schema)}.${escaped(table)}`).join(',');
 }

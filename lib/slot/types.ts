@@ -6,19 +6,11 @@
  * Catalogs: https://www.postgresql.org/docs/current/catalog-pg-type.html, catalog-pg-enum.html, catalog-pg-attribute.html, catalog-pg-depend.html
  */
 import type { Client } from 'pg';
-import { OWN_TYPE_OID_END, type SourceType, type TypeUse } from '../shape.ts';
+import { isBuiltInSql } from '../postgres/built-in-types.ts';
+import type { SourceType, TypeUse } from '../shape.ts';
 
 /** Types within types. PostgreSQL has no limit, but no type contains itself; what lies deeper is known by its name only. */
 const TYPE_DEPTH_MAX = 32;
-
-/**
- * SQL condition: type `t` is PostgreSQL's own on every server, under this OID. Row types of its catalogs are not, for they differ between versions.
- * Enum, domain and composite types of its own have no such OID (those of information_schema are made by initdb).
- */
-export function isBuiltInSql(t: string): string {
-  return `(${t}.oid < ${OWN_TYPE_OID_END} AND ${t}.typtype IN ('b', 'r', 'm')
-    AND NOT EXISTS (SELECT FROM pg_type e WHERE e.oid = ${t}.typelem AND e.typtype NOT IN ('b', 'r', 'm')))`;
-}
 
 /** One type and what it is made of. */
 export interface TypeRow {
@@ -125,12 +117,4 @@ export function assembleTypes(rows: readonly TypeRow[], wanted: readonly number[
     if (row !== undefined) types.set(oid, typeOf(row, 0));
   }
   return types;
-}
-
-/** `columns`, each with the definition of its type where it has one. */
-export function withTypes<T extends TypeUse>(columns: readonly T[], types: ReadonlyMap<number, SourceType>): T[] {
-  return columns.map((column) => {
-    const type = types.get(column.type_oid);
-    return type === undefined ? column : { ...column, type };
-  });
 }

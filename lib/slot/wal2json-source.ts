@@ -17,6 +17,9 @@ const SEEN_POLL_MS = 50;
  * one, changes may have been passed over, and the stream is copied anew.
  *
  * A key is known by its constraint, which outlives REINDEX; an index that no constraint stands for, by itself.
+ *
+ * The log knows a table by its name only: what it did under another name is passed over, and what another did under its name is taken for its own. The
+ * row of the table's row type is written anew with each change of its name or schema (and of its owner), and with little else.
  */
 const IDENTITIES_SQL = `
   SELECT c.oid::text AS oid,
@@ -24,8 +27,9 @@ const IDENTITIES_SQL = `
            SELECT COALESCE('c' || k.oid::text, 'i' || i.indexrelid::text)
              FROM pg_index i
              LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u')
-            WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END), '') AS identity
-    FROM pg_class c
+            WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END), '')
+           || ' n' || t.xmin::text AS identity
+    FROM pg_class c JOIN pg_type t ON t.oid = c.reltype
    WHERE c.oid = ANY ($1::oid[])`;
 
 export async function readIdentities(client: Client, tables: readonly SourceTable[]): Promise<Published> {

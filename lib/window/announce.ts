@@ -105,8 +105,11 @@ export async function ringAgain(
 }
 
 /** At the end of a window: a stream that catches up may have had nothing in it, and learns of the new position all the same. */
-export async function ringCatchingUp(ports: AnnouncePorts, head: Cut): Promise<void> {
-  const bookmarks = await ports.ledger.bookmarks();
+export async function ringCatchingUp(
+  ports: Pick<AnnouncePorts, 'log' | 'doorbell'>,
+  bookmarks: readonly Bookmark[],
+  head: Cut,
+): Promise<void> {
   const behind = bookmarks.filter(({ halt, state }) => halt === null && state === 'catching_up');
   await ringLoad(
     ports,

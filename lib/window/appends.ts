@@ -3,33 +3,12 @@
  * publication that was made after the position it reads from. So the slot is first read up to past the making, by the first publication alone; then the
  * tables are captured, and from there on both are named.
  */
-
 import type { Pipeline } from '../config/schema.ts';
 import type { StreamDefinition } from '../config/selection.ts';
-import type { Keyless } from '../cut/multiset.ts';
-import { LSN_MAX, LSN_ZERO, lsnMax } from '../lsn.ts';
-import type { Bookmark, Ledger, Log, Source, SourceTable } from '../ports.ts';
+import type { Ledger, Log, Source } from '../ports.ts';
 import { displayName, tableKey } from '../shape.ts';
 import { fullIdentitySql, isAppendOnly } from '../slot/append-publication.ts';
 import type { OpenChain } from './open-chain.ts';
-
-/**
- * How changes of a table without a key are followed; nothing where it has one. Until it is known what its copy has, any transaction may be in it; once the
- * stream is live, none that is still to come.
- */
-export async function keylessOf(
-  ledger: Ledger,
-  table: SourceTable,
-  { stream, state, epoch: number }: Bookmark,
-): Promise<{ readonly keyless?: Keyless }> {
-  if (table.key.length > 0) return {};
-  const rows = isAppendOnly(table) ? 'append' : 'multiset';
-  if (state !== 'catching_up') return { keyless: { rows, apart_before: state === 'live' ? LSN_ZERO : LSN_MAX } };
-  const epoch = await ledger.epoch(stream, number);
-  const chunks = epoch?.plan == null ? [] : await ledger.chunks(stream, number, epoch.plan);
-  const copied = chunks.flatMap(({ staged }) => staged?.lsn ?? []).reduce(lsnMax, LSN_ZERO);
-  return { keyless: { rows, apart_before: copied > LSN_ZERO ? copied : LSN_MAX } };
-}
 
 /**
  * The window as it must be gone through first: without these streams, up to the position that the slot must have reached before they may be captured. Null:

@@ -15,7 +15,7 @@ import { displayName, tableKey } from '../shape.ts';
 import { ringExtract } from './announce.ts';
 import { warnOfAppends } from './appends.ts';
 import { followedChange, followedOf, goneFault } from './followed.ts';
-import { haltStream } from './halt.ts';
+import { captureAnew, haltStream } from './halt.ts';
 import type { OpenChain } from './open-chain.ts';
 
 /** Writers are waited for this long; the next window tries again. */
@@ -58,7 +58,10 @@ export async function capture(
   }
   if (streams.length > 0) {
     // Also where nobody is new: a table that is followed may have come to need a setting, without which the source refuses its updates.
-    const { published, altered } = await ports.source.publish(streams.map(({ table }) => table));
+    const { published, altered, refused = [] } = await ports.source.publish(streams.map(({ table }) => table));
+    for (const { table, problem, remedy } of refused) {
+      ports.log.warn('updates_refused', { table: displayName(table), problem, remedy });
+    }
     await keepFollowed(ports, followed, published, altered);
     if (wanted.length > 0 && (await writersHaveEnded(ports, wanted, asked))) {
       const cut = await chain.append({
@@ -87,13 +90,13 @@ export async function capture(
 /**
  * A stream that is no longer followed (taken out of the file, renamed, dropped, without a key) has its changes passed over from here on. Should it come
  * back, it must be captured anew: noted before the first change is passed over. Where the file still means it, and the table goes by
- * another name or is gone, it halts, so that somebody hears of it.
+ * another name, or is gone, or has names that the target would cut, it halts, so that somebody hears of it.
  */
 async function releaseUnfollowed(
   ports: CapturePorts,
-  { streams, bookmarks, tables, isWanted }: OpenChain,
+  { streams, later = [], bookmarks, tables, isWanted }: OpenChain,
 ): Promise<void> {
-  const followed = new Set(streams.map(({ id }) => id));
+  const followed = new Set([...streams, ...later].map(({ id }) => id));
   for (const bookmark of bookmarks) {
     const { stream, table, reset_requested } = bookmark;
     if (followed.has(stream)) continue;
@@ -123,12 +126,14 @@ async function stillFollowed(
   }
   if (reason !== null || published === null) {
     // Noted before it is published again: a window that ends in between must not leave a table that looks as if nothing had been.
-    await ledger.updateBookmark(id, { reset_requested: true });
-    log.warn('captured_anew', { stream: id, table: displayName(table), reason });
+    await captureAnew({ ledger, log }, id, { table: displayName(table), reason });
     return null;
   }
-  const now = followedOf(table, published);
-  if (change.kind === 'grown' || !bookmark.followed) await ledger.updateBookmark(id, { followed: now });
+  const seen = followedOf(table, published);
+  // Its file stays that of its copy.
+  const now = bookmark.followed ? { ...seen, file: bookmark.followed.file ?? null } : seen;
+  if (change.kind === 'grown' || typeof bookmark.followed?.key !== 'string')
+    await ledger.updateBookmark(id, { followed: now });
   return now;
 }
 
@@ -148,8 +153,7 @@ async function keepFollowed(
     if (altered && now !== undefined) {
       await ledger.updateBookmark(id, { followed: { ...before, published: now } });
     } else {
-      await ledger.updateBookmark(id, { reset_requested: true });
-      log.warn('captured_anew', { stream: id, table: displayName(source), reason: 'the publication was altered' });
+      await captureAnew({ ledger, log }, id, { table: displayName(source), reason: 'the publication was altered' });
     }
   }
 }

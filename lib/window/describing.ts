@@ -7,8 +7,14 @@
  */
 import type { DescribedBy, Share } from '../cut/open-cut.ts';
 import type { Source } from '../ports.ts';
-import { type Shape, type SourceType, type TableDescription, type TypeUse, typesOf } from '../shape.ts';
-import { withTypes } from '../slot/types.ts';
+import {
+  customTypeOids,
+  mayChangeUnseen,
+  type Shape,
+  type SourceType,
+  type TableDescription,
+  withTypes,
+} from '../shape.ts';
 import type { SegmentHeader } from '../stage/segment.ts';
 
 /** A share with what the catalog says of its table (null: the table is gone). Its shape has the definitions of its types. */
@@ -31,7 +37,7 @@ export class Describing {
     const unknown = shares.filter(({ relation }) => !this.#covers(relation));
     const tables = new Set(unknown.map(({ relation }) => relation.oid));
     const types = new Set(
-      shares.flatMap(({ shape }) => typesOf(shape.columns)).filter((oid) => this.#mayHaveGrown(oid)),
+      shares.flatMap(({ shape }) => customTypeOids(shape.columns)).filter((oid) => this.#mayHaveGrown(oid)),
     );
     if (tables.size + types.size > 0) {
       const described = await this.#source.describe([...tables], [...types]);
@@ -54,7 +60,7 @@ export class Describing {
 
   #mayHaveGrown(oid: number): boolean {
     const known = this.#types.get(oid);
-    return known === undefined || (known !== null && grows(known));
+    return known === undefined || (known !== null && mayChangeUnseen([{ type: known }]));
   }
 
   #described({ oid, newest }: DescribedBy): DescribedShare['described'] {
@@ -64,28 +70,10 @@ export class Describing {
 
   #typed(shape: Shape): Shape {
     const known = new Map<number, SourceType>();
-    for (const oid of typesOf(shape.columns)) {
+    for (const oid of customTypeOids(shape.columns)) {
       const type = this.#types.get(oid);
       if (type) known.set(oid, type);
     }
     return known.size === 0 ? shape : { ...shape, columns: withTypes(shape.columns, known) };
-  }
-}
-
-/** Whether values of the type may need a definition that is newer than the table's description. */
-function grows(type: SourceType): boolean {
-  const of = (use: TypeUse): boolean => use.type !== undefined && grows(use.type);
-  switch (type.kind) {
-    case 'enum':
-    case 'composite':
-      return true;
-    case 'array':
-      return of(type.element);
-    case 'domain':
-      return of(type.base);
-    case 'named':
-      return false;
-    default:
-      return type satisfies never;
   }
 }

@@ -5,6 +5,7 @@
  * A table is its OID, not its name; and it is followed only as long as the publication holds it the same way.
  */
 import { createHash } from 'node:crypto';
+import { nameFault } from '../config/followable.ts';
 import { SluiceError } from '../errors.ts';
 import type { Bookmark, Followed, Partition, SourceTable } from '../ports.ts';
 import { displayName, type TableName, tableKey } from '../shape.ts';
@@ -29,7 +30,18 @@ export function followedOf(table: SourceTable, published: string): Followed {
     table_oid: table.oid,
     published,
     partitions: table.partitions ? partitionsText(table.partitions) : null,
+    key: keyText(table),
+    file: table.filenode ?? null,
   };
+}
+
+/** By number: a column's name may change. */
+function keyText({ key, columns, generated = [] }: SourceTable): string {
+  const numbers = new Map([...columns, ...generated].map(({ name, number }) => [name, number]));
+  return key
+    .map((name) => String(numbers.get(name) ?? name))
+    .sort()
+    .join(' ');
 }
 
 /** `published`: how the publication holds the table now; null: it does not. `followed` null: an older version did not note what it followed. */
@@ -40,15 +52,17 @@ export function followedChange(followed: Followed | null, table: SourceTable, pu
   if (followed.published !== published) {
     return lost(
       published.startsWith('wal2json ')
-        ? 'what identifies its rows was changed, and the log may have left out changes of it'
+        ? 'what identifies its rows was changed, or its name, and the log may have left out changes of it'
         : 'the publication was altered, and may have left out changes of it',
     );
   }
+  if (typeof followed.key === 'string' && followed.key !== keyText(table)) return lost('it has another key, or none');
   return partitionsChange(followed.partitions, table.partitions ?? null);
 }
 
 /**
- * Why a stream whose table is wanted and cannot be found under its name halts: it was renamed, or dropped. Null: neither, as far as is known.
+ * Why a stream whose table is wanted and is not followed under its name halts: it was renamed, or dropped, or has a column by now whose name the target would
+ * cut. Null: none of them, as far as is known.
  * `tables`: all of the source's.
  */
 export function goneFault(
@@ -57,7 +71,7 @@ export function goneFault(
 ): SluiceError | null {
   if (!followed) return null;
   const now = tables.find(({ oid }) => oid === followed.table_oid);
-  if (now) return isSame(now, table) ? null : renamedFault(table, now);
+  if (now) return isSame(now, table) ? nameFault(now) : renamedFault(table, now);
   // Another one goes by its name, and something else keeps it from being followed.
   if (tables.some((other) => isSame(other, table))) return null;
   return new SluiceError('TABLE_DROPPED', { table: displayName(table) });

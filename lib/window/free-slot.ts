@@ -6,6 +6,7 @@
  */
 import { SluiceError } from '../errors.ts';
 import type { Clock, Ground, Log, Source } from '../ports.ts';
+import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
 
 const ZOMBIE_WAIT_MS = 3_000;
 const SLOT_WAIT_MS_MAX = 20_000;
@@ -13,11 +14,11 @@ const SLOT_POLL_MS = 250;
 /** Of each pause: so that two who wait do not meet again and again. */
 const JITTER = 0.5;
 
-/** `sluice/shop` and token 7 → `sluice/shop#7`; cut to the 63 bytes that PostgreSQL keeps of an application_name. */
+/** `sluice/shop` and token 7 → `sluice/shop#7`; cut to what PostgreSQL keeps of an application_name. */
 export function sessionName(application_name: string, session: string): string {
   const suffix = `#${session}`;
   let prefix = application_name;
-  while (Buffer.byteLength(prefix) + suffix.length > 63) prefix = prefix.slice(0, -1);
+  while (Buffer.byteLength(prefix) + suffix.length > IDENTIFIER_BYTES_MAX) prefix = prefix.slice(0, -1);
   return `${prefix}${suffix}`;
 }
 

@@ -18,6 +18,16 @@ export async function haltStream(
   log.error('stream_halted', { stream, code, message, remedy, cut: at.cut });
 }
 
+/** Has the next capture take the stream in anew, for changes of it have been passed over, or may have been. */
+export async function captureAnew(
+  { ledger, log }: { readonly ledger: Pick<Ledger, 'updateBookmark'>; readonly log: Log },
+  stream: string,
+  facts: { readonly table?: string; readonly reason: string | null },
+): Promise<void> {
+  await ledger.updateBookmark(stream, { reset_requested: true });
+  log.warn('captured_anew', { stream, ...facts });
+}
+
 /**
  * Has the stream copied anew; its table stays as it is until then. `seen`: the bookmark that the fault was met with. Once it has been captured anew the
  * fault is that of a log that nobody applies any more.

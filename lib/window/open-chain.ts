@@ -26,6 +26,8 @@ export interface OpenChain {
   readonly chain: Chain;
   readonly ground: Ground;
   readonly streams: readonly StreamDefinition[];
+  /** Those that are captured when the rest has been read up to now: by the same window. */
+  readonly later?: readonly StreamDefinition[];
   readonly bookmarks: readonly Bookmark[];
   /** All that the role sees on the source. */
   readonly tables: readonly SourceTable[];

@@ -6,6 +6,7 @@ import type { CapturedStream } from '../cut/captured.ts';
 import { cutIsDue } from '../cut/due.ts';
 import { OpenCut } from '../cut/open-cut.ts';
 import type { LogDecoder } from '../decode/log-decoder.ts';
+import { unprinted, unprintedFault } from '../decode/wal2json-warnings.ts';
 import { type Lsn, lsnBytesBetween } from '../lsn.ts';
 import type { Clock, SlotReader, SlotSink, StopReason } from '../ports.ts';
 import { stopReason } from './stop.ts';
@@ -60,6 +61,8 @@ export class Reading {
   #recorded: Lsn;
   #recordedAt_ms: number;
   #sink: SlotSink;
+  /** Streams of which the log has left out a change: told once. */
+  #unprinted = new Set<string>();
 
   constructor(options: ReadingOptions) {
     const now_ms = options.clock.now();
@@ -89,6 +92,13 @@ export class Reading {
         this.#awaitsKeepalive = false;
         this.#standstill = walEnd > this.cut.end_lsn ? 0 : this.#standstill + 1;
         this.cut.keepalive(walEnd);
+      },
+      warning: (text) => {
+        for (const stream of unprinted(text, options.streams)) {
+          if (this.#unprinted.has(stream.stream)) continue;
+          this.#unprinted.add(stream.stream);
+          this.cut.faults.set(stream.stream, unprintedFault(stream));
+        }
       },
     };
   }

@@ -9,9 +9,7 @@
 import type { StreamDefinition } from '../config/selection.ts';
 import type { Lsn } from '../lsn.ts';
 import type { Bookmark, Ground, Ledger, Source } from '../ports.ts';
-
-/** Stored generated columns may be in the log since. */
-const GENERATED_PUBLISHED_SINCE = 180_000;
+import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
 
 export interface ShapeNews {
   readonly streams: readonly StreamDefinition[];

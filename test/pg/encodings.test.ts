@@ -1,6 +1,7 @@
 /** Databases that are not in UTF8: as a source they are converted by the server that sends them, or refused; as a target they are refused. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { skipDebian, startDebianPostgres, suiteName } from '../support/debian-postgres.ts';
+import { duringWindow } from '../support/during-window.ts';
 import { openLine } from '../support/line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
@@ -99,6 +100,59 @@ test('a name that is too long in UTF-8 is refused, for the target would cut it',
   await here.end();
   await using line = await openLine({ source: from, target, pipeline: 'names' });
   await expect(line.window()).rejects.toThrow(`public.short: the name ${'é'.repeat(40)} has 80 bytes`);
+});
+
+describe('a column whose name is too long in UTF-8 and that comes later', () => {
+  const long = 'é'.repeat(40);
+  let databases = 0;
+
+  /** A live stream on a source in LATIN2. */
+  async function live() {
+    const name = `late_${++databases}`;
+    const [here, there] = [await source.connect(), await target.connect()];
+    await here.query(`CREATE DATABASE ${name} TEMPLATE template0 ENCODING 'LATIN2' LC_COLLATE 'C' LC_CTYPE 'C'`);
+    await there.query(`CREATE DATABASE ${name}`);
+    await Promise.all([here.end(), there.end()]);
+    const on = await source.connect(name);
+    await on.query('CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1)');
+    const places = { source: { ...source, database: name }, target: { ...target, database: name } };
+    const line = await openLine({ ...places, pipeline: name.replace('_', '-') });
+    await line.settle();
+    return { on, line };
+  }
+
+  test('between windows halts the stream, which is copied anew when it has another name', async () => {
+    const { on, line } = await live();
+    await using _ = line;
+    await on.query(`INSERT INTO t VALUES (2); ALTER TABLE t ADD COLUMN "${long}" text DEFAULT 'x'`);
+    await on.query(`INSERT INTO t VALUES (3, 'y')`);
+    await on.query('CREATE TABLE other (id int PRIMARY KEY)');
+    await line.settle();
+    expect(line.bookmark('public.t').halt).toMatchObject({ code: 'TABLE_NAME_LONG' });
+    expect(await line.columns('target', 'public.t')).toEqual(['id integer', 'v text']);
+    await on.query(`ALTER TABLE t RENAME COLUMN "${long}" TO short`);
+    await line.settle();
+    expect(line.bookmark('public.t')).toMatchObject({ halt: null, state: 'live' });
+    expect(await line.equal('public.t')).toBe(true);
+    await on.end();
+  });
+
+  test('in the middle of a window halts it there', async () => {
+    const { on, line } = await live();
+    await using _ = line;
+    await duringWindow(
+      line,
+      { server: source, on },
+      `ALTER TABLE t ADD COLUMN "${long}" text; INSERT INTO t VALUES (2, 'v', 'x')`,
+    );
+    expect(line.bookmark('public.t').halt).toMatchObject({ code: 'TABLE_NAME_LONG', must_reset: true });
+    expect(await line.columns('target', 'public.t')).toEqual(['id integer', 'v text']);
+    await on.query(`ALTER TABLE t RENAME COLUMN "${long}" TO short`);
+    await line.settle();
+    expect(line.bookmark('public.t').halt).toBeNull();
+    expect(await line.equal('public.t')).toBe(true);
+    await on.end();
+  });
 });
 
 test('a target that is not in UTF8 is refused before anything is made there', async () => {

@@ -2,9 +2,9 @@
  * What a stream follows, between two real servers: a table is its OID, and is followed only as long as the publication holds it with all its changes.
  * Renamed, dropped, made anew, published otherwise, between windows and in the middle of one.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { duringWindow } from '../support/during-window.ts';
 import { type Line, type LineOptions, openLine } from '../support/line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
@@ -163,23 +163,7 @@ describe('a table that is dropped', () => {
 });
 
 describe('in the middle of a window, after it has looked at the catalog', () => {
-  /** A window that waits for a writer to a new table, and meanwhile `sql`, in one transaction. */
-  async function windowWith(opened: Line, sql: string): Promise<void> {
-    const writer = await source.connect();
-    await on.query('CREATE TABLE late (id int PRIMARY KEY)');
-    await writer.query('BEGIN; INSERT INTO late VALUES (1)');
-    const window = opened.window();
-    const isPublished = async (): Promise<boolean> =>
-      (await on.query("SELECT FROM pg_publication_tables WHERE tablename = 'late'")).rows.length > 0;
-    while (!(await isPublished())) await sleep(20);
-    // It is in; now it looks for writers, and finds one.
-    await sleep(300);
-    await on.query(`BEGIN; ${sql}; COMMIT`);
-    await writer.query('COMMIT');
-    await writer.end();
-    await window;
-    await opened.pump();
-  }
+  const windowWith = (opened: Line, sql: string): Promise<void> => duringWindow(opened, { server: source, on }, sql);
 
   test('a table is renamed: the stream halts there, and nothing of the other name is loaded', async () => {
     const opened = await live();

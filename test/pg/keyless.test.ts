@@ -4,7 +4,9 @@
  */
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { doctor } from '../../lib/doctor/doctor.ts';
 import { SluiceError } from '../../lib/errors.ts';
+import { duringWindow } from '../support/during-window.ts';
 import { type Line, openLine } from '../support/line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { MAJORS_HERE } from '../support/servers.ts';
@@ -277,8 +279,10 @@ describe('with REPLICA IDENTITY FULL', () => {
     expect((await there.query(keys)).rows).toEqual([{ n: 0 }]);
   });
 
-  test('a source without a free slot for the copy says so', async () => {
-    await using line = await lineFor('CREATE TABLE t (a int); ALTER TABLE t REPLICA IDENTITY FULL');
+  test('a source without a free slot for the copy says so, halts nobody, and is asked again', async () => {
+    await using line = await lineFor(
+      'CREATE TABLE t (a int); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES (1), (1)',
+    );
     await line.window();
     const { rows } = await admin.query<{ free: number }>(
       "SELECT current_setting('max_replication_slots')::int - count(*)::int AS free FROM pg_replication_slots",
@@ -286,11 +290,46 @@ describe('with REPLICA IDENTITY FULL', () => {
     const names = Array.from({ length: rows[0]?.free ?? 0 }, (_, i) => `taken_${i}`);
     for (const name of names) await admin.query('SELECT pg_create_physical_replication_slot($1)', [name]);
     try {
-      await line.pump();
-      expect(line.bookmark('public.t').halt).toMatchObject({ code: 'SLOTS_EXHAUSTED' });
+      await expect(line.pump()).rejects.toMatchObject({ code: 'SLOTS_EXHAUSTED' });
+      expect(line.bookmark('public.t').halt).toBeNull();
     } finally {
       for (const name of names) await admin.query('SELECT pg_drop_replication_slot($1)', [name]);
     }
+    await line.settle();
+    await same('t', 'a');
+  });
+});
+
+describe('a key that is dropped in the middle of a window', () => {
+  test.each([
+    ['with REPLICA IDENTITY FULL', 'ALTER TABLE t REPLICA IDENTITY FULL;'],
+    ['without it', ''],
+  ])('%s: the table is copied anew, and nobody need ask for it', async (_, identity) => {
+    await using line = await lineFor('CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1)');
+    await line.settle();
+    await duringWindow(
+      line,
+      { server: source, on: admin },
+      `ALTER TABLE t DROP CONSTRAINT t_pkey; ${identity} INSERT INTO t VALUES (1, 1), (2, 2)`,
+    );
+    expect(line.bookmark('public.t').halt).toBeNull();
+    await line.settle();
+    await same('t', 'a, b');
+    await admin.query('INSERT INTO t VALUES (2, 2)');
+    await line.settle();
+    await same('t', 'a, b');
+    expect(line.bookmark('public.t')).toMatchObject({ halt: null, epoch: 2 });
+  });
+
+  test('where a key is required it halts', async () => {
+    await using line = await lineFor('CREATE TABLE t (a int PRIMARY KEY)', 'primary_key_required: true');
+    await line.settle();
+    await duringWindow(
+      line,
+      { server: source, on: admin },
+      'ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (1)',
+    );
+    expect(line.bookmark('public.t').halt).toMatchObject({ code: 'SHAPE_CHANGED' });
   });
 });
 
@@ -353,6 +392,40 @@ describe('without it', () => {
     await admin.query('UPDATE log SET a = a + 1');
     await line.settle();
     await same('log', 'a');
+  });
+
+  test.each([
+    ['FOR ALL TABLES', 'FOR ALL TABLES'],
+    ['by schema', 'FOR TABLES IN SCHEMA public'],
+  ])('a publication that was made %s keeps its updates refused, and window and doctor say so', async (_, tables) => {
+    await using line = await lineFor(`
+      CREATE TABLE log (a int); INSERT INTO log VALUES (1); CREATE TABLE keyed (a int PRIMARY KEY);
+      CREATE PUBLICATION sluice_d${databases + 1} ${tables}`);
+    const { publication_name } = line.pipeline.source;
+    const finding = {
+      problem: `Publication ${publication_name} holds public.log, which has neither a key nor REPLICA IDENTITY FULL: the source refuses every update and delete of it.`,
+      remedy: expect.stringContaining('Run: ALTER TABLE "public"."log" REPLICA IDENTITY FULL') as string,
+    };
+    const told = () => line.log.lines.filter(({ event }) => event === 'updates_refused');
+    const connect = async () => await source.connect(line.pipeline.source.database);
+    const found = async () =>
+      (
+        await doctor({ pipeline: line.pipeline, connect: { source: connect, replication: connect, target: connect } })
+      ).filter(({ subject, check }) => subject === 'table public.log' && check === 'publication');
+    await line.settle();
+    await expect(admin.query('UPDATE log SET a = 2')).rejects.toMatchObject({ code: '55000' });
+    expect(told()[0]).toMatchObject({ facts: { table: 'public.log', ...finding } });
+    expect(await found()).toContainEqual(
+      expect.objectContaining({ check: 'publication', severity: 'warning', ...finding }),
+    );
+    await admin.query('ALTER TABLE log REPLICA IDENTITY FULL');
+    const before = told().length;
+    await line.settle();
+    await admin.query('UPDATE log SET a = 2; UPDATE keyed SET a = 2');
+    await line.settle();
+    await same('log', 'a');
+    expect(told()).toHaveLength(before);
+    expect(await found()).toEqual([]);
   });
 
   test('a table that loses its key goes over, and the source takes its updates again', async () => {

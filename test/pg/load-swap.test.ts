@@ -5,7 +5,7 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Target, TargetStream } from '../../lib/ports.ts';
-import { type Shape } from '../../lib/shape.ts';
+import type { Shape } from '../../lib/shape.ts';
 import {
   applyCut,
   connectionsLeft,
@@ -287,6 +287,39 @@ describe('in place, where something would be lost with the table', () => {
     ]);
     expect(await rowsOf(client, stream.target, 'a')).toEqual([['7'], ['8'], ['9']]);
   });
+
+  test.each([
+    ['keep', 'kept', 'CREATE INDEX ON % (b)', ['a', 'b', 'id'], ['2', 'new', 'kept']],
+    ['drop', 'dropped', 'CREATE INDEX ON % (b)', ['b', 'id'], ['2', 'new']],
+    ['drop', 'kept without values', 'CREATE VIEW %_v AS SELECT a FROM %', ['a', 'b', 'id'], ['2', 'new', null]],
+  ] as const)(
+    'a column that the source has dropped: on_drop_column %s, %s',
+    async (on_drop_column, _, built, columns, row) => {
+      const numbered = (names: Record<string, [type: 'int4' | 'text', number: number]>): Shape => {
+        const shape = shapeOf(Object.fromEntries(Object.entries(names).map(([name, [type]]) => [name, type])), ['id']);
+        const numbers = Object.values(names).map(([, number]) => number);
+        return { ...shape, columns: shape.columns.map((column, i) => ({ ...column, number: numbers[i] as number })) };
+      };
+      const stream = streamOf({ schema: 'swap', table: `t${++tables}` });
+      const target = targetOn(server, { on_drop_column });
+      const table = `swap.${stream.target.table}`;
+      await synchronise(target, stream, numbered({ id: ['int4', 1], a: ['text', 2], b: ['text', 3] }), [
+        [['2', 'kept', 'x']],
+      ]);
+      await client.query(built.replaceAll('%', table));
+      const before = await oid(table);
+      await reset(target, stream, numbered({ id: ['int4', 1], b: ['text', 3] }), [['2', 'new']]);
+      expect(await oid(table)).toBe(before);
+      const { rows } = await client.query<{ name: string }>(
+        'SELECT attname::text AS name FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT LIKE $2 ORDER BY 1',
+        [table, '\\_sdc%'],
+      );
+      expect(rows.map(({ name }) => name)).toEqual(columns);
+      const told = target.events.filter(({ event }) => event === 'column_kept').map(({ facts }) => facts['column']);
+      expect(told).toEqual(on_drop_column === 'drop' && row.length === 3 ? ['a'] : []);
+      expect(await rowsOf(client, stream.target, row.length === 3 ? 'id, b, a' : 'id, b')).toEqual([row]);
+    },
+  );
 
   test('a view on a column whose type changes, and a foreign key to it: an error that says what to do; then it works', async () => {
     const shape = shapeOf({ id: 'int4', a: 'int8' }, ['id']);

@@ -14,7 +14,7 @@ import type { SluiceError } from '../../lib/errors.ts';
 import { LSN_ZERO } from '../../lib/lsn.ts';
 import type { SourceTable } from '../../lib/ports.ts';
 import { displayName } from '../../lib/shape.ts';
-import { readTables } from '../../lib/slot/source.ts';
+import { readTables } from '../../lib/slot/catalog.ts';
 import { startWal2json } from '../../lib/slot/start-replication.ts';
 import { readSpecialNumbers } from '../../lib/slot/wal2json-source.ts';
 import { quoteIdentifier } from '../../lib/sql-text.ts';

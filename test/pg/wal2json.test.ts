@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPipeline } from '../../lib/config/read.ts';
 import { doctor } from '../../lib/doctor/doctor.ts';
 import { skipDebian, startDebianPostgres, suiteName } from '../support/debian-postgres.ts';
+import { duringWindow } from '../support/during-window.ts';
 import { openLine } from '../support/line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
@@ -13,6 +14,7 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
   let source: TestPostgres;
   let target: TestPostgres;
   let sql: Client;
+  let schemas = 0;
 
   beforeAll(async () => {
     [source, target] = await Promise.all([startDebianPostgres(), startPostgres()]);
@@ -26,11 +28,11 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
   });
 
   /** A line that reads by wal2json, over a schema of its own. */
-  async function followed(name: string, tables: string) {
+  async function followed(name: string, tables: string, old_wal2json = false) {
     await sql.query(`DROP SCHEMA IF EXISTS ${name} CASCADE; CREATE SCHEMA ${name}; SET search_path = ${name}`);
     await sql.query(tables);
     const config = { tables: `[${name}.*]`, source: 'plugin: wal2json' };
-    return await openLine({ source, target, config, pipeline: name });
+    return await openLine({ source, target, config, pipeline: name.replace('_', '-'), old_wal2json });
   }
 
   test('inserts, updates, deletions, keys, TRUNCATE and TOAST, without a publication', async () => {
@@ -177,5 +179,105 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
     await sql.query('ALTER TABLE k DROP CONSTRAINT k_pkey; UPDATE k SET v = 2; ALTER TABLE k ADD PRIMARY KEY (id)');
     await line.settle();
     expect(await line.rows('target', 'keys.k')).toEqual([['1', '2']]);
+  });
+
+  test.each([
+    ['format 2', false],
+    ['format 1', true],
+  ])(
+    'rows that nothing identified for a while, in %s: what is not printed is warned of, and copied',
+    async (_, old) => {
+      const name = `blind_${old ? 1 : 2}`;
+      await using line = await followed(
+        name,
+        'CREATE TABLE k (id int PRIMARY KEY, v int); CREATE TABLE other (LIKE k INCLUDING ALL); INSERT INTO k VALUES (1, 1), (2, 2)',
+        old,
+      );
+      await line.settle();
+      await sql.query(
+        'ALTER TABLE k REPLICA IDENTITY NOTHING; UPDATE k SET v = 20 WHERE id = 2; DELETE FROM k WHERE id = 1',
+      );
+      await sql.query('ALTER TABLE k REPLICA IDENTITY DEFAULT; INSERT INTO other VALUES (1, 1)');
+      await line.settle();
+      expect(await line.rows('target', `${name}.k`)).toEqual([['2', '20']]);
+      expect([line.bookmark(`${name}.k`).epoch, line.bookmark(`${name}.other`).epoch]).toEqual([2, 1]);
+      const told = line.log.lines.filter(({ event }) => event === 'captured_anew');
+      expect(told.map(({ facts }) => facts['reason'])).toEqual([expect.stringContaining('nothing identified')]);
+      // Set to NOTHING and back without a change between costs nothing.
+      await sql.query(
+        'ALTER TABLE k REPLICA IDENTITY NOTHING; ALTER TABLE k REPLICA IDENTITY DEFAULT; UPDATE k SET v = 21',
+      );
+      await line.settle();
+      expect(await line.equal(`${name}.k`)).toBe(true);
+      expect(line.bookmark(`${name}.k`).epoch).toBe(2);
+    },
+  );
+
+  test.each([
+    [
+      'is renamed and renamed back',
+      `ALTER TABLE k RENAME TO x; INSERT INTO x VALUES (3, 'as x'); ALTER TABLE x RENAME TO k`,
+    ],
+    [
+      'is put aside for another, which is dropped',
+      `ALTER TABLE k RENAME TO x; CREATE TABLE k (LIKE x INCLUDING ALL); INSERT INTO k VALUES (3, 'of another'); DROP TABLE k;
+       ALTER TABLE x RENAME TO k`,
+    ],
+    [
+      'is dropped and made again',
+      `INSERT INTO k VALUES (3, 'of the old'); DROP TABLE k; CREATE TABLE k (id int PRIMARY KEY, v text); INSERT INTO k VALUES (4, 'of the new')`,
+    ],
+    [
+      'is dropped and made again with other columns',
+      `INSERT INTO k VALUES (3, 'old'); DROP TABLE k; CREATE TABLE k (v text, id int PRIMARY KEY, n int); INSERT INTO k VALUES ('new', 3)`,
+    ],
+  ])('a table that %s between windows is copied anew, without rows of another', async (_, change) => {
+    const name = `names_${++schemas}`;
+    await using line = await followed(
+      name,
+      `CREATE TABLE k (id int PRIMARY KEY, v text); INSERT INTO k VALUES (1, 'a'); CREATE TABLE other (LIKE k INCLUDING ALL)`,
+    );
+    await line.settle();
+    await sql.query('GRANT SELECT ON k TO PUBLIC; ANALYZE k; CREATE INDEX ON k (v)');
+    await sql.query('VACUUM FULL k');
+    await line.settle();
+    expect(line.bookmark(`${name}.k`).epoch).toBe(1);
+    // Each is a transaction of its own: the log has what the old table got.
+    for (const statement of change.split(';')) await sql.query(statement);
+    await sql.query(`INSERT INTO other VALUES (1, 'a')`);
+    await line.settle();
+    expect(await line.equal(`${name}.k`)).toBe(true);
+    expect(await line.equal(`${name}.other`)).toBe(true);
+    expect([line.bookmark(`${name}.k`).epoch, line.bookmark(`${name}.other`).epoch]).toEqual([2, 1]);
+    expect(line.log.lines.filter(({ event }) => event === 'captured_anew')).toHaveLength(1);
+  });
+
+  test('a table that is new to a running pipeline has no rows of one that had its name before', async () => {
+    await using line = await followed('fresh', 'CREATE TABLE other (id int PRIMARY KEY)');
+    await line.settle();
+    await sql.query('CREATE TABLE k (id int PRIMARY KEY)');
+    await sql.query('INSERT INTO k VALUES (1)');
+    await sql.query('INSERT INTO other VALUES (1)');
+    await sql.query('DROP TABLE k');
+    await sql.query('CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (2)');
+    await line.settle();
+    expect(await line.rows('target', 'fresh.k')).toEqual([['2']]);
+    expect(await line.equal('fresh.other')).toBe(true);
+  });
+
+  test('a table that is dropped and made again under its name in the middle of a window is copied anew', async () => {
+    await using line = await followed(
+      'anew',
+      `CREATE TABLE k (id int PRIMARY KEY, v text); INSERT INTO k VALUES (1, 'a')`,
+    );
+    await line.settle();
+    await duringWindow(
+      line,
+      { server: source, on: sql },
+      `INSERT INTO k VALUES (2, 'old'); DROP TABLE k; CREATE TABLE k (v text, id int PRIMARY KEY, more int); INSERT INTO k VALUES ('new', 2)`,
+    );
+    await line.settle();
+    expect(await line.equal('anew.k')).toBe(true);
+    expect(line.bookmark('anew.k')).toMatchObject({ halt: null, epoch: 2 });
   });
 });

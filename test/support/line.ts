@@ -2,6 +2,7 @@
  * The whole line between two real servers, in this process: windows, extractors and loaders are lib's own, with PostgreSQL at both ends; stage, ledger and
  * queues are in memory. What a test does to the source is on the target after `settle`, or the stream is halted.
  */
+import type { Duplex } from 'node:stream';
 import { Client } from 'pg';
 import { readPipeline } from '../../lib/config/read.ts';
 import type { Pipeline } from '../../lib/config/schema.ts';
@@ -42,6 +43,8 @@ export interface LineOptions {
   readonly config?: { readonly tables?: string; readonly source?: string; readonly target?: string };
   /** Name of the pipeline, and of its slot and publication: two lines on one server have two. */
   readonly pipeline?: string;
+  /** The source's wal2json is as one before 2.0, which knows format 1 only. */
+  readonly old_wal2json?: boolean;
 }
 
 export interface Line extends AsyncDisposable {
@@ -80,6 +83,7 @@ export async function openLine({
   target: to,
   config = {},
   pipeline: name = 'line',
+  old_wal2json = false,
 }: LineOptions): Promise<Line> {
   const { tables = '[public.*]', source = '', target = '' } = config;
   const more = (text: string): string => (text === '' ? '' : `, ${text}`);
@@ -106,6 +110,11 @@ export async function openLine({
     };
     return await connectClient(() => new Client(clientConfig(endpoint)), endpoint);
   };
+  const connectSlot = async (application_name: string): Promise<Client> => {
+    const client = await connect(at, application_name);
+    if (old_wal2json) refuseFormat2(client);
+    return client;
+  };
   const clients = { source: await connect(at), target: await connect(to) };
   let runs = 0;
 
@@ -127,7 +136,7 @@ export async function openLine({
         connect: () => connect(at),
         openSlot: async (from, session, appends, tables) =>
           await openSlotReader({
-            client: await connect(at, sessionName(options.application_name, session)),
+            client: await connectSlot(sessionName(options.application_name, session)),
             clock,
             slot: options.replication_slot,
             plugin: options.plugin,
@@ -261,4 +270,13 @@ export async function openLine({
       await Promise.all([clients.source.end(), clients.target.end()].map((ended) => ended.catch(() => undefined)));
     },
   };
+}
+
+/** Asks for a format that no version has, in as many bytes: the plugin refuses it, as one before 2.0 refuses the option. */
+function refuseFormat2(client: Client): void {
+  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection;
+  const write = stream.write.bind(stream) as (bytes: Buffer) => boolean;
+  const asOld = (bytes: Buffer): boolean =>
+    write(Buffer.from(bytes.toString('latin1').replace(`"format-version" '2'`, `"format-version" '9'`), 'latin1'));
+  stream.write = asOld as typeof stream.write;
 }

@@ -113,6 +113,8 @@ export class MemoryDatabase {
   revision = 1;
   slot: Pick<SlotRow, 'active_pid' | 'active_application' | 'confirmed_lsn'> | null = null;
   system_identifier = 'cluster';
+  /** server_version_num. */
+  version = 160_004;
   readonly log: LoggedTransaction[] = [];
   readonly open = new Set<OpenTransaction>();
   /** Called whenever a reader has read, and whenever writers are asked for: where the world goes on meanwhile. */
@@ -278,7 +280,7 @@ function publishedIn(database: MemoryDatabase, tables: readonly SourceTable[]): 
 function groundOf(database: MemoryDatabase): Ground {
   const { slot } = database;
   return {
-    version: 160_004,
+    version: database.version,
     system_identifier: database.system_identifier,
     timeline: 1,
     in_recovery: false,
@@ -394,7 +396,7 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
   };
   return {
     table: (name) => look(() => database.tables.get(displayName(name))?.source ?? null),
-    version: () => look(() => 160_004),
+    version: () => look(() => database.version),
     keyBounds: (table) =>
       look(() => {
         const ids = [...database.table(displayName(table)).rows.values()].map(({ id }) => BigInt(id ?? 0));

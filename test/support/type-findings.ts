@@ -113,7 +113,8 @@ so as to spoil what is written and read without Sluice's own settings. Servers t
 - Before 12, PostgreSQL prints floats with up to 17 digits, later with as few as tell them apart: between such servers, floats were compared bit by bit.
 - Enums, domains, composites and the types of extensions are in [ARCHITECTURE.md](ARCHITECTURE.md).
 - A value that only newer servers have is refused by an older target, and the stream halts: infinite \`numeric\` before 14, infinite \`interval\` before 17.
-- Before 16, a \`"char"\` above 127 is printed as a byte that is no text; the target refuses it.
+- \`"char"\` is \`text\` on a target before 16, which cannot read what later servers print of a value above 127 (\`\\ooo\`). A source before 16 prints it as a byte that is no
+  text: it is written as later ones print it, but for arrays, whose stream halts.
 `;
 
 function tableOf(findings: readonly Finding[]): string {

@@ -148,7 +148,7 @@ describe('the slot', () => {
       { ground: { ...ground, version: 100_023 }, limits: { ...limits, slot_wal_keep_mb: null } },
       [
         ['slot_wal', 'warning'],
-        ['source_truncate', 'warning'],
+        ['source_truncate', 'info'],
       ],
     ],
     [

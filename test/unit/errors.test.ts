@@ -109,7 +109,7 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   TARGET_ROW_MISSING: [{ stream }],
   TARGET_DEPENDENTS: [{ stream, table: stream, sqlstate: '2BP01' }],
   METADATA_COLUMN_TAKEN: [{ stream, column: '_sdc_deleted_at' }],
-  TRUNCATE_HALTED: [{ stream }],
+  TRUNCATE_HALTED: [{ stream }, { stream, unlogged: true }],
   ROWS_UNKNOWN: [
     { stream, rows: 3 },
     { stream, rows: 2, what: 'are not there' },
@@ -169,6 +169,9 @@ describe('what is done about it', () => {
     'DATABASE_MISSING',
     'TLS_FAILED',
     'SECRET_UNREADABLE',
+    'SLOTS_EXHAUSTED',
+    'REPLICATION_NOT_ALLOWED',
+    'WAL_LEVEL',
     'TARGET_READ_ONLY',
     'ENCODING_UNSUPPORTED',
     'VERSION_UNSUPPORTED',

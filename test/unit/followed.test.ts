@@ -8,9 +8,10 @@ import { followedChange, followedOf, goneFault } from '../../lib/window/followed
 import { sourceTable } from '../support/source-tables.ts';
 
 const HELD = '5.100 r7';
-const plain = sourceTable('public.t', { oid: 1 });
+const unnumbered = sourceTable('public.t', { oid: 1 });
+const plain = { ...unnumbered, columns: unnumbered.columns.map((column, i) => ({ ...column, number: i + 1 })) };
 const partition = (oid: number, mark = 'm'): Partition => ({ oid, mark });
-const root = (...partitions: Partition[]): SourceTable => sourceTable('public.t', { oid: 1, kind: 'p', partitions });
+const root = (...partitions: Partition[]): SourceTable => ({ ...plain, kind: 'p', partitions });
 /** What is found when `before` was followed and `now` is there. */
 const change = (before: SourceTable, now: SourceTable, held: string | null = HELD) =>
   followedChange(followedOf(before, HELD), now, held);
@@ -22,6 +23,20 @@ describe('a table', () => {
     [
       'with other estimates and another identity',
       { ...plain, rows_estimate: 9, replica_identity: 'f' },
+      HELD,
+      { kind: 'none' },
+    ],
+    ['without its key', { ...plain, key: [] }, HELD, lost('another key, or none')],
+    [
+      'with a key of another name, which is the same column',
+      {
+        ...plain,
+        key: ['renamed'],
+        columns: plain.columns.map((column) => ({
+          ...column,
+          name: plain.key.includes(column.name) ? 'renamed' : column.name,
+        })),
+      },
       HELD,
       { kind: 'none' },
     ],

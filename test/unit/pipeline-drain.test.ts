@@ -205,6 +205,20 @@ describe('the order', () => {
     expect(p.both('public.a').target).toEqual(p.both('public.a').source);
   });
 
+  test('the slot is free again where the window fails between opening it and reading', async () => {
+    const p = await live();
+    // Here files are compared as soon as it is known what the plugin speaks.
+    p.database.version = 100_023;
+    const bookmark = p.durable.bookmarks.get(A);
+    if (!bookmark?.followed) throw new Error('not followed');
+    p.durable.bookmarks.set(A, { ...bookmark, followed: { ...bookmark.followed, file: 'another' } });
+    const fault = new SluiceError('AWS_TRANSIENT', { service: 'DynamoDB', operation: 'PutItem', reason: 'Throttling' });
+    p.world.faults.set('ledger.updateBookmark', fault);
+    expect(await p.window()).toMatchObject({ stopped_by: 'failed', error: { code: 'AWS_TRANSIENT' } });
+    expect(callsOf(p)).toContain('reader.close');
+    expect(p.database.slot?.active_pid).toBeNull();
+  });
+
   test('a bell that cannot be rung fails nothing, and is rung again by the next window', async () => {
     const p = await live();
     p.database.write(put(2));

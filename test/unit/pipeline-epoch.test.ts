@@ -159,6 +159,14 @@ describe('an epoch', () => {
     expect([bookmark(p).halt, callsOf(p)]).toEqual([null, ['ledger.updateBookmark', 'stage.abandon']]);
   });
 
+  // A table without a key is copied in the snapshot of a temporary slot, of which a source has few.
+  test('a source that has no free slot at the moment halts nobody', async () => {
+    const { p, chunk } = await planned();
+    p.world.faults.set('stage.complete', new SluiceError('SLOTS_EXHAUSTED'));
+    await expect(p.extract(chunk(0))).rejects.toMatchObject({ code: 'SLOTS_EXHAUSTED' });
+    expect(bookmark(p).halt).toBeNull();
+  });
+
   test('two extractors of one chunk: the first counts', async () => {
     const { p, chunk } = await planned();
     const change = p.world.change.bind(p.world);

@@ -1,6 +1,6 @@
 /** What a segment's shape asks of a table: steps, names, or a copy. */
 import { describe, expect, test } from 'vitest';
-import { type Reshaping, reshape, sameTable } from '../../lib/load/reshape.ts';
+import { type Reshaping, reshape, sameShape } from '../../lib/load/reshape.ts';
 import type { Column, DescribedColumn, Shape, TableDescription } from '../../lib/shape.ts';
 
 const INT = 23;
@@ -254,11 +254,11 @@ describe('shapes of the catalog', () => {
   const shape = table(column('a', 2));
 
   test('are the same by number, name, type and key; what is kept on the target does not count', () => {
-    expect(sameTable({ ...shape, columns: [...shape.columns, column('kept')] }, shape)).toBe(true);
-    expect(sameTable(shape, table(column('a', 3)))).toBe(false);
-    expect(sameTable(shape, table(column('b', 2)))).toBe(false);
-    expect(sameTable(shape, table(column('a', 2, INT)))).toBe(false);
-    expect(sameTable(shape, table(column('a', 2), column('b', 3)))).toBe(false);
-    expect(sameTable(shape, { ...shape, key: [1] })).toBe(false);
+    expect(sameShape({ ...shape, columns: [...shape.columns, column('kept')] }, shape)).toBe(true);
+    expect(sameShape(shape, table(column('a', 3)))).toBe(false);
+    expect(sameShape(shape, table(column('b', 2)))).toBe(false);
+    expect(sameShape(shape, table(column('a', 2, INT)))).toBe(false);
+    expect(sameShape(shape, table(column('a', 2), column('b', 3)))).toBe(false);
+    expect(sameShape(shape, { ...shape, key: [1] })).toBe(false);
   });
 });

@@ -1,7 +1,7 @@
 /** Small parts of the path: work that runs one behind, names and literals in SQL, shapes, positions in the log. */
 import { describe, expect, test } from 'vitest';
 import { formatLsn, LSN_ZERO, lsnBytesBetween, lsnMax, lsnOf, parseLsn } from '../../lib/lsn.ts';
-import { displayName, type Shape, sameShape, tableKey } from '../../lib/shape.ts';
+import { displayName, tableKey } from '../../lib/shape.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../../lib/sql-text.ts';
 import { OneBehind } from '../../lib/window/one-behind.ts';
 
@@ -100,45 +100,7 @@ describe('text of others in SQL', () => {
   });
 });
 
-describe('shapes', () => {
-  const shape: Shape = {
-    columns: [
-      { name: 'id', type_oid: 23, type_modifier: -1 },
-      { name: 'v', type_oid: 1700, type_modifier: 655366 },
-    ],
-    key: [0],
-  };
-  test.each<[string, Shape, boolean]>([
-    ['itself', shape, true],
-    ['a copy', structuredClone(shape), true],
-    [
-      'one more column',
-      { ...shape, columns: [...shape.columns, { name: 'w', type_oid: 25, type_modifier: -1 }] },
-      false,
-    ],
-    ['one less', { ...shape, columns: shape.columns.slice(0, 1) }, false],
-    ['another order', { ...shape, columns: shape.columns.toReversed() }, false],
-    [
-      'another name',
-      { ...shape, columns: shape.columns.with(1, { name: 'V', type_oid: 1700, type_modifier: 655366 }) },
-      false,
-    ],
-    [
-      'another type',
-      { ...shape, columns: shape.columns.with(1, { name: 'v', type_oid: 25, type_modifier: 655366 }) },
-      false,
-    ],
-    [
-      'another modifier',
-      { ...shape, columns: shape.columns.with(1, { name: 'v', type_oid: 1700, type_modifier: -1 }) },
-      false,
-    ],
-    ['another key', { ...shape, key: [1] }, false],
-    ['a longer key', { ...shape, key: [0, 1] }, false],
-  ])('%s', (_name, other, expected) => {
-    expect([sameShape(shape, other), sameShape(other, shape)]).toEqual([expected, expected]);
-  });
-
+describe('names of tables', () => {
   test('tables that are displayed alike are told apart', () => {
     const twins = [
       { schema: 'a.b', table: 'c' },

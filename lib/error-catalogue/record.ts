@@ -1,0 +1,66 @@
+/**
+ * Faults of stage, ledger and doorbell.
+ */
+import type { Entry } from './entry.ts';
+
+export const RECORD_ERRORS = {
+  LEDGER_GAP: {
+    disposition: 'halt',
+    meaning: (f) => `The ledger has no cut ${f.expected} after the applied cut ${f.applied}.`,
+    remedy: (f) =>
+      `The staged changes have expired or were removed. Synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  LEDGER_INCARNATION: {
+    disposition: 'halt',
+    meaning: (f) => `The target's rows for ${f.stream} come from another ledger (${f.found} instead of ${f.expected}).`,
+    remedy: (f) =>
+      `The state was made anew, or the target restored. Synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  STAGE_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `The staged object ${f.object} does not exist.`,
+    remedy: (f) => `It has expired or was removed. Synchronise anew: sluice backfill ${f.stream ?? 'TABLE'} --reset`,
+  },
+  STAGE_CORRUPT: {
+    disposition: 'halt',
+    meaning: (f) => `The staged object ${f.object} is damaged: ${f.reason}`,
+    remedy: (f) => `Synchronise anew: sluice backfill ${f.stream ?? 'TABLE'} --reset`,
+  },
+  AWS_TRANSIENT: {
+    disposition: 'retry',
+    meaning: (f) => `${f.service} did not do ${f.operation}: ${f.reason}`,
+    remedy: () => 'It is tried again. If it lasts, look at the service health and at throttling.',
+  },
+  AWS_DENIED: {
+    disposition: 'halt',
+    meaning: (f) => `${f.service} denies ${f.operation}: ${f.reason}`,
+    remedy: () => 'The role lacks a right, or the resource is gone: deploy the stack again.',
+  },
+  AWS_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `${f.service} has no ${f.resource} (${f.operation}).`,
+    remedy: () => 'It was deleted, or the function has an old name for it: deploy the stack again.',
+  },
+  LEDGER_DAMAGED: {
+    disposition: 'halt',
+    meaning: (f) => `The ledger's item ${f.item} is not as Sluice writes it: ${f.reason}`,
+    remedy: () =>
+      'Something else has written to the table, or a newer Sluice has: restore the table to a point in time before, or synchronise anew.',
+  },
+  LEDGER_ITEM_TOO_LARGE: {
+    disposition: 'halt',
+    meaning: (f) => `The ledger's item ${f.item} would have ${f.bytes} bytes; DynamoDB takes ${f.bytes_max}.`,
+    remedy: () => 'Follow fewer tables in one pipeline: divide tables among several pipelines.',
+  },
+  STAGE_FULL: {
+    disposition: 'halt',
+    meaning: (f) => `The staged object ${f.object} would have more than ${f.bytes_max} bytes.`,
+    remedy: () =>
+      'One transaction of the source is larger than an object of the stage can be: synchronise anew with `sluice backfill --reset`.',
+  },
+  BELL_INVALID: {
+    disposition: 'halt',
+    meaning: (f) => `A message of the ${f.queue} queue is not a doorbell of pipeline ${f.pipeline}: ${f.reason}`,
+    remedy: () => 'Nothing is lost by it: the next window rings again. Find out what else sends to the queue.',
+  },
+} as const satisfies Record<string, Entry>;

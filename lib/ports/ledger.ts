@@ -1,0 +1,236 @@
+/**
+ * Contracts of the ledger (see ports.ts): the chain of cuts, and what is decided and remembered of streams and epochs.
+ */
+import type { Lsn } from '../lsn.ts';
+import type { TableName } from '../shape.ts';
+import type { ByteRange } from '../stage/segment.ts';
+
+export interface CutStream {
+  /** Where the stream's segments lie in the object; absent where there are too many for an item: then the object's index has them. */
+  readonly ranges?: readonly ByteRange[];
+  /** Changes as they came from the slot, before folding. */
+  readonly changes: number;
+  /** Bytes of COPY text. */
+  readonly text_bytes: number;
+}
+
+/**
+ * One link of the chain. `begin_lsn` is the `end_lsn` of the cut before it: the chain has no holes (I2).
+ * - genesis: number 0; made before the slot is, so that a slot found later is known to be ours; its position is 0
+ * - slot: the slot was made or taken over, and stands at `end_lsn`
+ * - changes: what was drained; `object` is null when nothing in between was for us
+ * - captures: takes streams in (I11); moves no position
+ */
+export interface Cut {
+  readonly number: number;
+  readonly kind: 'genesis' | 'slot' | 'changes' | 'captures';
+  readonly begin_lsn: Lsn;
+  readonly end_lsn: Lsn;
+  /** Commit time of the last transaction in it, ms since the Unix epoch; null where there was none. */
+  readonly committed_at_ms: number | null;
+  readonly recorded_at_ms: number;
+  readonly object: string | null;
+  readonly object_bytes: number;
+  /** Range of the object's index, where streams have no ranges of their own here. */
+  readonly index: ByteRange | null;
+  readonly streams: Readonly<Record<string, CutStream>>;
+  readonly captures: readonly string[];
+  /** The chain's id (I12) and the cluster it follows; the same in every cut. */
+  readonly incarnation: string;
+  readonly system_identifier: string;
+  readonly timeline: number;
+}
+
+export interface Lease {
+  readonly name: string;
+  readonly owner: string;
+  /** Grows with each holder: a fencing token, and part of the replication connection's application_name. */
+  readonly token: number;
+  readonly until_ms: number;
+}
+
+export interface LeaseHeld {
+  readonly held_by: string;
+  readonly until_ms: number;
+}
+
+/** What a person must see to. Set by whoever met the fault; cleared by `resume`. */
+export interface Halt {
+  readonly code: string;
+  readonly message: string;
+  readonly remedy: string;
+  readonly cut: number | null;
+  readonly at_ms: number;
+  /** Changes of the stream have been passed over since: only a reset can go on, not a resume. */
+  readonly must_reset: boolean;
+}
+
+export const STREAM_STATES = ['captured', 'syncing', 'catching_up', 'live', 'halted'] as const;
+export type StreamState = (typeof STREAM_STATES)[number];
+
+/**
+ * What is known of a stream without asking the target. `halt` and `epoch` are decisions and have their authority here; the `applied_*`
+ * fields mirror the target's row (I4) after each load and may lag: good for ringing and for showing, never for skipping.
+ */
+export interface Bookmark {
+  readonly stream: string;
+  readonly table: TableName;
+  readonly target: TableName;
+  /** Cut that captured it. */
+  readonly captured_cut: number;
+  /** Number of the newest epoch; 0: none yet. */
+  readonly epoch: number;
+  readonly state: Exclude<StreamState, 'halted'>;
+  readonly halt: Halt | null;
+  /** Somebody asked for a reset; the next window captures the stream anew, opens the epoch and clears this. */
+  readonly reset_requested: boolean;
+  /** The chain's (I12): a target row of another incarnation is not this ledger's. */
+  readonly incarnation: string;
+  readonly applied_cut: number;
+  readonly applied_lsn: Lsn;
+  readonly applied_at_ms: number;
+  /** Rows loaded, over all time: by chunks, and changes by cuts. */
+  readonly rows_copied: number;
+  readonly changes_applied: number;
+  /** What of the source it follows, as the last window found it. Absent or null: nobody has looked yet, or it is gone. */
+  readonly followed?: Followed | null;
+  /** TableDescription.definition that the chain has told of: at its capture, or by news of the table's shape since. */
+  readonly definition?: string | null;
+}
+
+/** What a stream is on the source, beyond its name: told apart from another table that goes by the name (design: identity of streams). */
+export interface Followed {
+  readonly table_oid: number;
+  /** Published. */
+  readonly published: string;
+  /** Of a partitioned table: its partitions, in short. */
+  readonly partitions: string | null;
+  /** Numbers of the key's columns, which the log does not tell of a table with REPLICA IDENTITY FULL. */
+  readonly key?: string | null;
+  /** TableDescription.filenode that the copy is of; compared where the log has no TRUNCATE (lib/window/truncated.ts). */
+  readonly file?: string | null;
+}
+
+/** One synchronisation of a stream (design §3, Epochs). */
+export interface Epoch {
+  readonly stream: string;
+  readonly number: number;
+  readonly kind: 'first_sync' | 'reset' | 'backfill';
+  readonly where: string | null;
+  /** `opened` → `planned` (chunks are known) → `done`. `cancelled` ends it from any of them. */
+  readonly state: 'opened' | 'planned' | 'done' | 'cancelled';
+  /** The plan that won, and its number of chunks; null until planned. */
+  readonly plan: string | null;
+  readonly chunks: number | null;
+  readonly rows_estimate: number;
+  /** The chain is applied from the cut after this one when the epoch is done. */
+  readonly held_cut: number;
+  readonly opened_at_ms: number;
+  /** When its outstanding work was last rung for. */
+  readonly rung_at_ms: number;
+  readonly done_at_ms: number | null;
+}
+
+/** Bounds as PostgreSQL's text of the key or of a ctid; null: open. `from` is inclusive, `to` exclusive. */
+export type ChunkRange =
+  | { readonly by: 'whole' }
+  | { readonly by: 'key'; readonly column: string; readonly from: string | null; readonly to: string | null }
+  | { readonly by: 'ctid'; readonly from: string | null; readonly to: string | null };
+
+export interface Chunk {
+  readonly stream: string;
+  readonly epoch: number;
+  readonly plan: string;
+  readonly number: number;
+  readonly range: ChunkRange;
+  /** Set when it is staged; a chunk is staged once: who comes second keeps what is there. */
+  readonly staged: {
+    readonly object: string;
+    readonly object_bytes: number;
+    readonly rows: number;
+    readonly text_bytes: number;
+    /** Past every commit that the chunk's snapshot saw. */
+    readonly lsn: Lsn;
+  } | null;
+  /** Mirror of the target's mark; may lag. */
+  readonly loaded: boolean;
+}
+
+export interface Ledger {
+  /** Takes the lease when it is free, has expired, or is this owner's own; one conditional write. */
+  takeLease(name: string, owner: string, duration_ms: number): Promise<Lease | LeaseHeld>;
+  /** False: it has been taken by another, and the holder must stop. */
+  renewLease(lease: Lease, duration_ms: number): Promise<boolean>;
+  releaseLease(lease: Lease): Promise<void>;
+
+  /** The newest cut; null: there is no chain. Strongly consistent. */
+  head(): Promise<Cut | null>;
+  /** The commit point (I2): false when the number is taken. When the answer was lost and the same cut stands there already, true. */
+  append(cut: Cut): Promise<boolean>;
+  /** Cuts with a greater number, in order, at most `limit`. Strongly consistent. */
+  cutsAfter(number: number, limit: number): Promise<Cut[]>;
+  /** Removes cuts up to and including `number` recorded before `before_ms`, oldest first, a bounded count a call; never the newest. */
+  prune(number: number, before_ms: number): Promise<number>;
+
+  bookmarks(): Promise<Bookmark[]>;
+  bookmark(stream: string): Promise<Bookmark | null>;
+  /** Makes it; false when there is one. */
+  addBookmark(bookmark: Bookmark): Promise<boolean>;
+  /**
+   * Changes the named fields of an existing bookmark, in one write. `expected`: only while these fields still have these values. False: they
+   * have others by now (the stream was captured anew, or a later epoch has begun), so what the caller knows is out of date; nothing was changed.
+   */
+  updateBookmark(
+    stream: string,
+    change: Partial<Omit<Bookmark, 'stream'>>,
+    expected?: Partial<Pick<Bookmark, 'captured_cut' | 'epoch'>>,
+  ): Promise<boolean>;
+
+  /** Opens the epoch if the bookmark's epoch is the one before it; false: another was opened meanwhile. */
+  openEpoch(epoch: Epoch): Promise<boolean>;
+  epoch(stream: string, number: number): Promise<Epoch | null>;
+  /** Changes the epoch if it is still in state `from`; false: somebody else did. */
+  updateEpoch(epoch: Epoch, from: Epoch['state']): Promise<boolean>;
+  saveChunks(chunks: readonly Chunk[]): Promise<void>;
+  chunks(stream: string, epoch: number, plan: string): Promise<Chunk[]>;
+  chunk(stream: string, epoch: number, plan: string, number: number): Promise<Chunk | null>;
+  /** Records a chunk as staged unless it is; false: it was. */
+  stageChunk(chunk: Chunk): Promise<boolean>;
+  markChunkLoaded(chunk: Chunk): Promise<void>;
+
+  saveReport(report: RunReport): Promise<void>;
+  /** The newest first. */
+  reports(limit: number): Promise<RunReport[]>;
+}
+
+/** What one window did. Times in ms; `seconds` by stage add up to where the window's time went. */
+export interface RunReport {
+  readonly run: string;
+  readonly started_at_ms: number;
+  readonly ended_at_ms: number;
+  readonly stopped_by: StopReason;
+  readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
+  readonly begin_lsn: Lsn | null;
+  readonly end_lsn: Lsn | null;
+  /** The source's flush position when the window began: the end that `break_at_end_lsn` stops at. */
+  readonly source_lsn: Lsn | null;
+  readonly cuts: number;
+  readonly transactions: number;
+  readonly changes: number;
+  readonly text_bytes: number;
+  readonly object_bytes: number;
+  readonly streams: Readonly<Record<string, { readonly changes: number; readonly text_bytes: number }>>;
+  readonly seconds: Readonly<Record<'ground' | 'read' | 'stage' | 'record', number>>;
+}
+
+export const STOP_REASONS = [
+  'end_lsn',
+  'no_data',
+  'max_run',
+  'deadline',
+  'lease_lost',
+  'asked',
+  'skipped',
+  'failed',
+] as const;
+export type StopReason = (typeof STOP_REASONS)[number];

@@ -1,0 +1,74 @@
+/**
+ * Contracts of the target (see ports.ts): what is applied there, and the truth about it (I4).
+ */
+
+import type { Readable } from 'node:stream';
+import type { Lsn } from '../lsn.ts';
+import type { Shape, TableName } from '../shape.ts';
+import type { SegmentHeader } from '../stage/segment.ts';
+import type { Chunk, Epoch } from './ledger.ts';
+
+/** The stream's row in `_sluice.streams`: the truth about what is applied (I4). */
+export interface TargetRow {
+  readonly incarnation: string;
+  readonly applied_cut: number;
+  readonly applied_lsn: Lsn;
+  /** Number of the epoch that holds the stream: cuts are not applied while it is set. */
+  readonly hold: number | null;
+  /** Until the chain has been applied up to here, the table may show rows older than a chunk did. */
+  readonly catching_up_to: Lsn | null;
+  /** The shape that the table was made or last altered for. */
+  readonly shape: Shape;
+}
+
+/** One stream as the target sees it. */
+export interface TargetStream {
+  readonly stream: string;
+  readonly target: TableName;
+}
+
+/** A segment that is ready to be applied: its header, and for each block, in the header's order, its decompressed COPY text. */
+export interface SegmentSource {
+  readonly header: SegmentHeader;
+  /** Must be called for each block in order, and each must be read to its end. Checks the CRC: STAGE_CORRUPT. */
+  block(index: number): Readable;
+}
+
+/** A transaction on the target that holds the lock of one stream's row. What it did is there when the callback has resolved, or not at all. */
+export interface TargetTransaction {
+  /** Null: no epoch has prepared this stream. */
+  readonly row: TargetRow | null;
+  /** Applies one segment to the table (or marks, or truncates), altering the table first where its shape has changed. */
+  apply(segment: SegmentSource): Promise<void>;
+  /** Writes what is applied now, in this transaction. */
+  advance(applied: { readonly cut: number; readonly lsn: Lsn; readonly caught_up: boolean }): Promise<void>;
+}
+
+export interface Target {
+  /** Runs `work` in one transaction with the stream's row locked. Throws what `work` throws, after rolling back. */
+  transaction<T>(stream: TargetStream, work: (tx: TargetTransaction) => Promise<T>): Promise<T>;
+
+  /**
+   * Prepares an epoch: makes `_sluice` and the stream's row where needed (TARGET_TABLE_TAKEN if the table is another pipeline's, or is there and not
+   * made by Sluice), sets the hold, makes an empty shadow table (for first_sync and reset). Doing it twice for the same epoch and plan changes nothing; for
+   * another plan of the same epoch it begins anew, beside the first: the plan that is finished wins. An epoch that is over is left alone.
+   * `overlapping`: two chunks of the plan may hold the same key (several ctid ranges: a row that moved is read twice).
+   */
+  prepareEpoch(
+    stream: TargetStream,
+    epoch: Epoch,
+    plan: string,
+    shape: Shape,
+    incarnation: string,
+    overlapping: boolean,
+  ): Promise<void>;
+  /** Loads one chunk's segment and marks it, in one transaction; false when the mark is there already, or the epoch is over. */
+  loadChunk(stream: TargetStream, epoch: Epoch, chunk: Chunk, segment: SegmentSource): Promise<boolean>;
+  /** Numbers of the chunks that are marked as loaded. */
+  loadedChunks(stream: TargetStream, epoch: Epoch, plan: string): Promise<Set<number>>;
+  /**
+   * When every chunk is marked (EPOCH_INCOMPLETE otherwise): gives the shadow its key; then, all in one transaction, swaps it in by rename, sets
+   * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn`, and releases the hold. Done already: changes nothing.
+   */
+  finishEpoch(stream: TargetStream, epoch: Epoch, plan: string, lsn: Lsn, held_lsn: Lsn): Promise<void>;
+}

@@ -1,0 +1,11 @@
+/**
+ * When PostgreSQL came to have what more than one place asks for, as server_version_num gives versions.
+ */
+
+/** TRUNCATE in logical decoding and in publications. */
+export const TRUNCATE_LOGGED_SINCE = 110_000;
+/** Stored generated columns, and pg_attribute.attgenerated. */
+export const GENERATED_COLUMNS_SINCE = 120_000;
+export const VIRTUAL_COLUMNS_SINCE = 180_000;
+/** Stored generated columns may be in publications: pg_publication.pubgencols. */
+export const GENERATED_PUBLISHED_SINCE = 180_000;
