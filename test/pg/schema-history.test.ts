@@ -85,14 +85,21 @@ function capturesNext({ line }: FreshLine): boolean {
   return bookmarks.length === 0 || bookmarks.some(({ reset_requested }) => reset_requested);
 }
 
-async function run(steps: readonly HistoryStep[], drops: boolean): Promise<void> {
+interface History {
+  readonly types: readonly number[];
+  readonly steps: readonly HistoryStep[];
+  /** `on_drop_column: drop`, or keep. */
+  readonly drops: boolean;
+}
+
+async function run({ types, steps, drops }: History): Promise<void> {
   await using made = await freshLine({ source, target }, DRAWN_SQL, {
     tables: '[drawn.*]',
     target: `on_drop_column: ${drops ? 'drop' : 'keep'}`,
   });
   const { line, from, to } = made;
   const table = new DrawnTable(from, TABLE.table);
-  await table.make();
+  await table.make(types);
   const compare = async (): Promise<void> => {
     await table.end();
     await survive(made, () => settle(made));
@@ -122,6 +129,6 @@ async function run(steps: readonly HistoryStep[], drops: boolean): Promise<void>
 
 property(
   'any history of rows and shapes ends equal',
-  fc.record({ steps: histories, drops: fc.boolean() }),
-  async ({ steps, drops }) => await run(steps, drops),
+  fc.record({ types: fc.array(fc.nat(99), { maxLength: 6 }), steps: histories, drops: fc.boolean() }),
+  run,
 );

@@ -114,8 +114,12 @@ export class DrawnTable {
     this.table = table;
   }
 
-  async make(): Promise<void> {
+  /** `types`: numbers that choose the types of further columns. */
+  async make(types: readonly number[]): Promise<void> {
     await this.#run(`CREATE TABLE ${this.#sql} ${MADE}; ALTER TABLE ${this.#sql} ALTER first SET STORAGE EXTERNAL`);
+    for (const [i, n] of types.entries()) {
+      await this.#run(`ALTER TABLE ${this.#sql} ADD COLUMN ${id(`Drawn ${i}`)} ${TYPES[n % TYPES.length] ?? 'text'}`);
+    }
     await this.#run(`INSERT INTO ${this.#sql} SELECT i, 'row ' || i FROM generate_series(1, 20) AS i`);
   }
 
