@@ -17,14 +17,13 @@ import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
 import { customTypeOids, displayName, type GeneratedColumn, type TableName, withTypes } from '../shape.ts';
 import { type CatalogRow, tableOf, tablesSql } from '../slot/catalog.ts';
 import { readTypes } from '../slot/types.ts';
-import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
+import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { assertNotRewritten, type ExactSnapshot, exactSnapshot, takeSnapshotSql } from './exact-snapshot.ts';
+import { rangeConditions } from './range-sql.ts';
 
 /** `"char"`, and when a byte of it that is no ASCII came to be printed as `\ooo` (release notes of 16). */
 const CHAR_OID = 18;
 const CHAR_ESCAPED_SINCE = 160_000;
-const INTEGER = /^-?\d{1,19}$/;
-const CTID = /^\(\d{1,10},\d{1,5}\)$/;
 /** A chunk waits for whoever alters the table; its bell comes again. */
 const LOCK_WAIT_MS_MAX = 60_000;
 /** Lines on their way to the stage. */
@@ -71,7 +70,7 @@ export function postgresExtractor({ connect, connectReplication, publications }:
 }
 
 /**
- * The COPY of one chunk, of a server of `version`. Throws RangeError for a bound that is none: nothing of a ledger's text gets into a statement
+ * The COPY of one chunk, of a server of `version`. Throws RangeError for a ctid that is none: nothing of a ledger's text gets into a statement
  * unseen.
  */
 export function chunkSql(
@@ -102,20 +101,6 @@ function charSql(column: string): string {
 /** ONLY: tables that inherit from it are streams of their own. The rows of a partitioned table are its partitions'. */
 function fromSql(table: SourceTable): string {
   return table.kind === 'p' ? quoteTable(table) : `ONLY ${quoteTable(table)}`;
-}
-
-function rangeConditions(range: ChunkRange): string[] {
-  if (range.by === 'whole') return [];
-  const [left, type, form] =
-    range.by === 'key' ? [quoteIdentifier(range.column), 'int8', INTEGER] : ['ctid', 'tid', CTID];
-  const literal = (bound: string): string => {
-    if (!form.test(bound)) throw new RangeError(`not a bound of a chunk by ${range.by}: ${JSON.stringify(bound)}`);
-    return `${quoteLiteral(bound)}::pg_catalog.${type}`;
-  };
-  return [
-    ...(range.from === null ? [] : [`${left} >= ${literal(range.from)}`]),
-    ...(range.to === null ? [] : [`${left} < ${literal(range.to)}`]),
-  ];
 }
 
 async function readTable(

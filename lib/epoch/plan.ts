@@ -72,7 +72,15 @@ function keyRanges(column: string, bounds: { min: string; max: string }, chunks:
   const edges: (string | null)[] = [null];
   for (let i = 1n; i < count; i++) edges.push(String(min + (span * i) / count));
   edges.push(null);
-  return { ranges: between(edges, (from, to) => ({ by: 'key', column, from, to })), may_overlap: false };
+  return {
+    ranges: between(edges, (from, to) => ({
+      by: 'key',
+      columns: [column],
+      from: from === null ? null : [from],
+      to: to === null ? null : [to],
+    })),
+    may_overlap: false,
+  };
 }
 
 function ctidRanges(pages: number, chunks: number): ChunkPlan | null {

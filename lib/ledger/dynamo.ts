@@ -7,9 +7,9 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import type { Bookmark, Chunk, Clock, Cut, Epoch, Ledger, RunReport } from '../ports.ts';
+import type { Bookmark, Chunk, Clock, Cut, Epoch, EpochRequest, Ledger, RunReport } from '../ports.ts';
 import { type Attributes, type FieldCodecs, writeFields } from './attributes.ts';
-import { BOOKMARK_FIELDS, CHUNK_FIELDS, CUT_FIELDS, EPOCH_FIELDS, REPORT_FIELDS } from './items.ts';
+import { BOOKMARK_FIELDS, CHUNK_FIELDS, CUT_FIELDS, EPOCH_FIELDS, REPORT_FIELDS, REQUEST_FIELDS } from './items.ts';
 import { type ItemKey, ledgerKeys, sortable } from './keys.ts';
 import { leases } from './lease.ts';
 import { damaged, type Expression, itemOf, keyAttributes, keyOf, LedgerTable, readItem } from './table.ts';
@@ -139,6 +139,20 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
 
     updateEpoch: (epoch, from) =>
       putOnce(keys.epoch(epoch.stream, epoch.number), writeFields<Epoch>(EPOCH_FIELDS, epoch), isInState(from)),
+
+    async addEpochRequest(request) {
+      await table.put(keys.request(request.stream, request.id), writeFields<EpochRequest>(REQUEST_FIELDS, request));
+    },
+
+    async epochRequests(stream) {
+      const items = await table.query({ pk: keys.requests });
+      const requests = items.map((item) => readItem(REQUEST_FIELDS, item));
+      return stream === null ? requests : requests.filter((request) => request.stream === stream);
+    },
+
+    async removeEpochRequest({ stream, id }) {
+      await table.writeAll([{ DeleteRequest: { Key: keyAttributes(keys.request(stream, id)) } }]);
+    },
 
     async saveChunks(chunks) {
       const items = chunks.map((chunk) => itemOf(chunkKey(chunk), writeFields<Chunk>(CHUNK_FIELDS, chunk)));

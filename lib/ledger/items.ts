@@ -1,9 +1,20 @@
 /**
- * The ledger's nouns as items: Cut, Bookmark, Epoch, Chunk, RunReport, each a table of its fields. The only place that knows how each
+ * The ledger's nouns as items: Cut, Bookmark, Epoch, EpochRequest, Chunk, RunReport, each a table of its fields. The only place that knows how each
  * field is written; the compiler asks for every field of lib/ports.ts.
  */
-import type { Bookmark, Chunk, ChunkRange, Cut, CutStream, Epoch, Followed, Halt, RunReport } from '../ports.ts';
-import { STOP_REASONS, STREAM_STATES } from '../ports.ts';
+import type {
+  Bookmark,
+  Chunk,
+  ChunkRange,
+  Cut,
+  CutStream,
+  Epoch,
+  EpochRequest,
+  Followed,
+  Halt,
+  RunReport,
+} from '../ports.ts';
+import { EPOCH_KINDS, REPLICATION_METHODS, STOP_REASONS, STREAM_STATES } from '../ports.ts';
 import type { TableName } from '../shape.ts';
 import type { ByteRange } from '../stage/segment.ts';
 import {
@@ -25,7 +36,6 @@ import {
 } from './attributes.ts';
 
 const CUT_KINDS = ['genesis', 'slot', 'changes', 'captures'] as const satisfies readonly Cut['kind'][];
-const EPOCH_KINDS = ['first_sync', 'reset', 'backfill'] as const satisfies readonly Epoch['kind'][];
 const EPOCH_STATES = ['opened', 'planned', 'done', 'cancelled'] as const satisfies readonly Epoch['state'][];
 const SYNC_STATES = STREAM_STATES.filter((state) => state !== 'halted');
 
@@ -96,6 +106,33 @@ export const BOOKMARK_FIELDS: FieldCodecs<Bookmark> = {
     ),
   ),
   definition: optional(nullable(text)),
+  method: optional(oneOf(REPLICATION_METHODS)),
+  selection: optional(nullable(text)),
+  replication: optional(nullable(map<NonNullable<Bookmark['replication']>>({ key: text, value: nullable(text) }))),
+  resync_requested: optional(truth),
+};
+
+const bound = nullable(list(text));
+const RANGES = {
+  whole: map<RangeBy<'whole'>>({ by: oneOf(['whole']) }),
+  key: map<RangeBy<'key'>>({ by: oneOf(['key']), columns: list(text), from: bound, to: bound }),
+  ctid: map<RangeBy<'ctid'>>({ by: oneOf(['ctid']), from: nullable(text), to: nullable(text) }),
+  keys: map<RangeBy<'keys'>>({ by: oneOf(['keys']), columns: list(text), keys: list(list(text)) }),
+  page: map<RangeBy<'page'>>({
+    by: oneOf(['page']),
+    column: text,
+    from: nullable(text),
+    inclusive: truth,
+    to: nullable(text),
+  }),
+  nulls: map<RangeBy<'nulls'>>({ by: oneOf(['nulls']), column: text }),
+};
+type RangeBy<By extends ChunkRange['by']> = Extract<ChunkRange, { by: By }>;
+
+const chunkRange: Codec<ChunkRange> = {
+  // The map of its kind takes a range of that kind, which the type of a lookup cannot say.
+  write: (value) => (RANGES[value.by] as Codec<ChunkRange>).write(value),
+  read: (value) => RANGES[oneOf(['whole', 'key', 'ctid', 'keys', 'page', 'nulls']).read(value?.M?.by)].read(value),
 };
 
 export const EPOCH_FIELDS: FieldCodecs<Epoch> = {
@@ -103,6 +140,11 @@ export const EPOCH_FIELDS: FieldCodecs<Epoch> = {
   number: whole,
   kind: oneOf(EPOCH_KINDS),
   where: nullable(text),
+  ranges: optional(nullable(list(chunkRange))),
+  request: optional(nullable(text)),
+  from_lsn: optional(nullable(lsn)),
+  bytes_estimate: optional(measure),
+  replication_value: optional(nullable(text)),
   state: oneOf(EPOCH_STATES),
   plan: nullable(text),
   chunks: nullable(whole),
@@ -113,19 +155,13 @@ export const EPOCH_FIELDS: FieldCodecs<Epoch> = {
   done_at_ms: nullable(whole),
 };
 
-const bounds = { from: nullable(text), to: nullable(text) };
-const RANGES = {
-  whole: map<Extract<ChunkRange, { by: 'whole' }>>({ by: oneOf(['whole']) }),
-  key: map<Extract<ChunkRange, { by: 'key' }>>({ by: oneOf(['key']), column: text, ...bounds }),
-  ctid: map<Extract<ChunkRange, { by: 'ctid' }>>({ by: oneOf(['ctid']), ...bounds }),
-};
-
-const chunkRange: Codec<ChunkRange> = {
-  write(value) {
-    if (value.by === 'whole') return RANGES.whole.write(value);
-    return value.by === 'key' ? RANGES.key.write(value) : RANGES.ctid.write(value);
-  },
-  read: (value) => RANGES[oneOf(['whole', 'key', 'ctid']).read(value?.M?.by)].read(value),
+export const REQUEST_FIELDS: FieldCodecs<EpochRequest> = {
+  stream: text,
+  id: text,
+  kind: oneOf(['backfill', 'repair']),
+  where: nullable(text),
+  ranges: nullable(list(chunkRange)),
+  requested_at_ms: whole,
 };
 
 export const CHUNK_FIELDS: FieldCodecs<Chunk> = {
@@ -135,7 +171,13 @@ export const CHUNK_FIELDS: FieldCodecs<Chunk> = {
   number: whole,
   range: chunkRange,
   staged: absentWhenNull(
-    map<NonNullable<Chunk['staged']>>({ object: text, object_bytes: whole, rows: whole, text_bytes: whole, lsn }),
+    map<NonNullable<Chunk['staged']>>({
+      object: nullable(text),
+      object_bytes: whole,
+      rows: whole,
+      text_bytes: whole,
+      lsn,
+    }),
   ),
   loaded: truth,
 };

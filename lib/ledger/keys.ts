@@ -6,6 +6,7 @@
  *     <pipeline>#streams                     <stream>               bookmark
  *     <pipeline>#epochs                      <stream>#<number>      epoch
  *     <pipeline>#chunks#<stream>#<n>#<plan>  <chunk number>         chunk
+ *     <pipeline>#requests                    <id>#<stream>          epoch request in the order of time
  *     <pipeline>#leases                      <name>                 lease
  *     <pipeline>#reports                     <started at>#<run>     run report    in the order of time
  *
@@ -26,10 +27,13 @@ export function ledgerKeys(pipeline: string) {
   const chain = partition('chain');
   const streams = partition('streams');
   const reports = partition('reports');
+  const requests = partition('requests');
   return {
     chain,
     streams,
     reports,
+    requests,
+    request: (stream: string, id: string): ItemKey => ({ pk: requests, sk: `${escaped(id)}#${escaped(stream)}` }),
     cut: (number: number): ItemKey => ({ pk: chain, sk: sortable(number) }),
     bookmark: (stream: string): ItemKey => ({ pk: streams, sk: stream }),
     epoch: (stream: string, number: number): ItemKey => ({

@@ -178,7 +178,8 @@ export async function loadChunk(
   if (!chunk?.staged) return NOTHING;
   const { object, object_bytes, rows } = chunk.staged;
   if (!chunk.loaded) {
-    for await (const segment of segmentSource(stage, object, [0, object_bytes])) {
+    // Where nothing was staged, the mark is all.
+    for await (const segment of object === null ? [] : segmentSource(stage, object, [0, object_bytes])) {
       const overlapping = chunk.range.by === 'ctid';
       const { shape } = segment.header;
       await target.prepareEpoch(streamOf(bookmark), epoch, bell.plan, shape, bookmark.incarnation, overlapping);

@@ -65,6 +65,9 @@ export interface Halt {
   readonly must_reset: boolean;
 }
 
+export const REPLICATION_METHODS = ['LOG_BASED', 'INCREMENTAL', 'FULL_TABLE'] as const;
+export type ReplicationMethod = (typeof REPLICATION_METHODS)[number];
+
 export const STREAM_STATES = ['captured', 'syncing', 'catching_up', 'live', 'halted'] as const;
 export type StreamState = (typeof STREAM_STATES)[number];
 
@@ -96,6 +99,14 @@ export interface Bookmark {
   readonly followed?: Followed | null;
   /** TableDescription.definition that the chain has told of: at its capture, or by news of the table's shape since. */
   readonly definition?: string | null;
+  /** How it is followed; absent: LOG_BASED. The two others are read by query alone: no window reads the slot for them, and no cut has anything of theirs. */
+  readonly method?: ReplicationMethod;
+  /** Digest of what the file says of its rows (lib/config/selection.ts): method, replication key, columns, masks, filter. Another one starts it anew. */
+  readonly selection?: string | null;
+  /** INCREMENTAL: up to where the rows are in the target, as PostgreSQL's text of the replication key; null: nothing yet. Moved when an epoch's rows are in. */
+  readonly replication?: { readonly key: string; readonly value: string | null } | null;
+  /** Somebody asked for a resync: the next window makes a new slot where the old one is lost, and captures the stream anew (epoch `resync`). */
+  readonly resync_requested?: boolean;
 }
 
 /** What a stream is on the source, beyond its name: told apart from another table that goes by the name (design: identity of streams). */
@@ -111,12 +122,42 @@ export interface Followed {
   readonly file?: string | null;
 }
 
+/**
+ * What an epoch is for (lib/epoch/kinds.ts says what follows from it):
+ * - first_sync, reset: the whole table into a shadow, which is swapped in
+ * - full_table: the same, of a stream that no log is read for
+ * - incremental: rows at and after the replication key's bookmark, in place, page after page
+ * - backfill: rows that match `where`, in place
+ * - repair: the rows of `ranges`, in place; what the source does not have there goes
+ * - resync: all ranges of the table, in place, of which only those are copied that differ
+ */
+export const EPOCH_KINDS = [
+  'first_sync',
+  'reset',
+  'full_table',
+  'incremental',
+  'backfill',
+  'repair',
+  'resync',
+] as const;
+export type EpochKind = (typeof EPOCH_KINDS)[number];
+
 /** One synchronisation of a stream (design §3, Epochs). */
 export interface Epoch {
   readonly stream: string;
   readonly number: number;
-  readonly kind: 'first_sync' | 'reset' | 'backfill';
+  readonly kind: EpochKind;
   readonly where: string | null;
+  /** Instead of a plan of the whole table, where somebody knows what is to be read (repair). Bounded: RANGES_BYTES_MAX of lib/epoch/request.ts. */
+  readonly ranges?: readonly ChunkRange[] | null;
+  /** The request that it answers (`EpochRequest.id`). */
+  readonly request?: string | null;
+  /** Position of the source's primary when it was planned, after the hold: no chunk is read from a replica that has not come to it (I11). */
+  readonly from_lsn?: Lsn | null;
+  /** Bytes of the source's table (heap and TOAST), for progress; absent or -1: not known. */
+  readonly bytes_estimate?: number;
+  /** INCREMENTAL: the bookmark's next value, when the epoch is done. */
+  readonly replication_value?: string | null;
   /** `opened` → `planned` (chunks are known) → `done`. `cancelled` ends it from any of them. */
   readonly state: 'opened' | 'planned' | 'done' | 'cancelled';
   /** The plan that won, and its number of chunks; null until planned. */
@@ -131,11 +172,43 @@ export interface Epoch {
   readonly done_at_ms: number | null;
 }
 
-/** Bounds as PostgreSQL's text of the key or of a ctid; null: open. `from` is inclusive, `to` exclusive. */
+/** Somebody wants an epoch; it is opened when the stream is free for it. Kept as an item of its own until then, so that several may wait. */
+export interface EpochRequest {
+  readonly stream: string;
+  /** Unique, and sorted by age. */
+  readonly id: string;
+  readonly kind: 'backfill' | 'repair';
+  readonly where: string | null;
+  readonly ranges: readonly ChunkRange[] | null;
+  readonly requested_at_ms: number;
+}
+
+/**
+ * Which rows a chunk has. Values are PostgreSQL's text of them; null: open.
+ * - key:   `from` inclusive, `to` exclusive, of the row (columns…), compared as the source compares it
+ * - ctid:  likewise
+ * - keys:  exactly these keys
+ * - page:  values of one column after `from` (at it too where `inclusive`) up to and including `to`, in order (INCREMENTAL)
+ * - nulls: rows without a value in the column (INCREMENTAL)
+ */
 export type ChunkRange =
   | { readonly by: 'whole' }
-  | { readonly by: 'key'; readonly column: string; readonly from: string | null; readonly to: string | null }
-  | { readonly by: 'ctid'; readonly from: string | null; readonly to: string | null };
+  | {
+      readonly by: 'key';
+      readonly columns: readonly string[];
+      readonly from: readonly string[] | null;
+      readonly to: readonly string[] | null;
+    }
+  | { readonly by: 'ctid'; readonly from: string | null; readonly to: string | null }
+  | { readonly by: 'keys'; readonly columns: readonly string[]; readonly keys: readonly (readonly string[])[] }
+  | {
+      readonly by: 'page';
+      readonly column: string;
+      readonly from: string | null;
+      readonly inclusive: boolean;
+      readonly to: string | null;
+    }
+  | { readonly by: 'nulls'; readonly column: string };
 
 export interface Chunk {
   readonly stream: string;
@@ -145,7 +218,8 @@ export interface Chunk {
   readonly range: ChunkRange;
   /** Set when it is staged; a chunk is staged once: who comes second keeps what is there. */
   readonly staged: {
-    readonly object: string;
+    /** Null: nothing is to be loaded, the target has these rows already (resync). */
+    readonly object: string | null;
     readonly object_bytes: number;
     readonly rows: number;
     readonly text_bytes: number;
@@ -185,6 +259,12 @@ export interface Ledger {
     change: Partial<Omit<Bookmark, 'stream'>>,
     expected?: Partial<Pick<Bookmark, 'captured_cut' | 'epoch'>>,
   ): Promise<boolean>;
+
+  /** Keeps a request until its epoch is open. */
+  addEpochRequest(request: EpochRequest): Promise<void>;
+  /** The oldest first; of one stream, or of all. */
+  epochRequests(stream: string | null): Promise<EpochRequest[]>;
+  removeEpochRequest(request: Pick<EpochRequest, 'stream' | 'id'>): Promise<void>;
 
   /** Opens the epoch if the bookmark's epoch is the one before it; false: another was opened meanwhile. */
   openEpoch(epoch: Epoch): Promise<boolean>;

@@ -74,7 +74,9 @@ describe('the lines', () => {
     const table = await tableOf('parent');
     expect(await linesOf(table, WHOLE)).toHaveLength(10);
     expect(await linesOf(table, WHOLE, 'id > 8 OR id = 1 -- and so on')).toEqual(['1', '9', '10']);
-    expect(await linesOf(table, { by: 'key', column: 'id', from: '2', to: '5' }, 'id > 8 OR id = 3')).toEqual(['3']);
+    expect(await linesOf(table, { by: 'key', columns: ['id'], from: ['2'], to: ['5'] }, 'id > 8 OR id = 3')).toEqual([
+      '3',
+    ]);
   });
 
   test('cannot change anything', async () => {
@@ -114,7 +116,7 @@ describe('the chunks of a plan are the table', () => {
   });
 
   test.each([
-    ['a key', { by: 'key', column: 'id', from: '100', to: '200' }, 'Index'],
+    ['a key', { by: 'key', columns: ['id'], from: ['100'], to: ['200'] }, 'Index'],
     ['ctid', { by: 'ctid', from: '(2,0)', to: '(4,0)' }, 'Tid Range Scan'],
   ] as const)('a chunk by %s reads its own pages only', async (_, range, scan) => {
     await admin.query('DROP TABLE IF EXISTS planned; CREATE TABLE planned (id int4 PRIMARY KEY, t text)');
@@ -133,8 +135,8 @@ describe('the chunks of a plan are the table', () => {
   });
 
   test.each([
-    { by: 'key', column: 'id', from: '1; DROP TABLE x', to: null },
-    { by: 'key', column: 'id', from: null, to: '1e5' },
+    { by: 'key', columns: ['id'], from: ['1; DROP TABLE x'], to: null },
+    { by: 'key', columns: ['id'], from: null, to: ['1e5'] },
     { by: 'ctid', from: '(0,0)::text', to: null },
   ] as const)('a bound that is none is refused: %j', async (range) => {
     await expect(extractor().readChunk(await tableOf('empty'), range, null)).rejects.toThrow(RangeError);

@@ -7,7 +7,15 @@ import { describe, expect } from 'vitest';
 import { type Attributes, Damage, type FieldCodecs, readFields, writeFields } from '../../lib/ledger/attributes.ts';
 import { BOOKMARK_FIELDS, CHUNK_FIELDS, CUT_FIELDS, EPOCH_FIELDS, REPORT_FIELDS } from '../../lib/ledger/items.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
-import { type Bookmark, type Chunk, type Cut, type Epoch, type RunReport, STOP_REASONS } from '../../lib/ports.ts';
+import {
+  type Bookmark,
+  type Chunk,
+  type Cut,
+  EPOCH_KINDS,
+  type Epoch,
+  type RunReport,
+  STOP_REASONS,
+} from '../../lib/ports.ts';
 import { property } from '../support/property.ts';
 
 const whole = fc.nat({ max: Number.MAX_SAFE_INTEGER });
@@ -65,10 +73,11 @@ const bookmark: fc.Arbitrary<Bookmark> = fc.oneof(
   fc.record<Bookmark>({ ...bookmarkFields, followed }),
 );
 
+const texts = fc.array(text);
 const epoch: fc.Arbitrary<Epoch> = fc.record({
   stream: text,
   number: whole,
-  kind: fc.constantFrom('first_sync', 'reset', 'backfill'),
+  kind: fc.constantFrom(...EPOCH_KINDS),
   where: orNull(text),
   state: fc.constantFrom('opened', 'planned', 'done', 'cancelled'),
   plan: orNull(text),
@@ -87,7 +96,21 @@ const chunk: fc.Arbitrary<Chunk> = fc.record({
   number: whole,
   range: fc.oneof(
     fc.record({ by: fc.constant('whole' as const) }),
-    fc.record({ by: fc.constant('key' as const), column: text, from: orNull(text), to: orNull(text) }),
+    fc.record({
+      by: fc.constant('key' as const),
+      columns: texts,
+      from: orNull(texts),
+      to: orNull(texts),
+    }),
+    fc.record({ by: fc.constant('keys' as const), columns: texts, keys: fc.array(texts) }),
+    fc.record({
+      by: fc.constant('page' as const),
+      column: text,
+      from: orNull(text),
+      inclusive: fc.boolean(),
+      to: orNull(text),
+    }),
+    fc.record({ by: fc.constant('nulls' as const), column: text }),
     fc.record({ by: fc.constant('ctid' as const), from: orNull(text), to: orNull(text) }),
   ),
   staged: orNull(fc.record({ object: text, object_bytes: whole, rows: whole, text_bytes: whole, lsn })),

@@ -43,8 +43,10 @@ interface Span {
 
 function spanOf(range: ChunkRange): Span {
   if (range.by === 'whole') return { from: null, to: null };
-  const numberOf = (bound: string | null): bigint | null => {
-    if (bound === null) return null;
+  if (range.by !== 'key' && range.by !== 'ctid') throw new Error(`not planned: ${range.by}`);
+  const numberOf = (given: string | readonly string[] | null): bigint | null => {
+    if (given === null) return null;
+    const bound = typeof given === 'string' ? given : given.join();
     const [, digits] = (range.by === 'key' ? /^(-?\d+)$/ : /^\((\d+),0\)$/).exec(bound) ?? [];
     if (digits === undefined) throw new Error(`not a bound: ${bound}`);
     return BigInt(digits);

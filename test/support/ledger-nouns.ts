@@ -107,7 +107,7 @@ export function aChunk(change: Partial<Chunk> = {}): Chunk {
     epoch: 1,
     plan: 'plan-1',
     number: 0,
-    range: { by: 'key', column: 'id', from: null, to: '100' },
+    range: { by: 'key', columns: ['id'], from: null, to: ['100'] },
     staged: null,
     loaded: false,
     ...change,

@@ -14,6 +14,7 @@ import type {
   Cut,
   Doorbell,
   Epoch,
+  EpochRequest,
   ExtractBell,
   Lease,
   Ledger,
@@ -104,6 +105,7 @@ export class Durable {
   readonly chain: Cut[] = [];
   readonly bookmarks = new Map<string, Bookmark>();
   readonly epochs = new Map<string, Epoch>();
+  readonly requests = new Map<string, EpochRequest>();
   readonly chunks = new Map<string, Chunk>();
   readonly reports: RunReport[] = [];
   readonly loadBells: LoadBell[] = [];
@@ -177,7 +179,7 @@ const chunkKey = ({ stream, epoch, plan, number }: Pick<Chunk, 'stream' | 'epoch
 
 export function memoryLedger(world: World, durable: Durable): Ledger {
   const { life, clock } = world;
-  const { chain, bookmarks, epochs, chunks, reports } = durable;
+  const { chain, bookmarks, epochs, requests, chunks, reports } = durable;
   const look = async <T>(read: () => T): Promise<T> => {
     await Promise.resolve();
     world.look(life);
@@ -273,6 +275,20 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
         epochs.set(key, epoch);
         return true;
       }),
+    addEpochRequest: (request) =>
+      change('addEpochRequest', request, () => {
+        requests.set(`${request.id}#${request.stream}`, request);
+      }),
+    epochRequests: (stream) =>
+      look(() =>
+        [...requests.values()]
+          .filter((request) => stream === null || request.stream === stream)
+          .sort((a, b) => (a.id < b.id ? -1 : 1)),
+      ),
+    removeEpochRequest: ({ stream, id }) =>
+      change('removeEpochRequest', id, () => {
+        requests.delete(`${id}#${stream}`);
+      }),
     saveChunks: (saved) =>
       change('saveChunks', saved, () => saved.forEach((chunk) => chunks.set(chunkKey(chunk), chunk))),
     chunks: (stream, epoch, plan) =>
@@ -282,7 +298,8 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
     chunk: (stream, epoch, plan, number) => look(() => chunks.get(chunkKey({ stream, epoch, plan, number })) ?? null),
     stageChunk: (chunk) =>
       change('stageChunk', chunk, () => {
-        if (chunk.staged === null || !durable.objects.has(chunk.staged.object))
+        const object = chunk.staged?.object;
+        if (object === undefined || (object !== null && !durable.objects.has(object)))
           throw new RangeError('a chunk before its object');
         if (chunks.get(chunkKey(chunk))?.staged) return false;
         chunks.set(chunkKey(chunk), chunk);

@@ -391,7 +391,8 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
   const isIn = (range: ChunkRange, id: string): boolean => {
     if (range.by !== 'key') return true;
     return (
-      (range.from === null || BigInt(id) >= BigInt(range.from)) && (range.to === null || BigInt(id) < BigInt(range.to))
+      (range.from === null || BigInt(id) >= BigInt(range.from.join())) &&
+      (range.to === null || BigInt(id) < BigInt(range.to.join()))
     );
   };
   return {

@@ -47,10 +47,10 @@ describe('an integer key', () => {
     expect(plan()).toEqual({
       may_overlap: false,
       ranges: [
-        { by: 'key', column: 'id', from: null, to: '251' },
-        { by: 'key', column: 'id', from: '251', to: '501' },
-        { by: 'key', column: 'id', from: '501', to: '751' },
-        { by: 'key', column: 'id', from: '751', to: null },
+        { by: 'key', columns: ['id'], from: null, to: ['251'] },
+        { by: 'key', columns: ['id'], from: ['251'], to: ['501'] },
+        { by: 'key', columns: ['id'], from: ['501'], to: ['751'] },
+        { by: 'key', columns: ['id'], from: ['751'], to: null },
       ],
     });
   });
@@ -108,9 +108,9 @@ describe('any other key', () => {
     const bounds = { min: '1', max: '3' };
     expect(plan({ table: composite, bounds }).ranges[0]?.by).toBe('ctid');
     expect(plan({ table: { ...composite, toasted: true }, bounds }).ranges).toEqual([
-      { by: 'key', column: 'tenant', from: null, to: '2' },
-      { by: 'key', column: 'tenant', from: '2', to: '3' },
-      { by: 'key', column: 'tenant', from: '3', to: null },
+      { by: 'key', columns: ['tenant'], from: null, to: ['2'] },
+      { by: 'key', columns: ['tenant'], from: ['2'], to: ['3'] },
+      { by: 'key', columns: ['tenant'], from: ['3'], to: null },
     ]);
   });
 });
