@@ -31,7 +31,7 @@ export interface Backend {
   readonly clients: Clients;
   /** Embedded servers; null: the pipeline names its own. */
   readonly databases: Addresses;
-  /** The pipeline file with every host in it: what the functions read. */
+  /** The pipeline file as JSON, with every host in it: what the functions read. */
   readonly configPath: string;
   /** What a function's process.env holds. */
   readonly environment: Environment;
@@ -48,7 +48,7 @@ export async function openBackend(options: BackendOptions): Promise<Backend> {
   const databases = await startDatabases(pipeline, state.directory);
   opened.defer(() => databases.stop());
   databases.onEnd((side, how) => onFatal(gone(`run the embedded ${side}`, `it ended with ${how}`)));
-  const configPath = localFilePath(pipeline, options.configPath, state.directory);
+  const configPath = localFilePath(pipeline, state.directory);
   await writeLocalFile(pipeline, options.configPath, configPath, databases.addresses);
 
   const external = options.environment.AWS_ENDPOINT_URL ?? '';
@@ -78,7 +78,7 @@ export async function shareBackend(options: BackendOptions): Promise<Backend> {
   const directory = resolve(options.stateDirectory);
   const engine = await findEngine(directory);
   if (engine === null) return await openBackend(options);
-  const configPath = localFilePath(options.pipeline, options.configPath, directory);
+  const configPath = localFilePath(options.pipeline, directory);
   return await connect(options, engine.endpoints, engine.databases, configPath);
 }
 

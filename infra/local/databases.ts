@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
+import { ALIASES_MAX } from '../../lib/config/document.ts';
 import type { ConnectionConfig, Pipeline } from '../../lib/config/schema.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './postgres.ts';
 import { type DatabaseAddress, writeWhole } from './state.ts';
@@ -69,33 +70,29 @@ export function passwordsOf(addresses: Addresses): Record<string, string> {
   return passwords;
 }
 
-/** Path of the file that the functions read: the user's own where it names both servers. */
-export function localFilePath(pipeline: Pipeline, configPath: string, stateDirectory: string): string {
-  const isComplete = SIDES.every((side) => pipeline[side].host !== null);
-  return isComplete ? resolve(configPath) : join(stateDirectory, `${pipeline.pipeline}.yaml`);
+/** Path of the file that the functions read. */
+export function localFilePath(pipeline: Pipeline, stateDirectory: string): string {
+  return join(stateDirectory, `${pipeline.pipeline}.json`);
 }
 
-/** Writes the file of `localFilePath`, where it is not the user's own. All else in it stays; files that it names are named absolutely. */
+/** Writes it: what the user's own says, with the embedded servers where it names none, and the files that it names by their whole paths. */
 export async function writeLocalFile(
   pipeline: Pipeline,
   configPath: string,
   path: string,
   addresses: Addresses,
 ): Promise<void> {
-  if (path === resolve(configPath)) return;
   const file = parseDocument(await readFile(configPath, 'utf8'));
   for (const side of SIDES) {
+    for (const [option, named] of namedFiles(pipeline[side]))
+      file.setIn([side, 'ssl', option], resolve(dirname(configPath), named));
     const address = addresses[side];
-    if (address === null) {
-      for (const [option, named] of namedFiles(pipeline[side]))
-        file.setIn([side, 'ssl', option], resolve(dirname(configPath), named));
-      continue;
-    }
+    if (address === null) continue;
     const { host, port, user, database } = address;
     const given = { host, port, user, database, password: `\${env:${PASSWORD_VARIABLES[side]}}` };
     for (const [option, value] of Object.entries(given)) file.setIn([side, option], value);
   }
-  await writeWhole(path, file.toString());
+  await writeWhole(path, `${JSON.stringify(file.toJS({ maxAliasCount: ALIASES_MAX }), null, 2)}\n`);
 }
 
 function namedFiles({ ssl }: Pick<ConnectionConfig, 'ssl'>): [option: string, path: string][] {

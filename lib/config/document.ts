@@ -42,7 +42,7 @@ export interface ConfigDocument {
 }
 
 const TEXT_CHARACTERS_MAX = 1024 * 1024;
-const ALIASES_MAX = 100;
+export const ALIASES_MAX = 100;
 /** One mistake can make a parser stumble many times; the first are what to look at. */
 const SYNTAX_FAULTS_MAX = 5;
 

@@ -1,13 +1,11 @@
 /**
- * From the text of a pipeline file to a Pipeline: the one way in, for the command, the synthesis of the stack and the functions at cold start alike.
- * All faults of a file are told at once, each with line, column, key, what is wrong and what to do; never with a secret.
+ * From the text of a pipeline file to a Pipeline, for the command and for the synthesis of the stack; functions get what these have read
+ * (shipped.ts). All faults of a file are told at once, each with line, column, key, what is wrong and what to do; never with a secret.
  */
-import type * as z from 'zod';
 import { SluiceError } from '../errors.ts';
+import { checkData } from './check.ts';
 import { type ConfigFault, parseConfig } from './document.ts';
-import { explainIssues } from './explain.ts';
-import { checkRules } from './rules.ts';
-import { type Pipeline, type PipelineFile, pipelineOf, pipelineSchema } from './schema.ts';
+import type { Pipeline } from './schema.ts';
 
 /** Faults that one message tells; who has more has given the wrong file. */
 const FAULTS_TOLD_MAX = 30;
@@ -36,10 +34,8 @@ export function checkPipeline(text: string): ConfigCheck {
   if (data === null || data === undefined) return refused('The file is empty.');
   if (typeof data !== 'object' || Array.isArray(data)) return refused('The file has no map of options at its top.');
 
-  const whole = pipelineSchema.safeParse(data);
-  const file = whole.success ? whole.data : soundSections(data, whole.error.issues);
-  const findings = [...(whole.success ? [] : explainIssues(whole.error.issues, data)), ...checkRules(file)];
-  if (whole.success && findings.length === 0) return { pipeline: pipelineOf(whole.data), faults: [] };
+  const { pipeline, findings } = checkData(data);
+  if (pipeline) return { pipeline, faults: [] };
   const faults = findings
     .map(({ path, part, problem, remedy }) => ({ ...document.place(path, part), path, problem, remedy }))
     .sort((a, b) => a.line - b.line || a.column - b.column);
@@ -48,17 +44,6 @@ export function checkPipeline(text: string): ConfigCheck {
 
 function refused(problem: string): ConfigCheck {
   return { pipeline: null, faults: [{ line: 1, column: 1, path: [], problem, remedy: MINIMAL }] };
-}
-
-/** Sections without a fault of their own, so that a fault in one does not hide what the rules find in others. */
-function soundSections(data: object, issues: readonly z.core.$ZodIssue[]): Partial<PipelineFile> {
-  const broken = new Set(issues.map((issue) => issue.path[0]));
-  const sections: Partial<Record<string, unknown>> = { ...data };
-  return Object.fromEntries(
-    Object.entries(pipelineSchema.shape)
-      .filter(([section]) => !broken.has(section))
-      .map(([section, schema]) => [section, schema.parse(sections[section])]),
-  );
 }
 
 function configError(faults: readonly ConfigFault[], fileName: string): SluiceError {

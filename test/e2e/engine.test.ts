@@ -20,6 +20,7 @@ import { type ServiceEndpoints, startServices } from '../../infra/local/services
 import { findEngine } from '../../infra/local/state.ts';
 import { readPipeline } from '../../lib/config/read.ts';
 import { resolveConnection } from '../../lib/config/secrets.ts';
+import { readShippedPipeline } from '../../lib/config/shipped.ts';
 import {
   engineOptions,
   eventually,
@@ -66,7 +67,7 @@ describe('a function', () => {
       request_id: expect.stringMatching(/^[0-9a-f-]{36}$/),
       remaining_ms: expect.any(Number),
       environment: {
-        SLUICE_CONFIG: join(directory, 'pipeline.yaml'),
+        SLUICE_CONFIG: join(directory, 'state', 'fixture.json'),
         SLUICE_TABLE: 'sluice-fixture-ledger',
         SLUICE_BUCKET: 'sluice-fixture-stage',
         SLUICE_LEASE_MS: '15000',
@@ -411,11 +412,11 @@ test('a pipeline that names no servers gets its own, and they keep what is in th
   };
   const path = seen.environment.SLUICE_CONFIG ?? '';
   const local = await readFile(path, 'utf8');
-  expect(local).toContain('# mine');
+  expect(local).not.toContain('mine');
   expect(local).not.toContain(databases.source?.password);
   const readers = { env: environment, readFile: () => Promise.reject(), readSecret: () => Promise.reject() };
   for (const side of ['source', 'target'] as const) {
-    const connection = await resolveConnection(readPipeline(local, path)[side], side, readers);
+    const connection = await resolveConnection(readShippedPipeline(local, path)[side], side, readers);
     expect(connection).toMatchObject(databases[side] ?? {});
   }
   expect(await readFile(configPath, 'utf8')).toBe(text);
