@@ -19,7 +19,8 @@ const HEADER_BYTES_MAX = 4 * 1024 * 1024;
 const HEADER_TEXT_BYTES_MAX = 16 * 1024 * 1024;
 /** Below this a trip to the thread pool costs more than it frees. */
 const SYNC_FRAME_BYTES_MAX = 16 * 1024;
-const OUTPUT_BYTES = 1024 * 1024;
+/** Room for a whole frame: what is decompressed in pieces is put together by one more copy. */
+const OUTPUT_BYTES = FRAME_TEXT_BYTES_MAX;
 
 const decompressInPool = promisify(zstdDecompress);
 
