@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { columnsOf, tableText } from '../support/compare.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { seeded } from '../support/seeded.ts';
 import { workplace } from '../support/sluice.ts';
 import { makeTpcb, TPCB_TABLES, writeTpcb } from '../support/tpcb.ts';
 
@@ -99,14 +100,3 @@ describe('pgbench, 1,000,000 accounts', () => {
     await dropSlot();
   });
 });
-
-/** mulberry32: 32 bits of state are enough for moments. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
