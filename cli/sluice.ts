@@ -15,6 +15,7 @@ import type { CliIo } from './io.ts';
 import { registerResume } from './resume.ts';
 import { registerRun } from './run.ts';
 import { registerStatus } from './status.ts';
+import { registerVerify } from './verify.ts';
 import { terminalOf } from './view/terminal.ts';
 
 const LINGER_MS_MAX = 2_000;
@@ -48,6 +49,7 @@ registerRun(program, io, terminal);
 registerStatus(program, io, page);
 registerResume(program, io);
 registerBackfill(program, io);
+registerVerify(program, io, { terminal, page });
 
 // Whoever reads our output may stop reading (`| head`): then there is nobody left to tell anything.
 for (const output of [process.stdout, process.stderr]) {

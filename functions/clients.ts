@@ -8,8 +8,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { S3Client } from '@aws-sdk/client-s3';
 import { SQSClient } from '@aws-sdk/client-sqs';
-import { readPipeline } from '../lib/config/read.ts';
 import type { Pipeline } from '../lib/config/schema.ts';
+import { readShippedPipeline } from '../lib/config/shipped.ts';
+import { postgresComparer } from '../lib/epoch/comparer.ts';
 import { postgresExtractor } from '../lib/epoch/extractor.ts';
 import { SluiceError } from '../lib/errors.ts';
 import { sqsDoorbell } from '../lib/ledger/doorbell.ts';
@@ -18,6 +19,7 @@ import { postgresTarget } from '../lib/load/target.ts';
 import type { OperatePorts } from '../lib/operate.ts';
 import type { DrainPorts, ExtractPorts, LoadPorts } from '../lib/pipeline.ts';
 import type { Clock } from '../lib/ports.ts';
+import type { Connect } from '../lib/postgres/session.ts';
 import { appendPublicationName } from '../lib/slot/append-publication.ts';
 import { openSlotReader } from '../lib/slot/reader.ts';
 import { postgresSource } from '../lib/slot/source.ts';
@@ -25,7 +27,7 @@ import { s3Stage } from '../lib/stage/s3.ts';
 import { sessionName } from '../lib/window/free-slot.ts';
 import { type Environment, readEnvironment } from './environment.ts';
 import { jsonLog } from './log.ts';
-import { Connector, secretReaders } from './postgres.ts';
+import { Connector, keptSalt, secretReaders } from './postgres.ts';
 
 /** Attempts of the SDK at one call; it waits up to 20 seconds between them, and longer for what it is told is throttled. */
 const ATTEMPTS_MAX = 5;
@@ -43,6 +45,7 @@ export interface Runtime {
   readonly extract: ExtractPorts;
   readonly load: LoadPorts;
   readonly operate: OperatePorts;
+  readonly connectSource: Connect;
 }
 
 export const clock: Clock = {
@@ -67,7 +70,7 @@ export function runtime(): Runtime {
 
 function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
   const environment = readEnvironment(env);
-  const pipeline = readPipeline(readConfig(environment.SLUICE_CONFIG), environment.SLUICE_CONFIG);
+  const pipeline = readShippedPipeline(readConfig(environment.SLUICE_CONFIG), environment.SLUICE_CONFIG);
   const name = pipeline.pipeline;
   const log = jsonLog(printLine, { pipeline: name });
   const { s3, sqs, dynamo } = awsClients(environment);
@@ -107,6 +110,12 @@ function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
     connect: () => connector.connect('source'),
     connectReplication: () => connector.connect('source', { replication: true }),
     publications: [config.publication_name, appendPublicationName(config.publication_name)],
+    secondary: config.use_secondary ? { connect: () => connector.connect('source', { secondary: true }), clock } : null,
+  });
+  const comparer = postgresComparer({
+    connectSource: () => connector.connect('source'),
+    connectTarget: () => connector.connect('target'),
+    pipeline,
   });
   const target = postgresTarget({
     connect: () => connector.connect('target'),
@@ -116,14 +125,16 @@ function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
     log,
   });
   const ports = { clock, log, stage, ledger, doorbell, newId: randomUUID, random: Math.random };
+  const mask_salt = keptSalt(pipeline, readers);
   return {
     pipeline,
     environment,
     sqs,
-    drain: { ...ports, source },
-    extract: { ...ports, extractor, target },
+    drain: { ...ports, source, mask_salt },
+    extract: { ...ports, mask_salt, extractor, comparer, target },
     load: { ...ports, target },
     operate: ports,
+    connectSource: () => connector.connect('source'),
   };
 }
 

@@ -16,6 +16,8 @@ const windowEvent = z.strictObject({
   break_at_end_lsn: z.boolean().optional(),
   /** Ring for everything that is outstanding, even if it was rung for a moment ago. */
   ring_all: z.boolean().optional(),
+  /** Streams that are read by query have a run only if their last was opened before this time, ms since the Unix epoch. */
+  runs_since_ms: z.int().nonnegative().optional(),
 });
 
 export const handler = edge('drain', windowEvent, async (event, context): Promise<ReportStatus> => {
@@ -31,6 +33,7 @@ export const handler = edge('drain', windowEvent, async (event, context): Promis
     asked: () => context.getRemainingTimeInMillis() <= MARGIN_MS,
     ...(event.break_at_end_lsn !== undefined && { break_at_end_lsn: event.break_at_end_lsn }),
     ...(event.ring_all !== undefined && { ring_all: event.ring_all }),
+    ...(event.runs_since_ms !== undefined && { runs_since_ms: event.runs_since_ms }),
   });
   await printWindow(ports, pipeline.pipeline, report, ground());
   return reportStatus(report);

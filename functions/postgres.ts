@@ -7,7 +7,7 @@ import type { SecretsManagerClientConfig } from '@aws-sdk/client-secrets-manager
 import { Client } from 'pg';
 import { awsFault } from '../lib/aws-faults.ts';
 import type { Pipeline } from '../lib/config/schema.ts';
-import { resolveConnection, type SecretReaders } from '../lib/config/secrets.ts';
+import { resolveConnection, resolveSecret, type SecretReaders } from '../lib/config/secrets.ts';
 import { SluiceError } from '../lib/errors.ts';
 import { type Connection, clientConfig, connectClient, type Side } from '../lib/postgres/connection.ts';
 
@@ -17,6 +17,8 @@ const SECRETS_KEPT_MS = 5 * 60_000;
 export interface ConnectOptions {
   /** A walsender's connection. */
   readonly replication?: boolean;
+  /** Of the source: its replica (source.secondary_host). */
+  readonly secondary?: boolean;
   /** Instead of the pipeline's. */
   readonly application_name?: string;
 }
@@ -35,8 +37,9 @@ export class Connector {
 
   /** A connected client of `side`, for the caller to close. Throws what secrets and connecting throw. */
   async connect(side: Side, options: ConnectOptions = {}): Promise<Client> {
-    const { application_name, replication = false } = options;
-    const connection = await this.#connection(side);
+    const { application_name, replication = false, secondary = false } = options;
+    const primary = await this.#connection(side);
+    const connection = secondary ? { ...primary, ...this.#secondary() } : primary;
     const endpoint = {
       side,
       connection: application_name === undefined ? connection : { ...connection, application_name },
@@ -51,6 +54,13 @@ export class Connector {
     }
   }
 
+  /** The rules of the file see to it that it names one where it is to be used. */
+  #secondary(): Pick<Connection, 'host' | 'port'> {
+    const { secondary_host: host, secondary_port: port } = this.#pipeline.source;
+    if (host === null) throw new RangeError('there is no source.secondary_host');
+    return { host, port };
+  }
+
   async #connection(side: Side): Promise<Connection> {
     const kept = this.#kept.get(side);
     if (kept && kept.until_ms > this.#now()) return await kept.connection;
@@ -63,6 +73,21 @@ export class Connector {
       throw error;
     }
   }
+}
+
+/** The salt of hashed columns, read when it is first needed. It is not rotated: another salt makes other hashes, and new copies. */
+export function keptSalt({ mask_salt }: Pipeline, readers: SecretReaders): () => Promise<string | null> {
+  let kept: Promise<string> | null = null;
+  return async () => {
+    if (mask_salt === null) return null;
+    kept ??= resolveSecret(mask_salt, readers, 'mask_salt');
+    try {
+      return await kept;
+    } catch (error) {
+      kept = null;
+      throw error;
+    }
+  };
 }
 
 /** Where a function reads secrets: its environment, Secrets Manager, and files beside the pipeline file. */

@@ -7,27 +7,40 @@
 
 import { nearestName } from './config/nearest.ts';
 import { findStreams } from './config/stream-selector.ts';
+import { type EpochProgress, epochProgress } from './epoch/progress.ts';
 import { SluiceError } from './errors.ts';
 import { type ChainPart, type StreamLag, streamLag } from './ledger/lag.ts';
+import { isLogBased } from './ledger/method.ts';
 import { formatLsn } from './lsn.ts';
-import type { Bookmark, Clock, Cut, Doorbell, Epoch, Halt, Ledger, Log, RunReport, StreamState } from './ports.ts';
+import type {
+  Bookmark,
+  Clock,
+  Cut,
+  Doorbell,
+  Epoch,
+  Halt,
+  Ledger,
+  Log,
+  ReplicationMethod,
+  RunReport,
+  StreamState,
+} from './ports.ts';
 import { displayName } from './shape.ts';
+import { isPositionLost } from './slot/ground.ts';
 import { ringEpochWork } from './window/announce.ts';
 
 /** Cuts that are looked at for lags. Who is further behind than these has its lag from the oldest of them, or none told. */
 const STATUS_CUTS_MAX = 1_000;
 const STATUS_REPORTS = 10;
 
-export interface EpochStatus {
+export interface EpochStatus extends EpochProgress {
   readonly number: number;
   readonly kind: Epoch['kind'];
   readonly state: Epoch['state'];
   /** Null until it is planned. */
   readonly chunks: number | null;
-  readonly chunks_staged: number;
-  readonly chunks_loaded: number;
-  readonly rows_staged: number;
-  readonly rows_loaded: number;
+  /** The condition of a backfill. */
+  readonly where: string | null;
   /** The source's own estimate; -1: it has none. */
   readonly rows_estimate: number;
   readonly opened_at: string;
@@ -39,8 +52,14 @@ export interface StreamStatus {
   readonly target: string;
   readonly state: StreamState;
   readonly halt: (Omit<Halt, 'at_ms'> & { readonly at: string }) | null;
+  /** How it is followed. */
+  readonly method: ReplicationMethod;
+  /** Read by query: what had been committed then is there. Null: not yet, or it is followed by the log. */
+  readonly as_of: string | null;
   /** Somebody asked for a reset: the next window begins it. */
   readonly reset_requested: boolean;
+  /** Somebody asked for a resync: the next window makes a new slot and begins it. */
+  readonly resync_requested: boolean;
   readonly applied_cut: number;
   readonly applied_lsn: string;
   readonly applied_at: string | null;
@@ -52,6 +71,8 @@ export interface StreamStatus {
   readonly epoch_number: number;
   /** The epoch that is under way; null: none. */
   readonly epoch: EpochStatus | null;
+  /** The last one that could not go on, or was cancelled, and nothing has been synchronised since. */
+  readonly given_up: (Omit<NonNullable<Bookmark['given_up']>, 'at_ms'> & { readonly at: string }) | null;
 }
 
 /** One window's report; times as ISO 8601, positions as PostgreSQL prints them. */
@@ -96,7 +117,7 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
   const now_ms = clock.now();
   const streams: StreamStatus[] = [];
   for (const bookmark of bookmarks) {
-    const epoch = await epochStatus(ledger, bookmark);
+    const epoch = await epochStatus(ledger, bookmark, now_ms);
     const lag = head && isApplying(bookmark) ? streamLag(bookmark, part, head, now_ms) : null;
     streams.push(streamStatus(bookmark, lag, epoch));
   }
@@ -118,7 +139,9 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
 export async function appliedLagSeconds(ports: Pick<OperatePorts, 'clock' | 'ledger'>): Promise<number | null> {
   const head = await ports.ledger.head();
   if (!head) return null;
-  const live = (await ports.ledger.bookmarks()).filter(({ halt, state }) => halt === null && state === 'live');
+  const live = (await ports.ledger.bookmarks())
+    .filter(isLogBased)
+    .filter(({ halt, state }) => halt === null && state === 'live');
   const part = await chainPart(ports.ledger, live, head);
   const lags = live.map((bookmark) => streamLag(bookmark, part, head, ports.clock.now()));
   // Who is too far behind to tell must not hide the others.
@@ -143,10 +166,7 @@ export async function resume(ports: OperatePorts, named: string): Promise<Resume
   const streams = await streamsOf(ledger, named);
   const lost = streams.find(({ halt }) => halt?.must_reset);
   if (lost) {
-    throw new SluiceError('USAGE', {
-      problem: `${displayName(lost.table)} cannot go on: changes of it have been passed over since it halted.`,
-      remedy: `Synchronise it anew: sluice backfill ${lost.stream} --reset`,
-    });
+    throw new SluiceError('USAGE', mustReset(lost));
   }
   const head = await ledger.head();
   const results: Resumed[] = [];
@@ -160,6 +180,42 @@ export async function resume(ports: OperatePorts, named: string): Promise<Resume
     results.push({ stream, table: displayName(table), resumed: halt !== null });
   }
   return results;
+}
+
+/** What to do about a stream that cannot simply go on. */
+function mustReset({ stream, table, halt }: Bookmark): { readonly problem: string; readonly remedy: string } {
+  const name = displayName(table);
+  if (halt && isPositionLost(halt)) {
+    return {
+      problem: `${name} cannot go on, and no other stream can: their place in the source's log is gone. ${halt.message}`,
+      remedy: 'Have them compared with the source, over a new slot: sluice resume --resync',
+    };
+  }
+  return {
+    problem: `${name} cannot go on: changes of it have been passed over since it halted.`,
+    remedy: `Synchronise it anew: sluice backfill ${stream} --reset`,
+  };
+}
+
+/**
+ * Asks for all streams that the log is read for to be brought up again after the slot was lost: the next window makes a new one, takes them in anew and has
+ * each compared with its table. They stay halted until then. Throws USAGE where no window has found the position lost: nothing is changed then.
+ */
+export async function requestResync(
+  ports: Pick<OperatePorts, 'ledger' | 'log'>,
+): Promise<{ readonly stream: string; readonly table: string }[]> {
+  const streams = (await ports.ledger.bookmarks()).filter(isLogBased);
+  if (!streams.some(({ halt }) => halt !== null && isPositionLost(halt))) {
+    throw new SluiceError('USAGE', {
+      problem: 'No window has found the replication slot gone, so there is nothing to resynchronise.',
+      remedy: 'Run a window first. Where a table differs from the source for another reason: sluice verify --repair',
+    });
+  }
+  for (const { stream } of streams) {
+    await ports.ledger.updateBookmark(stream, { resync_requested: true });
+    ports.log.info('resync_requested', { stream });
+  }
+  return streams.map(({ stream, table }) => ({ stream, table: displayName(table) }));
 }
 
 /**
@@ -181,7 +237,8 @@ export async function requestResets(
   return [...streams.values()].map(({ stream, table }) => ({ stream, table: displayName(table) }));
 }
 
-async function streamsOf(ledger: Ledger, named: string): Promise<Bookmark[]> {
+/** Throws USAGE for a name that means no stream. */
+export async function streamsOf(ledger: Ledger, named: string): Promise<Bookmark[]> {
   const known = (await ledger.bookmarks()).map((bookmark) => ({
     id: bookmark.stream,
     source: bookmark.table,
@@ -206,7 +263,8 @@ async function ring(ports: OperatePorts, { stream, state, epoch: number }: Bookm
   else if (head) await ports.doorbell.ringLoad([{ kind: 'cuts', stream, cut: head.number }]);
 }
 
-function isApplying({ state }: Bookmark): boolean {
+function isApplying({ state, method }: Pick<Bookmark, 'state' | 'method'>): boolean {
+  if (!isLogBased(method === undefined ? {} : { method })) return false;
   return state === 'catching_up' || state === 'live';
 }
 
@@ -218,23 +276,22 @@ async function chainPart(ledger: Ledger, bookmarks: readonly Bookmark[], head: C
   return { cuts, complete: cuts.length < STATUS_CUTS_MAX };
 }
 
-async function epochStatus(ledger: Ledger, { stream, epoch: number, state }: Bookmark): Promise<EpochStatus | null> {
+async function epochStatus(
+  ledger: Ledger,
+  { stream, epoch: number, state }: Bookmark,
+  now_ms: number,
+): Promise<EpochStatus | null> {
   if (number === 0 || state === 'live' || state === 'catching_up') return null;
   const epoch = await ledger.epoch(stream, number);
   if (!epoch) return null;
   const chunks = epoch.plan === null ? [] : await ledger.chunks(stream, number, epoch.plan);
-  const staged = chunks.filter((chunk) => chunk.staged !== null);
-  const loaded = staged.filter((chunk) => chunk.loaded);
-  const rows = (of: typeof chunks) => of.reduce((sum, chunk) => sum + (chunk.staged?.rows ?? 0), 0);
   return {
     number,
     kind: epoch.kind,
     state: epoch.state,
     chunks: epoch.chunks,
-    chunks_staged: staged.length,
-    chunks_loaded: loaded.length,
-    rows_staged: rows(staged),
-    rows_loaded: rows(loaded),
+    ...epochProgress(epoch, chunks, now_ms),
+    where: epoch.where,
     rows_estimate: epoch.rows_estimate,
     opened_at: iso(epoch.opened_at_ms),
   };
@@ -255,7 +312,10 @@ function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochSta
       must_reset: halt.must_reset,
       at: iso(halt.at_ms),
     },
+    method: bookmark.method ?? 'LOG_BASED',
+    as_of: isLogBased(bookmark) || bookmark.as_of_ms === undefined ? null : iso(bookmark.as_of_ms),
     reset_requested: bookmark.reset_requested,
+    resync_requested: bookmark.resync_requested ?? false,
     applied_cut: bookmark.applied_cut,
     applied_lsn: formatLsn(bookmark.applied_lsn),
     applied_at: bookmark.applied_at_ms === 0 ? null : iso(bookmark.applied_at_ms),
@@ -264,6 +324,14 @@ function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochSta
     changes_applied: bookmark.changes_applied,
     epoch_number: bookmark.epoch,
     epoch,
+    given_up: bookmark.given_up
+      ? {
+          epoch: bookmark.given_up.epoch,
+          kind: bookmark.given_up.kind,
+          reason: bookmark.given_up.reason,
+          at: iso(bookmark.given_up.at_ms),
+        }
+      : null,
   };
 }
 

@@ -10,17 +10,19 @@
  */
 import type { Pipeline } from './config/schema.ts';
 import type { StreamDefinition } from './config/selection.ts';
+import { streamOptions } from './config/stream-options.ts';
 import type { CapturedStream } from './cut/captured.ts';
 import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
 import type { OpenCut } from './cut/open-cut.ts';
 import { logDecoder } from './decode/choose.ts';
 import { planEpoch, readChunk } from './epoch/extract.ts';
+import { queryExtractor } from './epoch/stream-extractor.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
 import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk } from './load/steps.ts';
 import { LSN_ZERO, lsnMax } from './lsn.ts';
 import type {
-  Bookmark,
   Clock,
+  Comparer,
   Doorbell,
   ExtractBell,
   Extractor,
@@ -34,6 +36,8 @@ import type {
   StopReason,
   Target,
 } from './ports.ts';
+import { chosenExtractor } from './projection/chosen-extractor.ts';
+import { projectedTable } from './projection/table.ts';
 import { tableShape } from './slot/table-shape.ts';
 import { cutStreams, StagedCut } from './stage/staged-cut.ts';
 import { Announcer, ringAgain, ringCatchingUp } from './window/announce.ts';
@@ -43,18 +47,20 @@ import { capture } from './window/capture.ts';
 import { capturedStreams } from './window/captured-streams.ts';
 import { Describing } from './window/describing.ts';
 import { freeSlot } from './window/free-slot.ts';
-import { captureAnew, copyAnew, haltStream } from './window/halt.ts';
+import { captureAnew, haltOrThrow, haltStream } from './window/halt.ts';
 import { LeaseKeeper } from './window/lease-keeper.ts';
 import { OneBehind } from './window/one-behind.ts';
 import { type OpenChain, openChain } from './window/open-chain.ts';
+import type { SaltPort } from './window/projecting.ts';
 import { prune } from './window/prune.ts';
+import { endSlotless, openRuns } from './window/queries.ts';
 import { Reading } from './window/reading.ts';
 import { RunLog } from './window/run-log.ts';
 import { rememberTold, type ShapeNews, shapeNews } from './window/shape-news.ts';
 import { windowMsMax } from './window/stop.ts';
 import { logsTruncate, noteTruncated } from './window/truncated.ts';
 
-export interface DrainPorts {
+export interface DrainPorts extends SaltPort {
   readonly clock: Clock;
   readonly log: Log;
   readonly source: Source;
@@ -77,6 +83,8 @@ export interface Window {
   readonly break_at_end_lsn?: boolean;
   /** Ring for the work of epochs even if it was rung for a moment ago: whoever was rung is gone. */
   readonly ring_all?: boolean;
+  /** Streams that are read by query have their run only if their last was opened before this time, ms since the Unix epoch. Left out: each has one. */
+  readonly runs_since_ms?: number;
   /** Shall the window end now? */
   readonly asked?: () => boolean;
 }
@@ -84,9 +92,8 @@ export interface Window {
 /** One window. The report says how it ended, well or with an error, and is saved; only a ledger that cannot be reached is thrown. */
 export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Window): Promise<RunReport> {
   const { ledger, clock, log } = ports;
-  const { replication_slot: slot, application_name } = pipeline.source;
   const run = new RunLog(clock, window.run);
-  const lease = await ledger.takeLease(slot, window.owner, window.lease_ms);
+  const lease = await ledger.takeLease(pipeline.source.replication_slot, window.owner, window.lease_ms);
   if ('held_by' in lease) {
     log.info('window_skipped', { held_by: lease.held_by, until: new Date(lease.until_ms).toISOString() });
     return run.report('skipped', null);
@@ -96,17 +103,13 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
   let error: SluiceError | null = null;
   try {
     const opened = await run.timed('ground', () => openChain(ports, pipeline));
-    await freeSlot(ports, opened.ground, { slot, application_name, token: keeper.token });
+    await openRuns(ports, opened, window.runs_since_ms ?? null);
     await ringAgain(ports, opened.bookmarks, opened.chain.head, window.ring_all ?? false);
-    const early = (await beforeAppends(ports, pipeline, opened)) ?? (await beforeNames(ports, pipeline, opened));
-    if (early) {
-      const upTo = { ...window, break_at_end_lsn: true };
-      stopped_by = await drainSlot(ports, pipeline, upTo, { run, keeper, ...early });
-    }
-    if (!early || stopped_by === 'end_lsn') {
-      const ready = early ? await lookAgain(ports, opened) : opened;
-      stopped_by = await drainSlot(ports, pipeline, window, { run, keeper, ...ready });
-    }
+    if (opened.lost) throw opened.lost;
+    stopped_by = opened.slotless
+      ? await endSlotless(ports, opened)
+      : await drainLog(ports, pipeline, window, { run, keeper, ...opened });
+
     const bookmarks = await ledger.bookmarks();
     await prune(ports, pipeline, bookmarks, opened.chain.head);
     await ringCatchingUp(ports, bookmarks, opened.chain.head);
@@ -127,6 +130,17 @@ interface OpenWindow extends OpenChain {
   readonly keeper: LeaseKeeper;
 }
 
+/** The slot, from where the chain ends; twice, where it must be read to its end before some streams can be captured. */
+async function drainLog(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
+  const { replication_slot: slot, application_name } = pipeline.source;
+  await freeSlot(ports, open.ground, { slot, application_name, token: open.keeper.token });
+  const early = (await beforeAppends(ports, pipeline, open)) ?? (await beforeNames(ports, pipeline, open));
+  if (!early) return await drainSlot(ports, pipeline, window, open);
+  const stopped_by = await drainSlot(ports, pipeline, { ...window, break_at_end_lsn: true }, { ...open, ...early });
+  if (stopped_by !== 'end_lsn') return stopped_by;
+  return await drainSlot(ports, pipeline, window, { ...open, ...(await lookAgain(ports, open)) });
+}
+
 /** capture, then slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
 async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
   const { clock, source, stage } = ports;
@@ -137,7 +151,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   const news = await shapeNews(ports, { ...open, captured }, pipeline.source.plugin);
   const { reader, reading } = await openReading(ports, pipeline, window, open, streams, news);
   const { cut } = reading;
-  const describing = new Describing(source);
+  const describing = new Describing(source, streams);
   const announcer = new Announcer(ports, {
     batch_size_rows: target.batch_size_rows,
     batch_flush_interval_ms: target.batch_flush_interval * 1000,
@@ -278,7 +292,7 @@ function tellNews(
   if (news === null || cut.end_lsn < news.lsn) return [];
   for (const { id, table } of news.streams) {
     const stream = streams.find((captured) => captured.stream === id);
-    if (stream) cut.tell(stream, table.oid, tableShape(table));
+    if (stream) cut.tell(stream, table.oid, tableShape(projectedTable(table, stream.projection ?? null)));
   }
   return news.streams;
 }
@@ -291,10 +305,11 @@ async function stopStream(ports: DrainPorts, stream: string, fault: SluiceError)
   await haltStream(ports, stream, fault, { cut: null, must_reset: true }, mayComeBack ? { reset_requested: true } : {});
 }
 
-export interface ExtractPorts {
+export interface ExtractPorts extends SaltPort {
   readonly clock: Clock;
   readonly log: Log;
   readonly extractor: Extractor;
+  readonly comparer: Comparer;
   readonly stage: Stage;
   readonly ledger: Ledger;
   readonly doorbell: Doorbell;
@@ -310,15 +325,21 @@ export interface ExtractReport {
 }
 
 /** query ─► stage ─► record ─► announce: one step of an epoch. Throws what is worth another try, and faults of the ground. */
-export async function extract(ports: ExtractPorts, pipeline: Pipeline, bell: ExtractBell): Promise<ExtractReport> {
+export async function extract(given: ExtractPorts, pipeline: Pipeline, bell: ExtractBell): Promise<ExtractReport> {
   const { stream } = bell;
   const nothing = { stream, outcome: 'nothing', rows: 0, chunks: 0 } as const;
-  const bookmark = await ports.ledger.bookmark(stream);
-  const epoch = await ports.ledger.epoch(stream, bell.epoch);
+  const bookmark = await given.ledger.bookmark(stream);
+  const epoch = await given.ledger.epoch(stream, bell.epoch);
   if (!bookmark || !epoch || bookmark.halt !== null || bookmark.epoch !== bell.epoch) return nothing;
   try {
+    const options = streamOptions(pipeline, bookmark.table);
+    const extractor = await chosenExtractor(given, queryExtractor(given.extractor, options), pipeline, bookmark);
+    // The file says something else of it by now: the next window captures it anew.
+    if (extractor === null) return nothing;
+    const ports = { ...given, extractor };
     if (bell.kind === 'plan') {
-      const chunks = await planEpoch(ports, bookmark, epoch);
+      const paging = { itersize: pipeline.source.itersize, lookback: options?.lookback ?? null };
+      const chunks = await planEpoch(ports, bookmark, epoch, paging);
       return { ...nothing, outcome: chunks === null ? 'nothing' : 'planned', chunks: chunks ?? 0 };
     }
     const object = objectName(pipeline, `chunks/${stream}/${bell.epoch}`, bell.chunk, ports.newId());
@@ -330,7 +351,7 @@ export async function extract(ports: ExtractPorts, pipeline: Pipeline, bell: Ext
       chunks: rows === null ? 0 : 1,
     };
   } catch (thrown) {
-    return { ...nothing, outcome: await haltOrThrow(ports, bookmark, asSluiceError(thrown)) };
+    return { ...nothing, outcome: await haltOrThrow(given, bookmark, asSluiceError(thrown), bell.epoch) };
   }
 }
 
@@ -363,28 +384,10 @@ export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits)
         return bell satisfies never;
     }
   } catch (thrown) {
-    const outcome = await haltOrThrow(ports, bookmark, asSluiceError(thrown));
+    const epoch = bell.kind === 'cuts' ? null : bell.epoch;
+    const outcome = await haltOrThrow(ports, bookmark, asSluiceError(thrown), epoch);
     return { stream, outcome, cuts: 0, changes: 0, rows: 0 };
   }
-}
-
-/**
- * A stream that fails halts alone (I10), and one whose log does not hold what it needs is copied anew; what is transient, or the fault of the ground, is
- * somebody else's to try again.
- */
-async function haltOrThrow(
-  ports: Pick<LoadPorts, 'clock' | 'log' | 'ledger'>,
-  bookmark: Bookmark,
-  fault: SluiceError,
-): Promise<'halted' | 'nothing'> {
-  if (fault.copiesAnew) {
-    await copyAnew(ports, bookmark, fault);
-    return 'nothing';
-  }
-  if (!fault.haltsStream) throw fault;
-  const cut = typeof fault.facts.cut === 'number' ? fault.facts.cut : null;
-  await haltStream(ports, bookmark.stream, fault, { cut, must_reset: false });
-  return 'halted';
 }
 
 function objectName(pipeline: Pipeline, folder: string, number: number, id: string): string {

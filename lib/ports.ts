@@ -5,6 +5,7 @@
  *
  * "Durable" means: survives the death of this process and of the machine it runs on.
  */
+export type * from './ports/comparer.ts';
 export type * from './ports/doorbell.ts';
 export * from './ports/ledger.ts';
 export type * from './ports/slot.ts';

@@ -53,6 +53,8 @@ export interface Shape {
   readonly definition?: string;
   /** The greatest number that any column of it has had (pg_class.relnatts), that of a dropped one as well. */
   readonly greatest?: number;
+  /** Numbers of columns that the source has, and of which the stream has other values or none (lib/projection): what the target has of them must go. */
+  readonly hidden?: readonly number[];
   /** Columns that the source computes and the log does not carry: made as such on the target where they can be. */
   readonly generated?: readonly GeneratedColumn[];
 }

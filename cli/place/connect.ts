@@ -10,6 +10,8 @@ import type { Connect } from '../../lib/postgres/session.ts';
 export interface Connections {
   readonly source: Connect;
   readonly replication: Connect;
+  /** The source's replica; null: none is used. */
+  readonly secondary: Connect | null;
   readonly target: Connect;
 }
 
@@ -28,6 +30,7 @@ export function connectionsTo({ pipeline, config_path, environment }: Reachable)
   return {
     source: () => connector.connect('source'),
     replication: () => connector.connect('source', { replication: true }),
+    secondary: pipeline.source.use_secondary ? () => connector.connect('source', { secondary: true }) : null,
     target: () => connector.connect('target'),
   };
 }

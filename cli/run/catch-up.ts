@@ -51,6 +51,8 @@ export async function catchUp(options: CatchUp): Promise<CaughtUp> {
 class CatchingUp {
   readonly #options: CatchUp;
   #goal_cut: number | null = null;
+  /** Each stream that is read by query has one run from here on, however many windows there are. */
+  readonly #since_ms = Date.now();
   #idling: Promise<void> | null = null;
   #moved = '';
   #idleWindows = 0;
@@ -77,7 +79,7 @@ class CatchingUp {
     const { engine, signal, onTrouble } = this.#options;
     let skipped = 0;
     for (let failures = 0; !signal.aborted; ) {
-      const report = await windowReport(engine, ring_all);
+      const report = await windowReport(engine, { ring_all, runs_since_ms: this.#since_ms });
       if (report.stopped_by === 'skipped') {
         skipped += 1;
         if (skipped === SKIPPED_WINDOWS_MAX) throw this.#notCaughtUp(skipped, 'Every stream');
@@ -106,7 +108,7 @@ class CatchingUp {
       const wasIdle = this.#idling === null;
       const began_ms = performance.now();
       const sight = await watch.look();
-      const left = remaining(sight.status, selected, this.#goal_cut);
+      const left = remaining(sight.status, selected, this.#goal_cut, this.#since_ms);
       const hopeless = faults.hopeless(Date.now());
       if (hopeless) throw new Ended(1, [hopeless]);
       const now_ms = performance.now();
@@ -160,11 +162,11 @@ class CatchingUp {
 /** A window that throws is one that failed: the engine's own faults come that way. */
 async function windowReport(
   engine: CatchUp['engine'],
-  ring_all: boolean,
+  options: { readonly ring_all: boolean; readonly runs_since_ms: number },
 ): Promise<Pick<ReportStatus, 'stopped_by' | 'error'>> {
   try {
     // What `drain` answers (functions/drain.ts).
-    return (await engine.window({ break_at_end_lsn: true, ring_all })) as ReportStatus;
+    return (await engine.window({ break_at_end_lsn: true, ...options })) as ReportStatus;
   } catch (thrown) {
     if (!(thrown instanceof SluiceError)) throw thrown;
     const { code, message, remedy } = thrown;

@@ -1,7 +1,7 @@
 /**
  * Whether everything is applied that the source had when the run began. Pure.
  *
- * The goal is a cut: the chain's end when a window had read everything up to that position. A stream has it when it is live and either has applied that
+ * Of the log, the goal is a cut: the chain's end when a window had read everything up to that position. A stream has it when it is live and either has applied that
  * cut, or lacks nothing that is recorded for it: changes that came later do not move the goal.
  */
 import type { PipelineStatus, StreamStatus } from '../../lib/operate.ts';
@@ -14,23 +14,37 @@ export interface Remaining {
   readonly missing: readonly string[];
 }
 
-/** What `selected` streams still lack. `goal_cut` is null while no window has come as far. */
+/**
+ * What `selected` streams still lack. `goal_cut` is null while no window has come as far. `since_ms`: when the run began; streams that are read by query have one
+ * run of theirs since then.
+ */
 export function remaining(
   { streams }: Pick<PipelineStatus, 'streams'>,
   selected: ReadonlySet<string>,
   goal_cut: number | null,
+  since_ms = 0,
 ): Remaining {
   const own = streams.filter(({ stream }) => selected.has(stream));
   const known = new Set(own.map(({ stream }) => stream));
   return {
-    halted: own.filter(({ state }) => state === 'halted'),
-    unfinished: own.filter((stream) => stream.state !== 'halted' && !hasApplied(stream, goal_cut)),
+    halted: own.filter(isHalted),
+    unfinished: own.filter((stream) => !isHalted(stream) && !hasApplied(stream, goal_cut, since_ms)),
     missing: [...selected].filter((id) => !known.has(id)),
   };
 }
 
-function hasApplied({ state, reset_requested, applied_cut, lag }: StreamStatus, goal_cut: number | null): boolean {
-  if (goal_cut === null || state !== 'live' || reset_requested) return false;
+/** One whose resync has been asked for waits for a window, not for a person. */
+function isHalted({ state, resync_requested }: StreamStatus): boolean {
+  return state === 'halted' && !resync_requested;
+}
+
+function hasApplied(
+  { state, reset_requested, resync_requested, applied_cut, lag, method, as_of }: StreamStatus,
+  goal_cut: number | null,
+  since_ms: number,
+): boolean {
+  if (goal_cut === null || state !== 'live' || reset_requested || resync_requested) return false;
+  if (method !== 'LOG_BASED') return as_of !== null && Date.parse(as_of) >= since_ms;
   return applied_cut >= goal_cut || lag?.cuts === 0;
 }
 
@@ -51,16 +65,21 @@ export function needsWindow({ unfinished, missing }: Remaining, goal_cut: number
   return (
     goal_cut === null ||
     missing.length > 0 ||
-    unfinished.some(({ state, reset_requested }) => state !== 'live' || reset_requested)
+    unfinished.some(
+      ({ state, reset_requested, resync_requested, method }) =>
+        // A run that was under way is done: this run's is opened by a window.
+        state !== 'live' || reset_requested || resync_requested || method !== 'LOG_BASED',
+    )
   );
 }
 
 /** Changes whenever anything has moved. */
 export function mark({ head, streams }: Pick<PipelineStatus, 'head' | 'streams'>): string {
-  const places = streams.map(({ stream, state, reset_requested, applied_cut, epoch }) => [
+  const places = streams.map(({ stream, state, reset_requested, resync_requested, applied_cut, epoch }) => [
     stream,
     state,
     reset_requested,
+    resync_requested,
     applied_cut,
     epoch?.number,
     epoch?.chunks_staged,

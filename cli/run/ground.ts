@@ -5,6 +5,7 @@
  * run. Before that, nothing has begun, and a fault in the file is better told than half of it replicated.
  */
 import type { Finding } from '../../lib/doctor/finding.ts';
+import { isPositionLost } from '../../lib/slot/ground.ts';
 
 /** Names of checks (lib/doctor) whose errors no window can get past. */
 const STOPS_EVERY_WINDOW: ReadonlySet<string> = new Set([
@@ -37,6 +38,8 @@ export interface Begun {
 export function whatStops(findings: readonly Finding[], { captured, lasting }: Begun): Finding[] {
   return findings.filter(({ severity, check, code }) => {
     if (severity !== 'error') return false;
+    // The window has the streams halt for it, or, where that was asked for, makes a new slot.
+    if (captured !== false && code !== undefined && isPositionLost({ code })) return false;
     if (STOPS_EVERY_WINDOW.has(check)) return true;
     if (STOPS_EVERY_LOAD.has(check)) return !(lasting && captured !== false && code === 'CONNECTION_FAILED');
     return captured === false && STOPS_THE_FIRST.has(check);

@@ -1,7 +1,8 @@
 /**
  * How a run gets on, as figures: what is shown on a terminal, told in plain lines, and given to programs. Pure, but for the meters that it is made with.
  */
-import type { EpochStatus, PipelineStatus, StreamStatus } from '../../lib/operate.ts';
+import { courseOf } from '../../lib/epoch/kinds.ts';
+import type { PipelineStatus, StreamStatus } from '../../lib/operate.ts';
 import { Meter, secondsLeft } from './meter.ts';
 
 /** One table that is being copied. */
@@ -11,6 +12,12 @@ export interface Copying {
   readonly rows_staged: number;
   /** In the target. */
   readonly rows_loaded: number;
+  /** Of its text. */
+  readonly bytes_loaded: number;
+  /** An estimate until all is staged; null: nobody can tell. */
+  readonly bytes_total: number | null;
+  /** 0 to 100; null: it is not planned yet. */
+  readonly percent: number | null;
   /** Exact once all is staged, an estimate before; null: the source has none. */
   readonly rows_total: number | null;
   readonly rows_per_second: number;
@@ -98,8 +105,9 @@ export class ProgressMaker {
 
   /** In this run: what stands in the target at the first look is not counted, what a new copy brings is. */
   #rowsCopied({ stream, epoch, epoch_number, rows_copied }: StreamStatus, isFirst: boolean): number {
-    // Of the copy that is under way, or of the last one.
-    const rows = epoch?.rows_loaded ?? rows_copied;
+    // Of the copy that is under way, or of the last one; in place, rows come on top of what was copied before.
+    const inPlace = epoch !== null && courseOf(epoch.kind).into === 'table';
+    const rows = (inPlace ? rows_copied : 0) + (epoch?.rows_loaded ?? rows_copied);
     const copied = this.#rows.get(stream) ?? {
       epoch: epoch_number,
       before: isFirst ? rows : 0,
@@ -107,7 +115,7 @@ export class ProgressMaker {
       last: 0,
     };
     if (epoch_number !== copied.epoch) {
-      Object.assign(copied, { epoch: epoch_number, before: 0, done: copied.last });
+      Object.assign(copied, { epoch: epoch_number, before: inPlace ? rows_copied : 0, done: copied.last });
     }
     copied.last = copied.done + Math.max(0, rows - copied.before);
     this.#rows.set(stream, copied);
@@ -121,22 +129,20 @@ export class ProgressMaker {
     }
     const meter = this.#copies.get(stream) ?? new Meter();
     this.#copies.set(stream, meter);
-    const { rows_staged, rows_loaded } = epoch;
+    const { rows_staged, rows_loaded, rows_total, bytes_loaded, bytes_total } = epoch;
     meter.add(at_ms, rows_loaded);
-    const rows_total = rowsTotal(epoch);
     const rows_per_second = meter.per_second;
-    const seconds_left = rows_total === null ? null : secondsLeft(rows_total - rows_loaded, rows_per_second);
-    return [{ table, rows_staged, rows_loaded, rows_total, rows_per_second, seconds_left }];
+    // By the pace of the last moments; where nobody knows how many rows there are, by that of the whole epoch.
+    const seconds_left =
+      rows_total === null ? epoch.seconds_left : secondsLeft(rows_total - rows_loaded, rows_per_second);
+    const bytes = { bytes_loaded, bytes_total, percent: epoch.percent };
+    return [{ table, rows_staged, rows_loaded, rows_total, ...bytes, rows_per_second, seconds_left }];
   }
 }
 
-function rowsTotal({ chunks, chunks_staged, rows_staged, rows_estimate }: EpochStatus): number | null {
-  if (chunks !== null && chunks_staged === chunks) return rows_staged;
-  return rows_estimate < 0 ? null : Math.max(rows_estimate, rows_staged);
-}
-
 function worstLag(streams: readonly StreamStatus[]): Progress['lag'] {
-  const applying = streams.filter(({ state }) => state === 'live' || state === 'catching_up');
+  const logged = streams.filter(({ method }) => method === 'LOG_BASED');
+  const applying = logged.filter(({ state }) => state === 'live' || state === 'catching_up');
   if (applying.length === 0 || applying.some(({ lag }) => lag === null)) return null;
   return {
     seconds: Math.max(...applying.map(({ lag }) => lag?.seconds ?? 0)),

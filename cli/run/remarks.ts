@@ -20,7 +20,11 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
     case 'captured':
       return info(`Taken in by cut ${textOf(record.cut)}, to be copied: ${listOf(record.tables)}`);
     case 'epoch_done':
-      return info(`${table} is copied: ${counted(Number(record.rows), 'row')}`);
+      return record.chunks_equal === undefined
+        ? info(`${table} is copied: ${counted(Number(record.rows), 'row')}`)
+        : info(
+            `${table} is compared: ${textOf(record.chunks_equal)} of ${counted(Number(record.chunks), 'chunk')} the same, ${counted(Number(record.rows), 'row')} copied`,
+          );
     case 'stream_halted':
       return {
         level: 'error',
@@ -56,6 +60,29 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
       return info(
         `${table}: the generated column ${textOf(record.column)} is a plain one, for the target cannot compute it: ${textOf(record.reason)}`,
       );
+    case 'epoch_given_up':
+      return warning(
+        `The ${textOf(record.kind)} of ${table} ends before it is done, and the stream goes on: ${errorText(record)}`,
+        `  Remedy: ${textOf(record.remedy)}`,
+      );
+    case 'keys_read_again':
+      return info(
+        `${table}: ${counted(Number(record.keys), 'row')} that the log does not tell enough of ${Number(record.keys) === 1 ? 'is' : 'are'} read again`,
+      );
+    case 'index_not_made':
+      return warning(`${table}: the index on (${listOf(record.columns)}) is not made: ${textOf(record.reason)}`);
+    case 'swap_waits_for_lock':
+      return info(`${table} cannot be swapped in yet, for somebody reads the old one; it is tried again`);
+    case 'stream_resumed':
+      return info(`${table} goes on: what halted it (${textOf(record.code)}) is over`);
+    case 'position_given_up':
+      return warning(
+        `A new replication slot ${textOf(record.slot)} is made, for the place in the log is gone: ${textOf(record.code)}: ${textOf(record.reason)}`,
+      );
+    case 'resync_copies_anew':
+      return warning(`${table} is copied anew, not compared: ${textOf(record.reason)}`);
+    case 'stream_begins_anew':
+      return warning(`${table} is copied anew: ${textOf(record.reason)}`);
     case 'stream_released':
       return warning(`${table} is no longer followed`);
     case 'zombie_ended':

@@ -14,6 +14,8 @@ const BAR_WIDTH_MAX = 30;
 const BAR_WIDTH_GOOD = 14;
 const BAR_WIDTH_MIN = 6;
 const LABEL_WIDTH = 9;
+/** With less, bytes are left out. */
+const BYTES_WIDTH_MIN = 66;
 
 type Paint = Terminal['paint'];
 
@@ -85,7 +87,7 @@ function copiesText(copying: readonly Copying[]): string {
 /** One line a table: name, bar, percent, rows, rate, remaining time; what does not fit goes, the bar first. */
 function copyLines(copying: readonly Copying[], width: number, paint: Paint): string[] {
   const names = copying.map(({ table }) => printable(table));
-  const figures = aligned(copying.map(figuresOf));
+  const figures = aligned(copying.map((copy) => figuresOf(copy, width >= BYTES_WIDTH_MIN)));
   const figuresWidth = Math.max(0, ...figures.map(widthOf));
   const longest = Math.max(0, ...names.map(widthOf));
   const nameWidth = Math.max(
@@ -99,12 +101,14 @@ function copyLines(copying: readonly Copying[], width: number, paint: Paint): st
   });
 }
 
-function figuresOf({ rows_loaded, rows_total, rows_per_second, seconds_left }: Copying): string[] {
+function figuresOf(copy: Copying, hasRoom: boolean): string[] {
+  const { rows_loaded, rows_total, bytes_loaded, percent: done, rows_per_second, seconds_left } = copy;
   const isKnown = rows_total !== null && rows_total > 0;
   const isMoving = rows_per_second > 0 && seconds_left !== 0;
   return [
-    isKnown ? percent(rows_loaded / rows_total) : '    ?',
+    isKnown ? percent(rows_loaded / rows_total) : done === null ? '    ?' : percent(done / 100),
     isKnown ? `${count(rows_loaded)}/${count(rows_total)}` : `${count(rows_loaded)} rows`,
+    ...(hasRoom ? [bytes(bytes_loaded)] : []),
     isMoving ? rate(rows_per_second) : '',
     isMoving && seconds_left !== null ? `${duration(seconds_left)} left` : '',
   ];

@@ -22,7 +22,14 @@ export interface StatusPage {
 
 export function statusPage(page: StatusPage): string[] {
   const { status } = page;
-  const blocks = [[headLine(page)], streamTable(page), ...copyBlock(page), ...haltBlock(page), ...windowBlock(page)];
+  const blocks = [
+    [headLine(page)],
+    streamTable(page),
+    ...copyBlock(page),
+    ...givenUpBlock(page),
+    ...haltBlock(page),
+    ...windowBlock(page),
+  ];
   if (status.streams.length === 0)
     blocks.splice(1, 1, ['No table has been captured yet: the first window of `sluice run` does that.']);
   return blocks.filter((block) => block.length > 0).flatMap((block, i) => (i === 0 ? block : ['', ...block]));
@@ -39,7 +46,7 @@ function headLine({ status, now_ms, running_pid, paint }: StatusPage): string {
   return `Pipeline ${paint('bold', pipeline)}: ${running}, ${log}`;
 }
 
-function streamTable({ status, width, paint }: StatusPage): string[] {
+function streamTable({ status, now_ms, width, paint }: StatusPage): string[] {
   const { streams } = status;
   const isRenamed = streams.some((stream) => stream.table !== stream.target);
   const lines = table(
@@ -54,7 +61,7 @@ function streamTable({ status, width, paint }: StatusPage): string[] {
       { title: 'changes', align: 'right', text: (stream) => count(stream.changes_applied) },
       { title: 'applied', align: 'right', text: (stream) => (stream.applied_at === null ? '-' : stream.applied_lsn) },
       { title: 'behind', align: 'right', text: ({ lag }) => (lag === null ? '-' : bytes(lag.bytes)) },
-      { title: '', align: 'right', text: ({ lag }) => (lag === null ? '-' : duration(lag.seconds)) },
+      { title: '', align: 'right', text: (stream) => timeText(stream, now_ms) },
     ],
     width,
   );
@@ -62,9 +69,16 @@ function streamTable({ status, width, paint }: StatusPage): string[] {
   return [paint('dim', title), ...rest.map((line, i) => coloured(line, streams[i], paint))];
 }
 
-function stateText({ state, reset_requested }: StreamStatus): string {
+/** How far behind the log it is; read by query, as of when its rows are. */
+function timeText({ lag, as_of }: StreamStatus, now_ms: number): string {
+  if (as_of !== null) return `as of ${ago(as_of, now_ms)}`;
+  return lag === null ? '-' : duration(lag.seconds);
+}
+
+function stateText({ state, reset_requested, resync_requested }: StreamStatus): string {
   const shown = state === 'syncing' ? 'copying' : state.replaceAll('_', ' ');
-  return reset_requested ? `${shown}, reset asked` : shown;
+  if (reset_requested) return `${shown}, reset asked`;
+  return resync_requested ? `${shown}, resync asked` : shown;
 }
 
 function coloured(line: string, stream: StreamStatus | undefined, paint: Paint): string {
@@ -75,27 +89,49 @@ function coloured(line: string, stream: StreamStatus | undefined, paint: Paint):
 function copyBlock({ status, now_ms }: StatusPage): string[][] {
   return status.streams.flatMap(({ table: name, epoch, halt }) => {
     if (epoch === null || halt !== null || epoch.state === 'done') return [];
-    const { rows_loaded, rows_staged, rows_estimate, chunks, chunks_loaded } = epoch;
-    const total =
-      chunks !== null && epoch.chunks_staged === chunks ? rows_staged : Math.max(rows_estimate, rows_staged);
-    const part =
-      total > 0
-        ? `${percent(rows_loaded / total).trim()}: ${count(rows_loaded)} of ${count(total)} rows`
-        : `${count(rows_loaded)} rows`;
+    const { rows_loaded, rows_total, bytes_loaded, bytes_total, chunks, chunks_loaded, seconds_left } = epoch;
+    const done = epoch.percent === null ? '' : `${percent(epoch.percent / 100).trim()}: `;
+    const ofRows = rows_total === null ? '' : ` of ${count(rows_total)}`;
+    const ofBytes = bytes_total === null ? '' : ` of ${bytes(bytes_total)}`;
+    const part = `${done}${count(rows_loaded)}${ofRows} rows, ${bytes(bytes_loaded)}${ofBytes}`;
+    const left = seconds_left === null || seconds_left === 0 ? '' : `, ${duration(seconds_left)} left`;
     const pieces =
       chunks === null
         ? 'not planned yet'
-        : `${count(chunks_loaded)} of ${counted(chunks, 'chunk')} loaded, ${count(epoch.chunks_staged)} read`;
+        : `${count(chunks_loaded)} of ${counted(chunks, 'chunk')} loaded, ${count(epoch.chunks_staged)} read${equalText(epoch)}`;
     return [
       [
-        `Copying ${printable(name)} (${kindText(epoch.kind)}): ${part}, ${pieces}, began ${ago(epoch.opened_at, now_ms)}`,
+        `Copying ${printable(name)} (${kindText(epoch)}): ${part}, ${pieces}, began ${ago(epoch.opened_at, now_ms)}${left}`,
       ],
     ];
   });
 }
 
-function kindText(kind: NonNullable<StreamStatus['epoch']>['kind']): string {
-  return kind.replaceAll('_', ' ');
+/** Of a resync: the others are copied. */
+function equalText({ kind, chunks_equal }: NonNullable<StreamStatus['epoch']>): string {
+  return kind === 'resync' ? `, ${count(chunks_equal)} of these the same on both sides` : '';
+}
+
+function kindText({ kind, where }: NonNullable<StreamStatus['epoch']>): string {
+  const shown = kind.replaceAll('_', ' ');
+  return where === null ? shown : `${shown} where ${printable(where)}`;
+}
+
+/** What was asked for beside the log and ended before it was done. */
+function givenUpBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
+  return status.streams.flatMap(({ table: name, given_up }) => {
+    if (given_up === null) return [];
+    const { kind, reason, at } = given_up;
+    return [
+      [
+        paint(
+          'yellow',
+          `The last ${kind.replaceAll('_', ' ')} of ${printable(name)} ended before it was done, ${ago(at, now_ms)}`,
+        ),
+        ...wrap(printable(reason), width, '  '),
+      ],
+    ];
+  });
 }
 
 function haltBlock({ status, now_ms, width, paint }: StatusPage): string[][] {

@@ -13,7 +13,7 @@ import type { StatefulStack } from './stateful-stack.ts';
 const LEDGER_READ = ['dynamodb:GetItem', 'dynamodb:Query'];
 const LEDGER_PUT = ['dynamodb:PutItem'];
 const LEDGER_UPDATE = ['dynamodb:UpdateItem'];
-/** Of many items at once: the window removes old cuts, a plan writes its chunks. A batch needs no right to single deletes. */
+/** Of many items at once: the window removes old cuts, a plan writes its chunks, a request is taken out. A batch needs no right to single deletes. */
 const LEDGER_BATCH = ['dynamodb:BatchWriteItem'];
 
 /** GetObject: after an answer that was lost, HeadObject tells whether the object is complete. */
@@ -52,18 +52,20 @@ export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
     connects: ['source', 'target'],
   },
   load: {
-    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE],
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
     stage: { actions: STAGE_READ, folder: '' },
-    rings: ['load'],
+    // At the end of an epoch it opens the next that waits.
+    rings: ['load', 'extract'],
     answers: 'load',
     connects: ['target'],
   },
   backfill: {
-    ledger: ['dynamodb:Query', ...LEDGER_UPDATE],
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
     stage: null,
-    rings: [],
+    rings: ['load', 'extract'],
     answers: null,
-    connects: [],
+    // It looks at a condition on the source before it asks for anything.
+    connects: ['source'],
   },
   operate: {
     ledger: [...LEDGER_READ, ...LEDGER_UPDATE],

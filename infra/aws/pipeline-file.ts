@@ -48,6 +48,10 @@ export function readDeployedPipeline(path: string): DeployedPipeline {
       }
     }
   }
+  const { mask_salt } = pipeline;
+  if (mask_salt?.from === 'env') throw environmentRefusal('mask_salt', mask_salt.name);
+  // Whoever reads the source hashes what is not to be seen of it.
+  if (mask_salt) secrets.source.add(mask_salt.name);
   return {
     pipeline,
     json: `${JSON.stringify(data, null, 2)}\n`,

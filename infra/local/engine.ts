@@ -51,6 +51,7 @@ export interface EngineOptions extends Omit<BackendOptions, 'onError'> {
 export interface WindowOptions {
   readonly break_at_end_lsn?: boolean;
   readonly ring_all?: boolean;
+  readonly runs_since_ms?: number;
 }
 
 export interface Engine {

@@ -63,24 +63,24 @@ const ssl = z.union([
   sslOptions.transform((given): SslConfig => ({ ...given, mode: given.mode ?? (given.ca ? 'verify-ca' : 'require') })),
 ]);
 
+/** Name or address of a server. */
+export const hostName = z
+  .string()
+  .min(1)
+  .max(253)
+  .regex(/^[^\s${}@]+$/)
+  .refine((host) => !host.includes('://'));
+export const hostForm = 'the name or address of a server';
+export const portNumber = z.int().min(1).max(65_535);
+
 export const connectionOptions = {
-  host: option(
-    orNull(
-      z
-        .string()
-        .min(1)
-        .max(253)
-        .regex(/^[^\s${}@]+$/)
-        .refine((host) => !host.includes('://')),
-    ),
-    {
-      sentence: 'Name or address of the server. Left out: the local engine starts an embedded PostgreSQL.',
-      form: 'the name or address of a server',
-      default_text: 'embedded (local engine only)',
-      example: 'db.internal',
-    },
-  ),
-  port: option(z.int().min(1).max(65_535).default(5432), { sentence: 'TCP port of the server.' }),
+  host: option(orNull(hostName), {
+    sentence: 'Name or address of the server. Left out: the local engine starts an embedded PostgreSQL.',
+    form: hostForm,
+    default_text: 'embedded (local engine only)',
+    example: 'db.internal',
+  }),
+  port: option(portNumber.default(5432), { sentence: 'TCP port of the server.' }),
   user: option(identifier.optional(), {
     sentence: 'Role to connect as.',
     default_text: 'required with `host`',

@@ -15,15 +15,17 @@ interface Unfollowed {
 }
 
 const PARTITIONS_INSTEAD = 'Its partitions can be named instead.';
+/** What has no changes in the log has rows all the same. */
+const BY_QUERY = 'Set replication_method: FULL_TABLE for it, or INCREMENTAL.';
 /** By relkind, and what can be done today. */
 const KINDS: Readonly<Record<string, Unfollowed>> = {
   p: {
     what: 'a partitioned table, which the source can publish as one table from PostgreSQL 13 on',
     instead: PARTITIONS_INSTEAD,
   },
-  v: { what: 'a view', instead: 'Name the tables that it reads, and make the view on the target.' },
-  m: { what: 'a materialized view', instead: 'Name the tables that it is made from, and make it on the target.' },
-  f: { what: 'a foreign table', instead: 'Replicate it from the server that holds its rows.' },
+  v: { what: 'a view', instead: BY_QUERY },
+  m: { what: 'a materialized view', instead: BY_QUERY },
+  f: { what: 'a foreign table', instead: BY_QUERY },
 };
 
 /** Schemas whose tables are the system's, or Sluice's own bookkeeping. */

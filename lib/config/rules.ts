@@ -5,6 +5,7 @@ import { isSameDatabase, targetOf } from './destination.ts';
 import type { Path } from './document.ts';
 import type { Finding } from './explain.ts';
 import { isReservedSchema } from './followable.ts';
+import { projectionFindings } from './projection-rules.ts';
 import type { PipelineFile } from './schema.ts';
 import { exactName, formatTableName, isGlob, parseTablePattern } from './table-pattern.ts';
 
@@ -24,7 +25,9 @@ export function checkRules(file: Partial<PipelineFile>): Finding[] {
     ...SIDES.flatMap((side) => connectionFindings(side, file[side])),
     ...(target ? targetFindings(target) : []),
     ...(tables ? tableFindings(tables) : []),
+    ...(tables ?? []).flatMap((entry, i) => projectionFindings(entry, i, file)),
     ...(schedule ? scheduleFindings(schedule) : []),
+    ...(source ? [...pageFindings(source), ...secondaryFindings(source)] : []),
     ...(source && target && tables ? sameTableFindings(source, target, tables) : []),
   ];
 }
@@ -75,6 +78,7 @@ function targetFindings(target: Target): Finding[] {
       ),
     );
   }
+  findings.push(...indexFindings(target));
   const schemas: [Path, string | null][] = [
     [['target', 'default_target_schema'], target.default_target_schema],
     ...Object.entries(target.schema_mapping).map(([from, to]): [Path, string] => [
@@ -83,6 +87,30 @@ function targetFindings(target: Target): Finding[] {
     ]),
   ];
   return [...findings, ...schemas.flatMap(([path, schema]) => reservedFindings(path, schema))];
+}
+
+function indexFindings({ indices, hard_delete }: Target): Finding[] {
+  return Object.entries(indices).flatMap(([table, wanted]) => {
+    const pattern = parseTablePattern(table);
+    if (!pattern || exactName(pattern) === null) {
+      const problem = `target.indices names ${table}, which is no table: it must be schema.table, without wildcards.`;
+      return [finding(['target', 'indices', table], 'key', problem, 'Name one source table for each list of indexes.')];
+    }
+    return wanted.flatMap(({ unique, where }, i) => {
+      const path = ['target', 'indices', table, i];
+      if (unique && !hard_delete) {
+        const problem =
+          'A unique index needs target.hard_delete: rows that stay after their deletion keep their values.';
+        return [finding(path, 'value', problem, 'Set hard_delete: true, or remove `unique`.')];
+      }
+      if (unique && where !== null) {
+        const problem =
+          'A unique index with a condition cannot be checked at commit, only row by row, which a batch is not in the order for.';
+        return [finding(path, 'value', problem, 'Remove `unique` or `where`.')];
+      }
+      return [];
+    });
+  });
 }
 
 function reservedFindings(path: Path, schema: string | null): Finding[] {
@@ -95,6 +123,7 @@ function tableFindings(tables: Tables): Finding[] {
   return tables.flatMap((entry, i) => {
     const pattern = parseTablePattern(entry.table);
     const findings = reservedFindings(['tables', i, 'target_schema'], entry.target_schema);
+    findings.push(...methodFindings(entry, i));
     if (!pattern) return findings;
     if (isGlob(pattern) && entry.target_table !== null) {
       const problem = `tables[${i}].target_table names one table, and ${entry.table} may match many.`;
@@ -108,6 +137,56 @@ function tableFindings(tables: Tables): Finding[] {
     }
     return findings;
   });
+}
+
+/** What one replication method needs, and what belongs to others. */
+function methodFindings(
+  { replication_method: method, replication_key, lookback, key_properties }: Tables[number],
+  i: number,
+): Finding[] {
+  const findings: Finding[] = [];
+  const only = (key: string, methods: string): void => {
+    const problem = `tables[${i}].${key} belongs to ${methods}, and replication_method is ${method}.`;
+    findings.push(finding(['tables', i, key], 'key', problem, 'Remove it, or change replication_method.'));
+  };
+  if (method === 'INCREMENTAL' && replication_key === null) {
+    const problem = `tables[${i}].replication_key is missing: INCREMENTAL follows a column.`;
+    findings.push(finding(['tables', i], 'key', problem, 'Add it, as in: replication_key: updated_at'));
+  }
+  if (method !== 'INCREMENTAL' && replication_key !== null) only('replication_key', 'INCREMENTAL');
+  if (method !== 'INCREMENTAL' && lookback !== null) only('lookback', 'INCREMENTAL');
+  if (method === 'LOG_BASED' && key_properties !== null) only('key_properties', 'INCREMENTAL and FULL_TABLE');
+  const twice = key_properties?.find((name, at) => key_properties.indexOf(name) !== at);
+  if (twice !== undefined) {
+    const problem = `tables[${i}].key_properties names ${twice} twice.`;
+    findings.push(finding(['tables', i, 'key_properties'], 'value', problem, 'Name each column once.'));
+  }
+  return findings;
+}
+
+/** Two names of one option. */
+function pageFindings({ itersize, batch_fetch_limit }: Source): Finding[] {
+  if (itersize === undefined || batch_fetch_limit === undefined) return [];
+  const problem = 'source.batch_fetch_limit is given beside source.itersize, which is the same.';
+  return [finding(['source', 'batch_fetch_limit'], 'key', problem, 'Keep one of them.')];
+}
+
+/** A replica is an address beside that of the primary. */
+function secondaryFindings({ use_secondary, secondary_host, secondary_port, host, port }: Source): Finding[] {
+  if (secondary_host === null && secondary_port !== undefined) {
+    const problem = 'source.secondary_port is given without source.secondary_host.';
+    return [finding(['source', 'secondary_port'], 'key', problem, 'Add secondary_host, or remove secondary_port.')];
+  }
+  if (!use_secondary) return [];
+  if (secondary_host === null || host === null) {
+    const lacking = secondary_host === null ? 'secondary_host' : 'host';
+    const problem = `source.use_secondary is given without source.${lacking}.`;
+    const remedy = `Add ${lacking}: NAME; or remove use_secondary.`;
+    return [finding(['source', 'use_secondary'], 'key', problem, remedy)];
+  }
+  if (secondary_host.toLowerCase() !== host.toLowerCase() || (secondary_port ?? port) !== port) return [];
+  const problem = 'source.secondary_host is source.host itself.';
+  return [finding(['source', 'secondary_host'], 'value', problem, 'Name the replica, or remove use_secondary.')];
 }
 
 /** Tables that are named, and the same for globs when the source is known (`selection.ts`). */

@@ -6,8 +6,9 @@
  */
 import * as z from 'zod';
 import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
-import { option } from './option.ts';
+import { option, orNull } from './option.ts';
 import { SCHEDULE_DEFAULT, type ScheduleConfig, scheduleOf, scheduleOptions } from './schedule.ts';
+import { type SecretReference, secretReference } from './secret-reference.ts';
 import { sourceOptions } from './source.ts';
 import { type TableConfig, tablesOption } from './tables.ts';
 import { targetOptions } from './target.ts';
@@ -44,6 +45,12 @@ export const pipelineSchema = z.strictObject({
     form: 'a map of options',
     default_text: 'embedded',
   }),
+  mask_salt: option(orNull(secretReference), {
+    sentence:
+      'What is put before each value that is hashed (`tables.mask`), so that nobody can guess values by their hashes.',
+    default_text: 'required where a column is hashed',
+    secret: true,
+  }),
   schedule: option(scheduleOptions.optional(), {
     sentence: 'When windows run.',
     form: 'a map of options',
@@ -64,6 +71,7 @@ export interface Pipeline {
   readonly source: SourceConfig;
   readonly tables: readonly TableConfig[];
   readonly target: TargetConfig;
+  readonly mask_salt: SecretReference | null;
   readonly schedule: ScheduleConfig;
 }
 
@@ -74,10 +82,13 @@ export type TargetConfig = Filled<PipelineFile['target']>;
 export type ConnectionConfig = Pick<SourceConfig, keyof SourceConfig & keyof TargetConfig>;
 
 const EMBEDDED_NAME = 'postgres';
+/** Rows. */
+const ITERSIZE_DEFAULT = 20_000;
 
 /** Fills in what depends on other options. The file has passed the rules of `rules.ts`. */
 export function pipelineOf(file: PipelineFile): Pipeline {
   const database = file.source.database ?? EMBEDDED_NAME;
+  const itersize = file.source.itersize ?? file.source.batch_fetch_limit ?? ITERSIZE_DEFAULT;
   return {
     pipeline: file.pipeline,
     source: {
@@ -85,8 +96,11 @@ export function pipelineOf(file: PipelineFile): Pipeline {
       user: file.source.user ?? EMBEDDED_NAME,
       database,
       application_name: file.source.application_name ?? defaultApplicationName(file.pipeline),
+      secondary_port: file.source.secondary_port ?? file.source.port,
       replication_slot: file.source.replication_slot ?? defaultSlotName(database),
       publication_name: file.source.publication_name ?? defaultPublicationName(database),
+      itersize,
+      batch_fetch_limit: itersize,
       // wal2json tells of each partition by its own name.
       fold_partitions: file.source.fold_partitions && file.source.plugin === 'pgoutput',
     },
@@ -98,6 +112,7 @@ export function pipelineOf(file: PipelineFile): Pipeline {
       application_name: file.target.application_name ?? defaultApplicationName(file.pipeline),
       add_metadata_columns: file.target.add_metadata_columns ?? file.target.hard_delete,
     },
+    mask_salt: file.mask_salt,
     schedule: file.schedule === undefined ? SCHEDULE_DEFAULT : scheduleOf(file.schedule),
   };
 }

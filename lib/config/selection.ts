@@ -6,18 +6,27 @@
  */
 import { SluiceError } from '../errors.ts';
 import type { SourceTable } from '../ports.ts';
+import { type Projection, projectionFault } from '../projection/projection.ts';
 import { displayName, type TableName } from '../shape.ts';
 import { isSameDatabase, targetOf } from './destination.ts';
 import { followFault, isReservedSchema, partitionFault, unfoldedFault } from './followable.ts';
+import { byQuery, isByQuery, queryFault } from './queryable.ts';
 import type { Pipeline, TableConfig } from './schema.ts';
 import { streamId } from './stream-id.ts';
+import { streamOptions } from './stream-options.ts';
 import { exactName, formatTableName, matchesPattern, parseTablePattern, type TablePattern } from './table-pattern.ts';
 
 export interface StreamDefinition {
   readonly id: string;
   readonly source: TableName;
   readonly target: TableName;
+  /** As it is read: one that is read by query has the key that the file names, and its generated columns among the others. */
   readonly table: SourceTable;
+  /** What the file says of it. */
+  readonly options: TableConfig;
+  /** What is hidden of its columns (lib/projection), and the digest of what the file says of its rows; known to a window, which has the salt. */
+  readonly projection?: Projection | null;
+  readonly selection?: string;
 }
 
 export interface Skipped {
@@ -51,6 +60,11 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
   const { fold_partitions } = pipeline.source;
   const { primary_key_required } = pipeline.target;
   const faultOf = followFaults(tables, { ...pipeline.source, primary_key_required });
+  const faultFor = (table: SourceTable, entry: TableConfig): SluiceError | null => {
+    const read = isByQuery(entry) ? byQuery(table, entry.key_properties) : table;
+    const fault = isByQuery(entry) ? queryFault(read, pipeline.source.user, entry) : (faultOf.get(table) ?? null);
+    return fault ?? projectionFault(read, entry);
+  };
   const choices = new Map<SourceTable, Choice>();
   const faults: SluiceError[] = [];
 
@@ -70,8 +84,8 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
     const matching = matches(pattern, tables);
     for (const table of matching) choices.set(table, { table, entry, byGlob: true });
     const own = fold_partitions ? withoutFolded(matching) : matching;
-    if (own.every((table) => faultOf.get(table))) {
-      faults.push(nothingSelected(entry.table, own, (table) => faultOf.get(table)?.message ?? ''));
+    if (own.every((table) => faultFor(table, entry))) {
+      faults.push(nothingSelected(entry.table, own, (table) => faultFor(table, entry)?.message ?? ''));
     }
   }
 
@@ -80,9 +94,9 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
   const streams: StreamDefinition[] = [];
   const skipped: Skipped[] = [];
   for (const { table, entry, byGlob } of [...choices.values()].sort((a, b) => compareNames(a.table, b.table))) {
-    const fault = faultOf.get(table) ?? null;
+    const fault = faultFor(table, entry);
     const source = { schema: table.schema, table: table.table };
-    if (!fault) streams.push({ id: streamId(source), source, target: targetOf(source, entry, pipeline.target), table });
+    if (!fault) streams.push(streamOf(table, entry, pipeline));
     else if (byGlob) skipped.push({ table: source, reason: fault.message, fault });
     else faults.push(fault);
   }
@@ -90,13 +104,15 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
   return { streams, faults, skipped };
 }
 
+function streamOf(table: SourceTable, options: TableConfig, { target }: Pipeline): StreamDefinition {
+  const source = { schema: table.schema, table: table.table };
+  const read = isByQuery(options) ? byQuery(table, options.key_properties) : table;
+  return { id: streamId(source), source, target: targetOf(source, options, target), table: read, options };
+}
+
 /** Whether some entry of `tables` means this name: its table is wanted, whether it is there or not. */
 export function isWanted(pipeline: Pipeline, name: TableName): boolean {
-  return pipeline.tables.some((entry) => {
-    const pattern = parseTablePattern(entry.table);
-    if (!pattern) return false;
-    return exactName(pattern) !== null || !isReservedSchema(name.schema) ? matchesPattern(pattern, name) : false;
-  });
+  return streamOptions(pipeline, name) !== null;
 }
 
 export interface FollowOptions {

@@ -3,13 +3,16 @@
  */
 import * as z from 'zod';
 import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
-import { connectionOptions, identifier } from './connection.ts';
-import { option } from './option.ts';
+import { connectionOptions, hostForm, hostName, identifier, portNumber } from './connection.ts';
+import { option, orNull } from './option.ts';
 
 /** A week: longer than any window of use, and within what a timer of Node takes. */
 const RUN_SECONDS_MAX = 604_800;
 /** Largest value of the server's setting (https://www.postgresql.org/docs/current/runtime-config-replication.html). */
 const WAL_SENDER_TIMEOUT_MAX = 2_147_483_647;
+
+/** A page is one chunk, which is staged as it is read: memory does not grow with it, but what a broken one costs does. */
+const ITERSIZE_MAX = 10_000_000;
 
 const PLUGINS = ['pgoutput', 'wal2json'] as const;
 
@@ -55,6 +58,34 @@ export const sourceOptions = z.strictObject({
     sentence:
       "Longest time of one window; on Lambda the function's deadline is the smaller, and with `schedule.continuous` a minute.",
     unit: 'seconds',
+  }),
+  itersize: option(z.int().min(1).max(ITERSIZE_MAX).optional(), {
+    sentence:
+      'Rows of a page: `INCREMENTAL` is read, staged and loaded page after page. A page may have more where rows share one value of the replication key. Also written `batch_fetch_limit`.',
+    unit: 'rows',
+    default_text: '20000',
+    example: '50000',
+  }),
+  batch_fetch_limit: option(z.int().min(1).max(ITERSIZE_MAX).optional(), {
+    sentence: 'Another name of `itersize`.',
+    unit: 'rows',
+    default_text: '`itersize`',
+    example: '50000',
+  }),
+  use_secondary: option(z.boolean().default(false), {
+    sentence:
+      'Read rows from a physical replica: copies of tables, `FULL_TABLE` and `INCREMENTAL`. The log is always read from `host`, and so are copies of tables without a key, and of unlogged ones.',
+  }),
+  secondary_host: option(orNull(hostName), {
+    sentence: 'Name or address of the replica; role, password, database and `ssl` are those of the source.',
+    form: hostForm,
+    default_text: 'required with `use_secondary`',
+    example: 'replica.internal',
+  }),
+  secondary_port: option(portNumber.optional(), {
+    sentence: 'TCP port of the replica.',
+    default_text: '`port`',
+    example: '5432',
   }),
   wal_sender_timeout: option(z.int().min(0).max(WAL_SENDER_TIMEOUT_MAX).default(3_600_000), {
     sentence: 'Session setting of the replication connection (PostgreSQL 12 and newer); 0 turns the timeout off.',

@@ -10,11 +10,25 @@ const BATCH_SECONDS_MAX = 86_400;
 /** Lambda's default concurrency of an account is 1000; no target takes as many sessions. */
 const LOADERS_MAX = 256;
 const RETENTION_DAYS_MAX = 3650;
+/** INDEX_MAX_KEYS of PostgreSQL. */
+const INDEX_COLUMNS_MAX = 32;
 
 const ON_TYPE_CHANGE = ['widen', 'halt'] as const;
 const ON_DROP_COLUMN = ['keep', 'drop'] as const;
 const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
 const CUSTOM_TYPES = ['create', 'text'] as const;
+
+const indexColumns = z.array(identifier).min(1).max(INDEX_COLUMNS_MAX);
+const index = z
+  .union([
+    indexColumns,
+    z.strictObject({ columns: indexColumns, unique: z.boolean().optional(), where: z.string().min(1).optional() }),
+  ])
+  .transform((given) =>
+    Array.isArray(given)
+      ? { columns: given, unique: false, where: null }
+      : { columns: given.columns, unique: given.unique ?? false, where: given.where ?? null },
+  );
 
 export const targetOptions = z.strictObject({
   ...connectionOptions,
@@ -79,6 +93,13 @@ export const targetOptions = z.strictObject({
   on_drop_column: option(z.enum(ON_DROP_COLUMN).default('keep'), {
     sentence:
       "What becomes of a target's column when the source drops its own: `keep` leaves it with its values (NULL in new rows), `drop` drops it.",
+  }),
+  indices: option(z.record(z.string(), z.array(index)).default({}), {
+    sentence:
+      'Indexes on target tables, by source table: lists of columns, or `{ columns, unique, where }`. They are made when the rows of a copy are in, and where they are missing; indexes that you make yourself are kept as well. `unique` (checked at commit) needs `hard_delete`.',
+    form: 'a map of source tables (schema.table) to lists of columns, or of { columns, unique, where }',
+    default_text: 'none',
+    example: '{ public.orders: [[customer_id], { columns: [placed_at], where: "NOT done" }] }',
   }),
   on_truncate: option(z.enum(ON_TRUNCATE).default('apply'), {
     sentence:

@@ -12,34 +12,21 @@ export interface Unavailable {
 }
 
 const REMOVE = 'Remove it.';
-const ONLY_LOG_BASED = 'Remove it: this version follows tables with LOG_BASED only.';
 
 const connection: Readonly<Record<string, Unavailable>> = {
   ssh: { what: 'an SSH tunnel', remedy: 'Remove it; open the tunnel yourself and point host and port at it.' },
   iam: { what: 'RDS IAM tokens', remedy: 'Remove it, and name a password.' },
 };
 
-const query = (what: string): Unavailable => ({ what, remedy: ONLY_LOG_BASED });
-
 /** Section → key. A section is the path without its indexes. */
 const KEYS: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
   source: {
     ...connection,
-    use_secondary: query('query-based reads from a replica'),
-    secondary_host: query('query-based reads from a replica'),
-    secondary_port: query('query-based reads from a replica'),
-    itersize: query('rows a page in query-based reads'),
-    batch_fetch_limit: query('rows a page in query-based reads'),
     failover: { what: 'slots that follow a failover', remedy: REMOVE },
     debug_lsn: { what: '`_sdc_lsn` in the target', remedy: REMOVE },
   },
   'source.password': { iam: connection.iam as Unavailable },
   tables: {
-    replication_key: query('the column that INCREMENTAL follows'),
-    key_properties: query('keys of views and of tables without a primary key'),
-    columns: { what: 'a choice of columns', remedy: 'Remove it: all columns are replicated.' },
-    mask: { what: 'masked columns', remedy: 'Remove it; do not replicate the table if its columns must not be seen.' },
-    where: { what: 'a row filter', remedy: 'Remove it: all rows are replicated.' },
     schedule: { what: 'a schedule of its own for a table', remedy: "Remove it, and set the pipeline's schedule." },
   },
   target: {
@@ -48,7 +35,6 @@ const KEYS: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
       what: 'grants on what is made',
       remedy: 'Remove it; use ALTER DEFAULT PRIVILEGES on the target.',
     },
-    indices: { what: 'indexes on the target', remedy: 'Remove it; indexes that you make on target tables are kept.' },
     data_flattening_max_level: { what: 'json objects as columns', remedy: 'Remove it: json stays json.' },
     validate_records: { what: 'rows checked against a JSON Schema', remedy: REMOVE },
     on_invalid: { what: 'rows checked against a JSON Schema', remedy: REMOVE },
@@ -62,13 +48,6 @@ const KEYS: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
 
 /** Section and key → value. */
 const VALUES: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
-  'tables.replication_method': {
-    INCREMENTAL: {
-      what: 'reading by a replication key',
-      remedy: 'Write replication_method: LOG_BASED, or leave it out.',
-    },
-    FULL_TABLE: { what: 'copying the whole table', remedy: 'Write replication_method: LOG_BASED, or leave it out.' },
-  },
   'source.ssl.ca': {
     rds: { what: 'the included RDS bundle', remedy: 'Download the bundle from AWS and write the path of its file.' },
   },

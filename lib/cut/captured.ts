@@ -7,6 +7,7 @@
 import type { Relation } from '../change.ts';
 import { SluiceError } from '../errors.ts';
 import type { Lsn } from '../lsn.ts';
+import type { Projection } from '../projection/projection.ts';
 import { displayName, tableKey } from '../shape.ts';
 import type { Keyless } from './multiset.ts';
 
@@ -22,6 +23,18 @@ export interface CapturedStream {
   readonly key_may_go?: boolean;
   /** Where the table has no key. */
   readonly keyless?: Keyless;
+  /** What of its columns is hidden. */
+  readonly projection?: Projection | null;
+  /** Names of all its columns, and names and numbers of those that are hidden, in the catalog that the window has read. */
+  readonly known?: {
+    readonly columns: ReadonlySet<string>;
+    readonly hidden: readonly string[];
+    readonly numbers: ReadonlySet<number>;
+  };
+  /** The source leaves rows out (row filter): what it tells as an insert may be an update. */
+  readonly filtered?: boolean;
+  /** Bookmark.log_from. */
+  readonly log_from?: Lsn;
 }
 
 export class CapturedStreams {

@@ -4,9 +4,10 @@
  *
  * Two arenas take turns: while one is compressed and uploaded, the other is filled. More than that is never held (I8).
  */
-import type { ChangeSink, OldImage, Relation, Tuple } from '../change.ts';
+import { type ChangeSink, type OldImage, type Relation, Tuple } from '../change.ts';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
+import { projectedLog } from '../projection/logged.ts';
 import { displayName, type Shape } from '../shape.ts';
 import type { CommitSpan } from '../stage/segment.ts';
 import { Arena } from './arena.ts';
@@ -14,6 +15,7 @@ import { type CapturedStream, CapturedStreams } from './captured.ts';
 import { Fold, type FoldedBlock } from './fold.ts';
 import { charColumns, charFault, loggedShape } from './logged-shape.ts';
 import { Multiset } from './multiset.ts';
+import { giantBytes, isTorn, noRows, type OpenStream, projected, type Sealed, tornFault } from './open-stream.ts';
 
 /** Lines of one part, over all streams. */
 export const PART_TEXT_BYTES_MAX = 8 * 1024 * 1024;
@@ -53,27 +55,6 @@ export interface StreamCount {
   text_bytes: number;
 }
 
-interface OpenStream {
-  readonly captured: CapturedStream;
-  /** OID of the table, and the number of the Relation message that described it last. */
-  readonly oid: number;
-  message: number;
-  shape: Shape;
-  chars: readonly number[]; // charColumns(shape)
-  fold: Fold | Multiset | null;
-}
-
-/** A share that has ended; without a fold it is a TRUNCATE, or tells of a shape. */
-interface Sealed {
-  readonly stream: OpenStream;
-  /** What the stream had when it ended. */
-  readonly message: number;
-  readonly shape: Shape;
-  readonly fold: Fold | Multiset | null;
-  readonly tells?: boolean;
-  readonly commits?: CommitSpan;
-}
-
 export interface OpenCutOptions {
   readonly streams: readonly CapturedStream[];
   /** Every commit before it is older than the catalog that `streams` were read from. Not given: none is. */
@@ -104,6 +85,9 @@ export class OpenCut implements ChangeSink {
   #told = 0;
   /** Streams whose shares end with the transaction. */
   #apart = new Set<OpenStream>();
+  /** Rows without what is hidden of them. */
+  #row = new Tuple();
+  #old = new Tuple();
 
   /** Position after the last commit or keepalive: where the cut ends if it ends now. */
   end_lsn: Lsn = LSN_ZERO;
@@ -181,18 +165,21 @@ export class OpenCut implements ChangeSink {
       this.#relations.set(relation.id, null);
       return;
     }
-    const shape = loggedShape(relation, captured);
-    if (shape instanceof SluiceError) {
+    const logged = loggedShape(relation, captured);
+    if (logged instanceof SluiceError) {
       if (known) this.#seal(known);
-      this.faults.set(captured.stream, shape);
+      this.faults.set(captured.stream, logged);
       this.#relations.set(relation.id, null);
       return;
     }
+    const { shape, tuples = null, fault = null } = projectedLog(logged, captured) ?? { shape: logged };
     if (known && known.captured === captured) {
       // Also where it looks the same: a column that was dropped and another that was added under its name look the same.
       this.#seal(known);
       known.shape = shape;
       known.chars = charColumns(shape);
+      known.tuples = tuples;
+      known.fault = fault;
       known.message = message;
       return;
     }
@@ -208,6 +195,8 @@ export class OpenCut implements ChangeSink {
       message,
       shape,
       chars: charColumns(shape),
+      tuples,
+      fault,
       fold: null,
     });
   }
@@ -221,24 +210,33 @@ export class OpenCut implements ChangeSink {
     this.faults.set(stream.captured.stream, fault);
   }
 
-  insert(relation: number, row: Tuple): void {
-    const stream = this.#streamOf(relation, row.count);
-    if (!stream || !this.#isReadable(stream, relation, row)) return;
+  insert(relation: number, logged: Tuple): void {
+    const stream = this.#streamOf(relation, logged.count);
+    if (!stream) return;
+    const row = projected(stream, logged, this.#row);
+    if (!this.#isReadable(stream, relation, row)) return;
+    if (stream.captured.filtered && isTorn(row)) return this.fail(relation, tornFault(stream.captured));
     this.#change(stream, giantBytes(row), (fold) => fold.insert(row));
   }
 
-  update(relation: number, oldImage: OldImage, old: Tuple, row: Tuple): void {
-    const stream = this.#streamOf(relation, row.count);
+  update(relation: number, oldImage: OldImage, loggedOld: Tuple, logged: Tuple): void {
+    const stream = this.#streamOf(relation, logged.count);
     if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
+    const hasOld = oldImage !== 'none';
+    const old = hasOld && stream.tuples ? this.#old : loggedOld;
+    const row = stream.tuples ? this.#row : logged;
+    if (hasOld) stream.tuples?.projectBoth(loggedOld, old, logged, row);
+    else stream.tuples?.project(logged, row);
     if (!this.#isReadable(stream, relation, row) || (oldImage !== 'none' && !this.#isReadable(stream, relation, old)))
       return;
     // The old image's giants count: the row takes those that it leaves out from there.
     this.#change(stream, giantBytes(row) + giantBytes(old), (fold) => fold.update(oldImage, old, row));
   }
 
-  delete(relation: number, oldImage: 'key' | 'full', old: Tuple): void {
-    const stream = this.#streamOf(relation, old.count);
+  delete(relation: number, oldImage: 'key' | 'full', logged: Tuple): void {
+    const stream = this.#streamOf(relation, logged.count);
     if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
+    const old = projected(stream, logged, this.#old);
     if (!this.#isReadable(stream, relation, old)) return;
     // Of a key's values the bytes are taken as they come; without a key the whole row is.
     this.#change(stream, stream.captured.keyless ? giantBytes(old) : 0, (fold) => {
@@ -263,7 +261,7 @@ export class OpenCut implements ChangeSink {
   /** A share without rows that tells of the table's shape, as the catalog has it. Outside a transaction, with the stream's last change before it. */
   tell(captured: CapturedStream, oid: number, shape: Shape): void {
     const message = ++this.#messages;
-    const stream = this.#relations.get(oid) ?? { captured, oid, message, shape, chars: [], fold: null };
+    const stream = this.#relations.get(oid) ?? noRows(captured, oid, message, shape);
     this.#seal(stream);
     stream.message = message;
     const at = formatLsn(this.end_lsn);
@@ -384,17 +382,16 @@ export class OpenCut implements ChangeSink {
       const reason = `relation ${relation} was not described`;
       throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
     }
-    if (stream && count !== null && count !== stream.shape.columns.length) {
-      const reason = `${count} columns where the relation has ${stream.shape.columns.length}`;
+    const columns = stream && (stream.tuples?.count ?? stream.shape.columns.length);
+    if (count !== null && columns !== null && count !== columns) {
+      const reason = `${count} columns where the relation has ${columns}`;
       throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
+    }
+    if (stream?.captured.log_from !== undefined && this.#commit_lsn < stream.captured.log_from) return null;
+    if (stream?.fault) {
+      this.fail(relation, stream.fault);
+      return null;
     }
     return stream;
   }
-}
-
-function giantBytes(row: Tuple): number {
-  if (row.giants === null) return 0;
-  let bytes = 0;
-  for (const pieces of row.giants.values()) for (const piece of pieces) bytes += piece.length;
-  return bytes;
 }

@@ -9,18 +9,32 @@ import { closeClient } from '../postgres/connection.ts';
 import type { Connect } from '../postgres/session.ts';
 import type { ChainSeen, Check, Finding, Survey } from './finding.ts';
 import { SEVERITIES } from './finding.ts';
+import { HIDDEN_CHECKS } from './hidden.ts';
+import { SECONDARY_CHECKS, surveySecondary } from './secondary.ts';
 import { SOURCE_CHECKS } from './source.ts';
 import { surveySource } from './survey-source.ts';
 import { surveyTarget } from './survey-target.ts';
 import { TABLE_CHECKS } from './tables.ts';
 import { TARGET_CHECKS } from './target.ts';
 
-export const CHECKS: readonly Check[] = [...SOURCE_CHECKS, ...TABLE_CHECKS, ...TARGET_CHECKS];
+export const CHECKS: readonly Check[] = [
+  ...SOURCE_CHECKS,
+  ...SECONDARY_CHECKS,
+  ...TABLE_CHECKS,
+  ...HIDDEN_CHECKS,
+  ...TARGET_CHECKS,
+];
 
 export interface DoctorInput {
   readonly pipeline: Pipeline;
   /** Each opens a connection of its own, which is closed here. `replication` opens a walsender's, on which nothing is asked. */
-  readonly connect: { readonly source: Connect; readonly replication: Connect; readonly target: Connect };
+  readonly connect: {
+    readonly source: Connect;
+    readonly replication: Connect;
+    readonly target: Connect;
+    /** Null or left out: no replica is used. */
+    readonly secondary?: Connect | null;
+  };
   /** The chain's head; null: there is no chain yet; left out: nobody looked, and what hangs on it is not checked. */
   readonly chain?: ChainSeen;
 }
@@ -38,14 +52,15 @@ export function findingsOf(survey: Survey): Finding[] {
 
 /** Asks both sides, and judges nothing: for `findingsOf`. Throws only a fault of Sluice. */
 export async function surveyed({ pipeline, connect, chain }: DoctorInput): Promise<Survey> {
-  const [source, replication] = await Promise.all([
+  const [source, replication, secondary] = await Promise.all([
     surveySource(connect.source, pipeline).catch(known),
     opens(connect.replication),
+    connect.secondary ? surveySecondary(connect.secondary).catch(known) : null,
   ]);
   const targets = source instanceof SluiceError ? [] : source.selection.streams.map((stream) => stream.target);
   const types = source instanceof SluiceError ? [] : [...source.types.values()];
   const target = await surveyTarget(connect.target, targets, types).catch(known);
-  return { pipeline, chain, source, replication, target };
+  return { pipeline, chain, source, replication, target, secondary };
 }
 
 async function opens(connect: Connect): Promise<SluiceError | null> {

@@ -5,6 +5,7 @@
 import type { Pipeline } from '../config/schema.ts';
 import type { ErrorCode, SluiceError } from '../errors.ts';
 import type { Cut } from '../ports.ts';
+import type { SecondarySurvey } from './secondary.ts';
 import type { SourceSurvey } from './survey-source.ts';
 import type { TargetSurvey } from './survey-target.ts';
 
@@ -43,6 +44,8 @@ export interface Survey {
   /** What opening a replication connection said; null: it opened. */
   readonly replication: SluiceError | null;
   readonly target: TargetSurvey | SluiceError;
+  /** The source's replica; null or left out: none is used. */
+  readonly secondary?: SecondarySurvey | SluiceError | null;
 }
 
 /** One check. `run` is pure and gives what it finds, nothing where all is well. */

@@ -2,14 +2,18 @@
  * Checks of the source: reached, its ground, slot, publication, and the limits that a slot lives by. The faults of the ground are those that stop a
  * window (`slot/ground.ts`); what else is found here would hurt later.
  */
+
+import { isByQuery } from '../config/queryable.ts';
 import type { Pipeline } from '../config/schema.ts';
 import type { StreamDefinition } from '../config/selection.ts';
 import { asSluiceError, SluiceError } from '../errors.ts';
 import { displayName } from '../shape.ts';
 import { appendOperations, appendPublicationName, appendState, isAppendOnly } from '../slot/append-publication.ts';
-import { clusterFault, serverFault, slotFault } from '../slot/ground.ts';
-import { needsWriterLock, type PublicationState, publicationStep, tableList } from '../slot/publication.ts';
+import { clusterFault, readingFault, serverFault, slotFault } from '../slot/ground.ts';
+import { needsWriterLock, type PublicationState, type Publishable, publicationStep } from '../slot/publication.ts';
+import { tableList } from '../slot/publication-members.ts';
 import { refusedUpdates } from '../slot/refused-updates.ts';
+import { publishedFilter } from '../slot/row-filter.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import { logsTruncate } from '../window/truncated.ts';
 import type { Check, Finding, Survey } from './finding.ts';
@@ -29,6 +33,16 @@ type Found = readonly Omit<Finding, 'check'>[];
 /** A check that has nothing to say while the source cannot be asked. */
 function onceReached(name: string, run: (source: SourceSurvey, survey: Survey) => Found): Check {
   return { name, run: (survey) => (survey.source instanceof SluiceError ? [] : run(survey.source, survey)) };
+}
+
+/** A check of what only the log needs: nothing to say where all is read by query, and no slot of ours keeps the log. */
+function onceFollowed(name: string, run: (source: SourceSurvey, survey: Survey) => Found): Check {
+  return onceReached(name, (source, survey) => (isSlotless(source, survey) ? [] : run(source, survey)));
+}
+
+function isSlotless({ selection: { streams } }: SourceSurvey, { chain }: Survey): boolean {
+  const hasChain = chain !== undefined && chain !== null && chain.kind !== 'genesis';
+  return !hasChain && streams.length > 0 && streams.every(({ options }) => isByQuery(options));
 }
 
 const expectations = ({ pipeline, chain }: Survey) => {
@@ -52,15 +66,16 @@ export const SOURCE_CHECKS: readonly Check[] = [
     name: 'source_connection',
     run: ({ source }) => (source instanceof SluiceError ? [findingOf('source', source)] : []),
   },
-  onceReached('source_server', ({ ground }, survey) => {
-    const fault = serverFault(ground, expectations(survey));
+  onceReached('source_server', (source, survey) => {
+    const { ground } = source;
+    const fault = isSlotless(source, survey) ? readingFault(ground) : serverFault(ground, expectations(survey));
     return fault ? [findingOf('source', fault)] : [];
   }),
-  onceReached('source_replication', ({ ground }, { replication }) => {
+  onceFollowed('source_replication', ({ ground }, { replication }) => {
     // A role without the right has been told so.
     return replication && ground.may_replicate ? [findingOf('source', replication)] : [];
   }),
-  onceReached('source_cluster', ({ ground }, survey) => {
+  onceFollowed('source_cluster', ({ ground }, survey) => {
     const expected = expectations(survey);
     const fault = clusterFault(ground, expected);
     if (fault) return [findingOf('source', fault)];
@@ -70,7 +85,7 @@ export const SOURCE_CHECKS: readonly Check[] = [
       'The slot has survived. Changes that the old primary had sent here and not to this server would differ: set synchronized_standby_slots (17+), and compare with `sluice verify`.';
     return [{ severity: 'warning', subject: 'source', problem, remedy }];
   }),
-  onceReached('slot', ({ ground }, survey) => {
+  onceFollowed('slot', ({ ground }, survey) => {
     const expected = expectations(survey);
     const { slot } = ground;
     const fault = slotFault(slot, expected);
@@ -88,7 +103,7 @@ export const SOURCE_CHECKS: readonly Check[] = [
           ),
         ];
   }),
-  onceReached('slot_room', ({ ground, limits }, { pipeline }) => {
+  onceFollowed('slot_room', ({ ground, limits }, { pipeline }) => {
     const found: Omit<Finding, 'check'>[] = [];
     const subject = 'source';
     if (!ground.slot && pipeline.source.create_slot && limits.slots_used >= limits.slots_max) {
@@ -104,18 +119,18 @@ export const SOURCE_CHECKS: readonly Check[] = [
     }
     return found;
   }),
-  onceReached('slot_wal', slotWal),
-  onceReached('source_plugin', ({ plugin }) => (plugin ? [findingOf('source', plugin)] : [])),
-  onceReached('plugin_numbers', wal2jsonNumbers),
-  onceReached('publication', publications),
-  onceReached('source_truncate', ({ ground }) => {
+  onceFollowed('slot_wal', slotWal),
+  onceFollowed('source_plugin', ({ plugin }) => (plugin ? [findingOf('source', plugin)] : [])),
+  onceFollowed('plugin_numbers', wal2jsonNumbers),
+  onceFollowed('publication', publications),
+  onceFollowed('source_truncate', ({ ground }) => {
     if (logsTruncate(ground.version)) return [];
     const problem =
       'PostgreSQL 10 does not tell of TRUNCATE in the log: a table that was truncated, or written anew by VACUUM FULL or CLUSTER, is copied anew (target.on_truncate: ignore leaves it).';
     const remedy = 'Keep VACUUM FULL and CLUSTER of large tables rare; or update the server.';
     return [{ severity: 'info', subject: 'source', problem, remedy }];
   }),
-  onceReached('wal_sender_timeout', ({ ground, limits }) => {
+  onceFollowed('wal_sender_timeout', ({ ground, limits }) => {
     const { wal_sender_timeout_ms } = limits;
     if (ground.version >= SESSION_TIMEOUT_SINCE || wal_sender_timeout_ms === 0) return [];
     if (wal_sender_timeout_ms >= WAL_SENDER_TIMEOUT_MS_MIN) return [];
@@ -177,13 +192,17 @@ function slotWal({ ground, limits }: SourceSurvey, { pipeline }: Survey): Found 
   return found;
 }
 
+function logged(streams: readonly StreamDefinition[]): StreamDefinition[] {
+  return streams.filter(({ options }) => !isByQuery(options));
+}
+
 /** float4, float8, numeric. */
 const NUMBERS: ReadonlySet<number> = new Set([700, 701, 1700]);
 
 /** NaN and the infinities are looked up by the key (lib/decode/number-doubts.ts): where they may be in the key itself, nothing can be. */
 function wal2jsonNumbers({ selection }: SourceSurvey, { pipeline }: Survey): Found {
   if (pipeline.source.plugin !== 'wal2json') return [];
-  return selection.streams.flatMap(({ table }): Found => {
+  return logged(selection.streams).flatMap(({ table }): Found => {
     const column = table.columns.find(({ name, type_oid }) => table.key.includes(name) && NUMBERS.has(type_oid));
     if (!column) return [];
     const problem = `Column ${column.name} of its key can be NaN, which wal2json before 2.6 prints as null: the stream would halt there.`;
@@ -199,7 +218,7 @@ function publications(source: SourceSurvey, { pipeline }: Survey): Found {
   const { publication_name: name } = pipeline.source;
   const { publication, append_publication, rights, selection } = source;
   const [appends, whole] = [true, false].map((only) =>
-    selection.streams.filter(({ table }) => isAppendOnly(table) === only),
+    logged(selection.streams).filter(({ table }) => isAppendOnly(table) === only),
   ) as [StreamDefinition[], StreamDefinition[]];
   const more = append_publication ?? { state: null, owned: false };
   const refused = refusedUpdates(
@@ -225,6 +244,14 @@ function publications(source: SourceSurvey, { pipeline }: Survey): Found {
   ];
 }
 
+/** With its row filter, as the window asks for it. */
+function publishable(stream: StreamDefinition, { filters }: SourceSurvey): Publishable {
+  const filter = publishedFilter(stream);
+  const read = filters?.get(stream.table.oid);
+  if (filter === null || read === undefined || read instanceof SluiceError) return stream.table;
+  return { ...stream.table, filter, printed: read.text };
+}
+
 interface Publishing {
   readonly name: string;
   readonly state: PublicationState | null;
@@ -248,7 +275,7 @@ function publicationOf(source: SourceSurvey, pipeline: Pipeline, publishing: Pub
   const step = publicationStep(
     name,
     state,
-    streams.map(({ table }) => table),
+    streams.map((stream) => publishable(stream, source)),
     { version: ground.version, operations: appends ? appendOperations(ground.version) : null },
   );
   if (step.kind === 'ready') return [];

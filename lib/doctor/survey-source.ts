@@ -12,6 +12,7 @@ import { appendPublicationName } from '../slot/append-publication.ts';
 import { readTables } from '../slot/catalog.ts';
 import type { PublicationState } from '../slot/publication.ts';
 import { readPublication } from '../slot/publish.ts';
+import { publishedFilter, type ReadFilter, ReadFilters, ROW_FILTERS_SINCE } from '../slot/row-filter.ts';
 import { look } from '../slot/source.ts';
 import { readTypes } from '../slot/types.ts';
 import { probePlugin } from './probe-plugin.ts';
@@ -30,8 +31,17 @@ export interface SourceSurvey {
   readonly plugin?: SluiceError | null;
   /** Of the selected tables, by oid: those that the role owns, so that it may publish them. */
   readonly owned: ReadonlySet<number>;
+  /** Columns that an index begins with, by `columnKey`, of the tables that are read by query. Left out: nobody looked. */
+  readonly indexed?: ReadonlySet<string>;
+  /** Row filters as the source reads them, by the table's OID; or why it does not. Left out: nobody asked. */
+  readonly filters?: ReadonlyMap<number, ReadFilter | SluiceError>;
   readonly rights: SourceRights;
   readonly limits: SourceLimits;
+}
+
+/** A column of a table, by its OID. */
+export function columnKey(table: number, column: string): string {
+  return `${table}/${column}`;
 }
 
 export interface SourceRights {
@@ -80,6 +90,20 @@ const RIGHTS_SQL = `
 const OWNED_SQL = `
   SELECT oid::int8::text AS oid FROM pg_class WHERE oid = ANY ($1::oid[]) AND pg_has_role(relowner, 'USAGE')`;
 
+/** $1: OIDs. Of an index over an expression there is no attribute. */
+const INDEXED_SQL = `
+  SELECT DISTINCT i.indrelid::int8::text AS oid, a.attname::text AS name
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+   WHERE i.indrelid = ANY ($1::oid[]) AND i.indisvalid AND i.indpred IS NULL
+     AND (SELECT amname FROM pg_am m JOIN pg_class c ON c.relam = m.oid WHERE c.oid = i.indexrelid) = 'btree'`;
+
+async function surveyIndexes(client: Client, { streams }: Selection): Promise<ReadonlySet<string>> {
+  const oids = streams.filter(({ options }) => options.replication_key !== null).map(({ table }) => table.oid);
+  if (oids.length === 0) return new Set();
+  const { rows } = await client.query<{ oid: string; name: string }>(INDEXED_SQL, [oids]);
+  return new Set(rows.map(({ oid, name }) => columnKey(Number(oid), name)));
+}
+
 async function surveyAppends(
   client: Client,
   name: string,
@@ -105,6 +129,8 @@ export function surveySource(connect: Connect, pipeline: Pipeline): Promise<Sour
       publication: await readPublication(client, publication_name),
       append_publication: await surveyAppends(client, appendPublicationName(publication_name)),
       types: await readTypes(client, customTypeOids(columns)),
+      indexed: await surveyIndexes(client, selection),
+      filters: await surveyFilters(client, pipeline, ground, selection),
       owned: new Set(owned.rows.map(({ oid }) => Number(oid))),
       rights: await one<SourceRights>(client, RIGHTS_SQL, [publication_name]),
       limits: await one<SourceLimits>(client, LIMITS_SQL, [replication_slot]),
@@ -117,4 +143,21 @@ async function one<T extends object>(client: Client, sql: string, values: readon
   const [row] = rows;
   if (row === undefined) throw new RangeError('a query that always has a row gave none');
   return row;
+}
+
+/** Each is made a view of that is rolled back, which a standby does not do. */
+async function surveyFilters(
+  client: Client,
+  { source: { plugin } }: Pipeline,
+  { version, in_recovery }: Ground,
+  { streams }: Selection,
+): Promise<ReadonlyMap<number, ReadFilter | SluiceError>> {
+  const found = new Map<number, ReadFilter | SluiceError>();
+  if (in_recovery || version < ROW_FILTERS_SINCE || plugin !== 'pgoutput') return found;
+  const filters = new ReadFilters();
+  for (const stream of streams) {
+    const where = publishedFilter(stream);
+    if (where !== null) found.set(stream.table.oid, await filters.read(client, stream.table, where));
+  }
+  return found;
 }

@@ -6,20 +6,37 @@
  */
 import { PassThrough } from 'node:stream';
 import type { Client } from 'pg';
-import { to as copyTo } from 'pg-copy-streams';
+import { byQuery } from '../config/queryable.ts';
 import { SluiceError } from '../errors.ts';
-import { type Lsn, parseLsn } from '../lsn.ts';
-import type { ChunkRange, ChunkRead, Extractor, SourceTable } from '../ports.ts';
+import { LSN_ZERO, type Lsn, lsnMax, parseLsn } from '../lsn.ts';
+import type {
+  ChunkRange,
+  ChunkRead,
+  ChunkRequest,
+  Extractor,
+  Pages,
+  PagesRequest,
+  SampleRequest,
+  SourceTable,
+  TableSample,
+} from '../ports.ts';
 import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
+import { CopyOut } from '../postgres/copy-out.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
 import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
+import type { Projection } from '../projection/projection.ts';
+import { selectList } from '../projection/select.ts';
 import { customTypeOids, displayName, type GeneratedColumn, type TableName, withTypes } from '../shape.ts';
 import { type CatalogRow, tableOf, tablesSql } from '../slot/catalog.ts';
 import { readTypes } from '../slot/types.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { assertNotRewritten, type ExactSnapshot, exactSnapshot, takeSnapshotSql } from './exact-snapshot.ts';
+import { readPages } from './pages.ts';
 import { rangeConditions } from './range-sql.ts';
+import { fromSql, sampleTable } from './sample.ts';
+import { awaitReplay, replicaSnapshot, type Secondary, type ServerSeen } from './secondary.ts';
+import { whereFault } from './where.ts';
 
 /** `"char"`, and when a byte of it that is no ASCII came to be printed as `\ooo` (release notes of 16). */
 const CHAR_OID = 18;
@@ -35,38 +52,81 @@ export interface ExtractorOptions {
   readonly connectReplication: Connect;
   /** Names of the publications that the tables are read by: what these bring of generated columns, a copy brings as well. */
   readonly publications: readonly string[];
+  /** A replica that rows are read from (source.use_secondary); null or left out: all is read from the primary. */
+  readonly secondary?: Secondary | null;
 }
 
-export function postgresExtractor({ connect, connectReplication, publications }: ExtractorOptions): Extractor {
+export function postgresExtractor(options: ExtractorOptions): Extractor {
+  const { connect, publications } = options;
   return {
     table: (name) =>
       onSource(connect, `describe ${displayName(name)}`, (client) => readTable(client, name, publications)),
     version: () => onSource(connect, 'tell its version', serverVersion),
-    keyBounds: (table, column) =>
-      onSource(connect, `read the bounds of ${displayName(table)}`, async (client) => {
-        try {
-          return await readBounds(client, table, column);
-        } catch (error) {
-          throw await tableFault(client, table, error);
-        }
-      }),
     insertLsn: () => onSource(connect, 'tell its position', readInsertLsn),
-    readChunk: async (table, range, where) => {
-      chunkSql(table, range, where); // A bound that is none is refused before anything is asked.
-      const client = await connect();
-      let snapshot: ExactSnapshot | null = null;
+    position: () => onSource(connect, 'tell its position', readPosition),
+    pages: (table, request) => pagesOn(options, table, request),
+    sample: (table, request) => sampleOn(options, table, request),
+    readChunk: async (table, range, request) => {
+      chunkSql(table, range, request.where); // A bound that is none is refused before anything is asked.
+      const secondary = secondaryFor(options, table, request);
+      const client = await (secondary?.connect ?? connect)();
+      let exact: ExactSnapshot | null = null;
       try {
-        if (table.key.length === 0) snapshot = await exactSnapshot(client, connectReplication, table);
-        return await openChunk(client, { table, range, where, publications }, snapshot);
+        const replica = secondary && (await awaitReplay(client, connect, secondary.from_lsn, secondary));
+        if (isExact(table, request)) exact = await exactSnapshot(client, options.connectReplication, table);
+        return await openChunk(client, { table, range, request, publications, exact, replica, primary: connect });
       } catch (error) {
-        const fault = await tableFault(client, table, error);
+        const fault = whereFault(error, table, request.where) ?? (await tableFault(client, table, error));
         await closeClient(client);
         throw fault;
       } finally {
-        await snapshot?.close();
+        await exact?.close();
       }
     },
   };
+}
+
+/** Of a table without a key, whose copy goes on by the log: what the snapshot has must be known to the commit. */
+function isExact(table: SourceTable, { is_logged }: Pick<ChunkRequest, 'is_logged'>): boolean {
+  return is_logged && table.key.length === 0;
+}
+
+/**
+ * The replica, where it can be read from: it has no slots to begin an exact snapshot with, and no rows of unlogged tables; and without a position to
+ * wait for, nobody could say when it may be read.
+ */
+function secondaryFor(
+  { secondary }: ExtractorOptions,
+  table: SourceTable,
+  request: Pick<ChunkRequest, 'is_logged' | 'from_lsn'>,
+): (Secondary & { readonly from_lsn: Lsn }) | null {
+  const { from_lsn } = request;
+  if (!secondary || from_lsn === null || isExact(table, request) || table.persistence === 'u') return null;
+  return { ...secondary, from_lsn };
+}
+
+async function sampleOn(options: ExtractorOptions, table: SourceTable, request: SampleRequest): Promise<TableSample> {
+  const secondary = secondaryFor(options, table, { is_logged: false, from_lsn: request.from_lsn });
+  return await onSource(secondary?.connect ?? options.connect, `look into ${displayName(table)}`, async (client) => {
+    try {
+      if (secondary) await awaitReplay(client, options.connect, secondary.from_lsn, secondary);
+      return await sampleTable(client, table, request);
+    } catch (error) {
+      throw await tableFault(client, table, error);
+    }
+  });
+}
+
+async function pagesOn(options: ExtractorOptions, table: SourceTable, request: PagesRequest): Promise<Pages> {
+  const secondary = secondaryFor(options, table, { is_logged: false, from_lsn: request.from_lsn });
+  return await onSource(secondary?.connect ?? options.connect, `look into ${displayName(table)}`, async (client) => {
+    try {
+      if (secondary) await awaitReplay(client, options.connect, secondary.from_lsn, secondary);
+      return await readPages(client, table, request);
+    } catch (error) {
+      throw await tableFault(client, table, error);
+    }
+  });
 }
 
 /**
@@ -78,12 +138,11 @@ export function chunkSql(
   range: ChunkRange,
   where: string | null,
   version = CHAR_ESCAPED_SINCE,
+  projection: Projection | null = null,
 ): string {
-  const columns = table.columns
-    .map(({ name, type_oid }) =>
-      type_oid === CHAR_OID && version < CHAR_ESCAPED_SINCE ? charSql(quoteIdentifier(name)) : quoteIdentifier(name),
-    )
-    .join(', ');
+  const columns = selectList(table, projection, ({ name, type_oid }) =>
+    type_oid === CHAR_OID && version < CHAR_ESCAPED_SINCE ? charSql(quoteIdentifier(name)) : quoteIdentifier(name),
+  );
   const conditions = rangeConditions(range);
   // A line of its own, so that a comment at its end does not swallow the rest.
   if (where !== null) conditions.push(`(${where}\n)`);
@@ -96,11 +155,6 @@ function charSql(column: string): string {
   const byte = `(${column}::int4 & 255)`;
   const octal = [`${byte} >> 6`, `(${byte} >> 3) & 7`, `${byte} & 7`].map((digit) => `(${digit})::text`).join(' || ');
   return `CASE WHEN ${column}::int4 < 0 THEN E'\\\\' || ${octal} ELSE ${column}::text END`;
-}
-
-/** ONLY: tables that inherit from it are streams of their own. The rows of a partitioned table are its partitions'. */
-function fromSql(table: SourceTable): string {
-  return table.kind === 'p' ? quoteTable(table) : `ONLY ${quoteTable(table)}`;
 }
 
 async function readTable(
@@ -146,18 +200,12 @@ async function readPublished(
   return new Set(rows[0]?.published ? stored : []);
 }
 
-async function readBounds(
-  client: Client,
-  table: SourceTable,
-  column: string,
-): Promise<{ min: string; max: string } | null> {
-  const name = quoteIdentifier(column);
-  await client.query('SET row_security = off');
-  const { rows } = await client.query<{ min: string | null; max: string | null }>(
-    `SELECT min(${name})::text AS min, max(${name})::text AS max FROM ${fromSql(table)}`,
+/** As `insertLsn`; where the source is a standby itself, what it has replayed. Of no use where the log goes on from it. */
+async function readPosition(client: Client): Promise<Lsn> {
+  const { rows } = await client.query<{ lsn: string | null }>(
+    'SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn',
   );
-  const [row] = rows;
-  return row && row.min !== null && row.max !== null ? { min: row.min, max: row.max } : null;
+  return parseLsn(rows[0]?.lsn ?? '0/0');
 }
 
 async function readInsertLsn(client: Client): Promise<Lsn> {
@@ -170,46 +218,74 @@ async function readInsertLsn(client: Client): Promise<Lsn> {
 interface ChunkAsked extends Pick<ExtractorOptions, 'publications'> {
   readonly table: SourceTable;
   readonly range: ChunkRange;
-  readonly where: string | null;
+  readonly request: ChunkRequest;
+  readonly exact: ExactSnapshot | null;
+  /** The replica that `client` is connected to, as it was when it had replayed enough; null: it is the primary. */
+  readonly replica: ServerSeen | null;
+  readonly primary: Connect;
 }
 
-async function openChunk(
-  client: Client,
-  { table: asked, range, where, publications }: ChunkAsked,
-  snapshot: ExactSnapshot | null,
-): Promise<ChunkRead> {
+/** Kinds that LOCK TABLE takes on every version. (Views since 11; materialized views and foreign tables never.) */
+const LOCKED_KINDS: ReadonlySet<string> = new Set(['r', 'p']);
+
+/**
+ * Begins the chunk's transaction, and locks its table before the snapshot, which locking does not take: what the snapshot says of the columns and
+ * what COPY reads by them are then the same, for nobody alters the table from here on. A rewrite that had committed between a snapshot and the lock
+ * would show an empty table.
+ *
+ * A view, or a foreign table, is locked by a query that reads nothing. That one would take the snapshot, so each statement has its own here (READ
+ * COMMITTED); the rows are those of one statement all the same.
+ */
+async function beginChunk(client: Client, table: SourceTable): Promise<void> {
+  const locks = LOCKED_KINDS.has(table.kind);
+  // What a view shows is what it is for.
+  const policies = table.kind === 'v' ? 'on' : 'off';
   // Pinned once more for this transaction: a pooler may give each transaction another session. With row_security off, rows that a policy
   // would hide are an error, and not a smaller table.
   await client.query(
-    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = off; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
+    `BEGIN ISOLATION LEVEL ${locks ? 'REPEATABLE READ' : 'READ COMMITTED'} READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = ${policies}; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
   );
-  // Before the snapshot, which LOCK does not take: what it says of the columns and what COPY reads by them are then the same, for nobody alters
-  // the table from here on. A rewrite that had committed between a snapshot and the lock would show an empty table.
-  await client.query(`LOCK TABLE ${quoteTable(asked)} IN ACCESS SHARE MODE`);
-  if (snapshot) await client.query(takeSnapshotSql(snapshot));
+  const name = quoteTable(table);
+  await client.query(locks ? `LOCK TABLE ${name} IN ACCESS SHARE MODE` : `SELECT FROM ${name} WHERE false`);
+}
+
+/** Takes the transaction's snapshot. A position past every commit that it sees. */
+async function chunkPosition(client: Client, { exact, replica, primary, table, request }: ChunkAsked): Promise<Lsn> {
+  if (replica) return await replicaSnapshot(client, primary, replica, request.is_logged);
   // The first query takes the transaction's snapshot, and then calls the function. A commit is in a snapshot only after its record is in
   // the log, so every commit that this snapshot sees ends at or before the position. Read before the snapshot, it could miss one.
-  const lsn = snapshot?.lsn ?? (await readInsertLsn(client));
-  if (snapshot) await assertNotRewritten(client, asked);
-  const table = await readTable(client, asked, publications);
-  if (!table) throw new SluiceError('TABLE_MISSING', { table: displayName(asked) });
-  if (snapshot === null && table.key.length === 0) {
+  if (exact === null) return await (request.is_logged ? readInsertLsn(client) : readPosition(client));
+  await client.query(takeSnapshotSql(exact));
+  await assertNotRewritten(client, table);
+  return exact.lsn;
+}
+
+async function openChunk(client: Client, asked: ChunkAsked): Promise<ChunkRead> {
+  const { range, request, publications } = asked;
+  await beginChunk(client, asked.table);
+  const lsn = await chunkPosition(client, asked);
+  const found = await readTable(client, asked.table, publications);
+  if (!found) throw new SluiceError('TABLE_MISSING', { table: displayName(asked.table) });
+  const { by_query } = asked.table;
+  const table = by_query ? byQuery(found, by_query.key_properties) : found;
+  if (asked.exact === null && isExact(table, request)) {
     throw new SluiceError('TABLE_REWRITTEN', { stream: displayName(table), what: 'it has lost its key.' });
   }
 
-  const copy = client.query(copyTo(chunkSql(table, range, where, await serverVersion(client))));
+  const sql = chunkSql(table, range, request.where, await serverVersion(client), request.projection ?? null);
+  const copy = client.query(new CopyOut(sql));
   const lines = new PassThrough({ highWaterMark: LINES_BYTES_MAX });
   const { promise, resolve, reject } = Promise.withResolvers<{ rows: number; lsn: Lsn }>();
   promise.catch(() => {}); // Whoever asks for the result learns of the failure, and nobody has to ask.
   const fail = async (error: Error): Promise<void> => {
-    lines.destroy(await tableFault(client, table, error));
+    lines.destroy(whereFault(error, table, request.where) ?? (await tableFault(client, table, error)));
   };
   const finish = async (): Promise<void> => {
     try {
       // The command's tag, with the number of rows, comes after its last line: this query waits its turn behind it. A transaction that
       // failed at its very end is rolled back by its COMMIT.
       const { command } = await client.query('COMMIT');
-      if (command === 'COMMIT') resolve({ rows: copy.rowCount, lsn });
+      if (command === 'COMMIT') resolve({ rows: copy.rows, lsn: lsnMax(lsn, await lastPosition(client, asked)) });
       else reject(unfinished(table));
     } catch (error) {
       reject(sourceFault(error, `read ${displayName(table)}`));
@@ -231,6 +307,13 @@ async function openChunk(
   return { table, lines, result: () => promise };
 }
 
+/** Where each statement had a snapshot of its own, that of the rows was taken after the first position. */
+async function lastPosition(client: Client, { table, replica, primary, request }: ChunkAsked): Promise<Lsn> {
+  if (LOCKED_KINDS.has(table.kind)) return LSN_ZERO;
+  const read = request.is_logged ? readInsertLsn : readPosition;
+  return await (replica ? onSource(primary, 'tell its position', read) : read(client));
+}
+
 function unfinished(table: SourceTable): SluiceError {
   const reason = `the chunk of ${displayName(table)} was not read to its end`;
   return new SluiceError('SOURCE_TRANSIENT', { reason, sqlstate: 'none' });
@@ -246,6 +329,10 @@ async function tableFault(client: Client, table: SourceTable, error: unknown): P
       return new SluiceError('TABLE_MISSING', { table: name }, options);
     case '42703': // undefined_column
       return new SluiceError('TABLE_REWRITTEN', { stream: name, what: reasonOf(error) }, options);
+    case '55000': // object_not_in_prerequisite_state
+      return table.kind === 'm'
+        ? new SluiceError('VIEW_NOT_POPULATED', { table: name, table_sql: quoteTable(table) }, options)
+        : sourceFault(error, `read ${name}`);
     case '42501':
       return (await deniedRead(client, table, options)) ?? sourceFault(error, `read ${name}`);
     default:

@@ -15,18 +15,20 @@ interface Course {
    * - none:    no chain is applied to the stream
    */
   readonly goes_on_from: 'held' | 'applied' | 'none';
+  /** Into a shadow, where deletions are marked: rows that only the former table has are carried over. */
+  readonly keeps_deleted: boolean;
   /** Chunks are read and loaded one after another: a later one may hold a newer row of the same key. */
   readonly in_order: boolean;
 }
 
 const COURSES: Readonly<Record<EpochKind, Course>> = {
-  first_sync: { into: 'shadow', replaces: false, goes_on_from: 'held', in_order: false },
-  reset: { into: 'shadow', replaces: false, goes_on_from: 'held', in_order: false },
-  full_table: { into: 'shadow', replaces: false, goes_on_from: 'none', in_order: false },
-  incremental: { into: 'table', replaces: false, goes_on_from: 'none', in_order: true },
-  backfill: { into: 'table', replaces: false, goes_on_from: 'applied', in_order: false },
-  repair: { into: 'table', replaces: true, goes_on_from: 'applied', in_order: false },
-  resync: { into: 'table', replaces: true, goes_on_from: 'held', in_order: false },
+  first_sync: { into: 'shadow', replaces: false, goes_on_from: 'held', keeps_deleted: false, in_order: false },
+  reset: { into: 'shadow', replaces: false, goes_on_from: 'held', keeps_deleted: false, in_order: false },
+  full_table: { into: 'shadow', replaces: false, goes_on_from: 'none', keeps_deleted: true, in_order: false },
+  incremental: { into: 'table', replaces: false, goes_on_from: 'none', keeps_deleted: false, in_order: true },
+  backfill: { into: 'table', replaces: false, goes_on_from: 'applied', keeps_deleted: false, in_order: false },
+  repair: { into: 'table', replaces: true, goes_on_from: 'applied', keeps_deleted: false, in_order: false },
+  resync: { into: 'table', replaces: true, goes_on_from: 'held', keeps_deleted: false, in_order: false },
 };
 
 export function courseOf(kind: EpochKind): Course {

@@ -3,6 +3,10 @@
  */
 import type { Entry } from './entry.ts';
 
+/** Where the position in the log is gone, for every stream at once. */
+const RESYNC =
+  'Run `sluice resume --resync -c FILE`: a new slot is made, and of each table only what differs is copied.';
+
 export const SOURCE_ERRORS = {
   // Its ground
   SOURCE_IS_STANDBY: {
@@ -29,7 +33,7 @@ export const SOURCE_ERRORS = {
         : `There is no replication slot ${f.slot}.`,
     remedy: (f) =>
       f.known
-        ? 'Whoever dropped it, or a failover, lost the position. Synchronise anew: `sluice backfill --reset` for every stream.'
+        ? `Whoever dropped it, or a failover, lost the position. ${RESYNC} If source.replication_slot or source.host was changed by mistake, change it back: then everything goes on.`
         : `Create it: SELECT pg_create_logical_replication_slot('${f.slot}', '${f.plugin ?? 'pgoutput'}'); or set source.create_slot: true.`,
   },
   SLOT_FOREIGN: {
@@ -64,15 +68,16 @@ export const SOURCE_ERRORS = {
   SLOT_LOST: {
     disposition: 'halt',
     meaning: (f) => `The source has removed WAL that slot ${f.slot} still needed (${f.reason}).`,
-    remedy: () =>
-      'Drop the slot, raise max_slot_wal_keep_size or run windows more often, and synchronise anew with `sluice backfill --reset`.',
+    remedy: (f) =>
+      f.sql === undefined
+        ? `Raise max_slot_wal_keep_size (or idle_replication_slot_timeout) or run windows more often. ${RESYNC}`
+        : `source.create_slot is false, so make it anew yourself: ${f.sql} The next window goes on by itself.`,
   },
   SLOT_ADVANCED: {
     disposition: 'halt',
     meaning: (f) =>
       `Slot ${f.slot} stands at ${f.confirmed}, past the ledger's end at ${f.ledger}: somebody else has read it, or it was made anew.`,
-    remedy: () =>
-      'Changes in between are lost to this pipeline. Let nothing else read the slot, and synchronise anew with `sluice backfill --reset`.',
+    remedy: () => `Changes in between are lost to this pipeline. Let nothing else read the slot. ${RESYNC}`,
   },
   SLOT_ACTIVE: {
     disposition: 'retry',
@@ -97,7 +102,26 @@ export const SOURCE_ERRORS = {
     disposition: 'halt',
     meaning: (f) => `The source is another cluster than last time (${f.what}: ${f.found} instead of ${f.expected}).`,
     remedy: () =>
-      'If it was restored or replaced, its positions mean nothing here: start with a new state, or synchronise anew with `sluice backfill --reset`.',
+      `If it was restored, promoted or replaced, its positions mean nothing here. ${RESYNC} If source.host was changed by mistake, change it back: then everything goes on.`,
+  },
+  CLUSTER_BEHIND: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `The source's log ended before ${f.expected}, up to where it has been read: it was restored from a backup, or promoted without what had been read.`,
+    remedy: () => `The target may have rows that the source has lost. ${RESYNC}`,
+  },
+  REPLICA_BEHIND: {
+    disposition: 'retry',
+    meaning: (f) =>
+      `The replica has replayed up to ${f.replayed}${f.timeline === undefined ? '' : ` of timeline ${f.timeline}`}, and is not at ${f.needed}${f.timeline_needed === undefined ? '' : ` of timeline ${f.timeline_needed}`} after ${f.wait_seconds} seconds.`,
+    remedy: () =>
+      'It is waited for again, and nothing is copied until then. If it lasts: let it catch up (pg_stat_replication on the primary, recovery_min_apply_delay on the replica), or set source.use_secondary: false.',
+  },
+  REPLICA_UNFIT: {
+    disposition: 'halt',
+    meaning: (f) => `source.secondary_host is no replica to read from: ${f.reason}.`,
+    remedy: () =>
+      'Point source.secondary_host at a physical replica of source.host, or set source.use_secondary: false.',
   },
   PUBLICATION_NOT_ALLOWED: {
     disposition: 'halt',
@@ -109,10 +133,25 @@ export const SOURCE_ERRORS = {
     meaning: (f) => `Publication ${f.publication} leaves out ${f.what}.`,
     remedy: (f) => `Have its owner run: ${f.sql}; or name another source.publication_name.`,
   },
+  ROW_FILTER: {
+    disposition: 'halt',
+    meaning: (f) => `The row filter (where) of ${f.table} cannot be followed: ${f.reason}`,
+    remedy: (f) =>
+      f.sql === undefined
+        ? 'Change or remove where; or read the table by query (replication_method: INCREMENTAL or FULL_TABLE), which takes any condition.'
+        : `Run: ${f.sql}; or filter by columns of the key only, or read the table by query (replication_method: INCREMENTAL or FULL_TABLE).`,
+  },
+  COLUMN_EXPOSED: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `A column of ${f.table} that the pipeline file hides (columns, mask) is called ${f.column} by now, of which the file says nothing: its values would be replicated as they are.`,
+    remedy: (f) =>
+      `Hide ${f.column} in the file as well, or change the entry so that its values may be seen. The table is copied anew then, by itself.`,
+  },
   PUBLICATION_LATE: {
     disposition: 'halt',
     meaning: (f) => `Slot ${f.slot} stands before publication ${f.publication} was made, and cannot decode from there.`,
-    remedy: () => 'Drop the slot so that it is made again after the publication, and synchronise anew.',
+    remedy: () => `Drop the slot, so that it is made again after the publication. ${RESYNC}`,
   },
   NOTHING_SELECTED: {
     disposition: 'halt',
@@ -151,7 +190,7 @@ export const SOURCE_ERRORS = {
   TABLE_KIND: {
     disposition: 'halt',
     meaning: (f) => `${f.table} is ${f.kind}; its changes are not in the log.`,
-    remedy: (f) => `${f.instead ?? 'LOG_BASED follows ordinary, logged tables.'} Drop it from tables.`,
+    remedy: (f) => `${f.instead ?? 'LOG_BASED follows ordinary, logged tables.'} Or drop it from tables.`,
   },
   TABLE_NAME_LONG: {
     disposition: 'halt',
@@ -163,7 +202,24 @@ export const SOURCE_ERRORS = {
     disposition: 'halt',
     meaning: (f) => `${f.table} has no primary key and no replica identity index.`,
     remedy: (f) =>
-      `Give it one: ALTER TABLE ${f.table_sql} ADD PRIMARY KEY (...); or drop it from tables; or set target.primary_key_required: false to follow it without one.`,
+      f.by_query
+        ? 'Name the columns that identify a row: key_properties: [...]; or read it whole: replication_method: FULL_TABLE.'
+        : `Give it one: ALTER TABLE ${f.table_sql} ADD PRIMARY KEY (...); or drop it from tables; or set target.primary_key_required: false to follow it without one.`,
+  },
+  TABLE_COLUMN_MISSING: {
+    disposition: 'halt',
+    meaning: (f) => `${f.table} has no column ${f.column}, which ${f.option} names.`,
+    remedy: (f) => (f.nearest ? `Did you mean ${f.nearest}?` : `Its columns are ${f.columns}.`),
+  },
+  REPLICATION_KEY: {
+    disposition: 'halt',
+    meaning: (f) => `${f.table} cannot be followed by ${f.column}: ${f.reason}`,
+    remedy: (f) => String(f.remedy),
+  },
+  VIEW_NOT_POPULATED: {
+    disposition: 'retry',
+    meaning: (f) => `The materialized view ${f.table} has not been populated.`,
+    remedy: (f) => `Run: REFRESH MATERIALIZED VIEW ${f.table_sql};`,
   },
   TABLE_IDENTITY: {
     disposition: 'halt',
@@ -216,5 +272,10 @@ export const SOURCE_ERRORS = {
     disposition: 'retry',
     meaning: (f) => `Another window has extended the ledger past cut ${f.cut}.`,
     remedy: () => 'Nothing to do: this window stops, and what it staged in vain expires.',
+  },
+  BACKFILL_WHERE: {
+    disposition: 'usage',
+    meaning: (f) => `The condition of the backfill of ${f.table} is none that the source can evaluate: ${f.reason}.`,
+    remedy: (f) => `Correct it; the source says whether it will do: EXPLAIN SELECT FROM ${f.table_sql} WHERE …`,
   },
 } as const satisfies Record<string, Entry>;

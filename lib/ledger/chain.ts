@@ -8,7 +8,19 @@ import type { Clock, Cut, Ledger } from '../ports.ts';
 
 /** What a window says of a cut; the rest follows from the cut before. */
 export type NextCut = Pick<Cut, 'kind' | 'end_lsn'> &
-  Partial<Pick<Cut, 'committed_at_ms' | 'object' | 'object_bytes' | 'index' | 'streams' | 'captures' | 'timeline'>>;
+  Partial<
+    Pick<
+      Cut,
+      | 'committed_at_ms'
+      | 'object'
+      | 'object_bytes'
+      | 'index'
+      | 'streams'
+      | 'captures'
+      | 'system_identifier'
+      | 'timeline'
+    >
+  >;
 
 export class Chain {
   #ledger: Pick<Ledger, 'append'>;

@@ -102,13 +102,21 @@ export const BOOKMARK_FIELDS: FieldCodecs<Bookmark> = {
         partitions: nullable(text),
         key: optional(nullable(text)),
         file: optional(nullable(text)),
+        hidden: optional(list(whole)),
       }),
     ),
   ),
   definition: optional(nullable(text)),
   method: optional(oneOf(REPLICATION_METHODS)),
   selection: optional(nullable(text)),
+  log_from: optional(nullable(lsn)),
   replication: optional(nullable(map<NonNullable<Bookmark['replication']>>({ key: text, value: nullable(text) }))),
+  as_of_ms: optional(whole),
+  given_up: optional(
+    nullable(
+      map<NonNullable<Bookmark['given_up']>>({ epoch: whole, kind: oneOf(EPOCH_KINDS), reason: text, at_ms: whole }),
+    ),
+  ),
   resync_requested: optional(truth),
 };
 
@@ -146,6 +154,7 @@ export const EPOCH_FIELDS: FieldCodecs<Epoch> = {
   bytes_estimate: optional(measure),
   replication_value: optional(nullable(text)),
   state: oneOf(EPOCH_STATES),
+  reason: optional(nullable(text)),
   plan: nullable(text),
   chunks: nullable(whole),
   rows_estimate: measure,

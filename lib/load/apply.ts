@@ -7,18 +7,27 @@
 import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { asSluiceError, SluiceError } from '../errors.ts';
-import type { Clock, SegmentSource } from '../ports.ts';
+import type { ChunkRange, Clock, SegmentSource } from '../ports.ts';
 import { displayName, mayChangeUnseen, type Shape } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Block, SegmentHeader } from '../stage/segment.ts';
 import { alterTable } from './alter.ts';
-import { assertNoMetadataNames } from './columns.ts';
+import { assertNoMetadataNames, keyNames } from './columns.ts';
 import type { Owner } from './control.ts';
 import { addMetadataSql } from './ddl.ts';
-import { beforeRekeySql, besideDeleteSql, besideUpsertSql, forgetDoubtsSql } from './doubts.ts';
+import {
+  beforeRekeySql,
+  beforeUpdateSql,
+  besideDeleteSql,
+  besideUpsertSql,
+  forgetDoubtsSql,
+  readAgainSql,
+} from './doubts.ts';
 import { generatedNames } from './generated.ts';
+import type { IndexOptions } from './indices.ts';
 import { withKeyOperators } from './key-operators.ts';
 import { addCopiesSql, takeCopiesSql } from './multiset.ts';
+import { type Deletions, replaceSql } from './replace.ts';
 import { reshape } from './reshape.ts';
 import type { Purpose, Session } from './session.ts';
 import {
@@ -53,17 +62,12 @@ export interface LoadOptions {
   readonly on_type_change: 'widen' | 'halt';
   /** A column that the source has dropped stays as it is, or goes. */
   readonly on_drop_column: 'keep' | 'drop';
+  readonly indices?: IndexOptions;
 }
 
 export function wantsMetadata(options: LoadOptions): boolean {
   return options.hard_delete || options.add_metadata_columns;
 }
-
-/**
- * What becomes of a deletion. Without metadata columns there is nowhere to mark it: then rows stay, and a change of key leaves the row of the old
- * key, as target-postgres does.
- */
-type Deletions = 'delete' | 'mark' | 'ignore';
 
 export interface Applied {
   readonly session: Session;
@@ -75,6 +79,15 @@ export interface Applied {
   readonly clock: Pick<Clock, 'now'>;
   /** Called, in the transaction, whenever the table has been altered. */
   readonly saveForm: (form: TableForm) => Promise<void>;
+  /** The segments are chunks of an epoch in place, and no changes of the log. */
+  readonly chunk?: AppliedChunk;
+}
+
+/** A chunk of rows as they were at one moment, in the stream's own table. */
+interface AppliedChunk {
+  readonly range: ChunkRange;
+  /** Rows of the range that it did not bring go. */
+  readonly replaces: boolean;
 }
 
 export class Applier {
@@ -86,11 +99,12 @@ export class Applier {
   #catchingUp: boolean;
   #saveForm: (form: TableForm) => Promise<void>;
   #clock: Pick<Clock, 'now'>;
+  #chunk: AppliedChunk | null;
   /** Temporary tables of this transaction by kind and columns; each is empty between blocks. */
   #landed = new Map<string, Landed>();
   #temps = 0;
 
-  constructor({ session, owner, options, form, catchingUp, clock, saveForm }: Applied) {
+  constructor({ session, owner, options, form, catchingUp, clock, saveForm, chunk }: Applied) {
     this.#session = session;
     this.#owner = owner;
     this.#stream = owner.stream.stream;
@@ -99,6 +113,7 @@ export class Applier {
     this.#catchingUp = catchingUp;
     this.#saveForm = saveForm;
     this.#clock = clock;
+    this.#chunk = chunk ?? null;
   }
 
   /**
@@ -125,7 +140,7 @@ export class Applier {
       rows += await this.#copy(segment, index, block, landed);
       // A key may have a mark beside its row (segment.ts): the row was written, then deleted.
       if (block.kind === 'delete' && this.#deletions === 'mark') marks.push(landed);
-      else await this.#applyLanded(landed, segment.header.extracted_at);
+      else await this.#applyLanded(landed, segment.header.extracted_at, this.#chunkSql(segment.header, named, landed));
     }
     for (const landed of marks) await this.#applyLanded(landed, segment.header.extracted_at);
     return rows;
@@ -248,9 +263,9 @@ export class Applier {
   }
 
   /** Applies what has landed, and empties the temporary table in the same trip. */
-  async #applyLanded(landed: Landed, extracted_at: string): Promise<void> {
+  async #applyLanded(landed: Landed, extracted_at: string, more: readonly string[] = []): Promise<void> {
     if (landed.kind === 'remove' || landed.kind === 'erase') await this.#take(landed, extracted_at);
-    const statements = [...this.#statementsFor(landed, extracted_at), `TRUNCATE ${landed.temp}`];
+    const statements = [...this.#statementsFor(landed, extracted_at), ...more, `TRUNCATE ${landed.temp}`];
     await this.#session.run(statements.join('; '), mayWrite(this.#session, this.#form));
   }
 
@@ -266,11 +281,27 @@ export class Applier {
     throw new SluiceError('ROWS_UNKNOWN', { stream: this.#stream, rows: missing, what });
   }
 
+  /** Beside a chunk's rows: what it says of rows that it does not have, and of keys that were in doubt. */
+  #chunkSql({ shape, extracted_at }: SegmentHeader, named: Named, landed: Landed): string[] {
+    if (this.#chunk === null) return [];
+    const { range, replaces } = this.#chunk;
+    const form = this.#form;
+    const nameOf = (column: string): string => {
+      const name = named.columns[shape.columns.findIndex(({ name: there }) => there === column)];
+      if (name == null) throw new RangeError(`a range by column ${column}, which the table does not have`);
+      return name;
+    };
+    const rest = replaces ? replaceSql(form, landed, range, nameOf, { deletions: this.#deletions, extracted_at }) : [];
+    if (!this.#catchingUp) return rest;
+    return [...rest, ...readAgainSql(this.#owner, form, landed, replaces ? keysOf(range, form, nameOf) : [])];
+  }
+
   #statementsFor(landed: Landed, extracted_at: string): string[] {
     const form = this.#form;
     const { kind } = landed;
+    // What a chunk brings was not filled by the log.
     const doubts = (statements: typeof beforeRekeySql): string[] =>
-      this.#catchingUp ? statements(this.#owner, form, landed) : [];
+      this.#catchingUp && this.#chunk === null ? statements(this.#owner, form, landed) : [];
     switch (kind) {
       case 'rekey':
         return [...doubts(beforeRekeySql), ...rekeySql(form, landed, extracted_at)];
@@ -279,7 +310,7 @@ export class Applier {
       case 'upsert':
         return [upsertSql(form, landed, extracted_at), ...doubts(besideUpsertSql)];
       case 'update':
-        return [updateSql(form, landed, extracted_at) ?? []].flat();
+        return [...doubts(beforeUpdateSql), ...[updateSql(form, landed, extracted_at) ?? []].flat()];
       case 'add':
         return [addCopiesSql(form, landed, extracted_at)];
       case 'remove':
@@ -309,6 +340,14 @@ interface Named {
   /** In the order of its shape; null: the table no longer has it. */
   readonly columns: readonly (string | null)[];
   readonly key: readonly string[];
+}
+
+/** The keys that a range names, in the order of the table's key. */
+function keysOf(range: ChunkRange, { shape }: TableForm, nameOf: (column: string) => string): string[][] {
+  if (range.by !== 'keys') return [];
+  const names = range.columns.map(nameOf);
+  const places = keyNames(shape).map((name) => names.indexOf(name));
+  return range.keys.map((key) => places.map((place) => String(key[place])));
 }
 
 function namesOf(named: Named, { columns }: Block): (string | null)[] {

@@ -19,10 +19,12 @@ export interface Keeping {
   readonly on_type_change: 'widen' | 'halt';
   readonly on_drop_column: 'keep' | 'drop';
   readonly now_ms: number;
+  /** Rows that the copy does not have are kept, as gone since its beginning, ms since the Unix epoch (carry-rows.ts); null: they go. */
+  readonly gone_at_ms: number | null;
 }
 
 /** A column of the old table, and what it is called in the new one. */
-interface Carried {
+export interface Carried {
   readonly column: Column;
   readonly as: string;
 }
@@ -36,9 +38,12 @@ export function carried(table: Shape, plan: Shape, { on_type_change, on_drop_col
     ...METADATA_COLUMNS,
   ]);
   const key = new Set(table.key);
+  // Values that must not be seen any more; those that stand for them are in the copy.
+  const hidden = new Set<number | undefined>(plan.hidden);
   const found: Carried[] = [];
   for (const [i, column] of table.columns.entries()) {
     const same = column.number === undefined ? undefined : now.get(column.number);
+    if (column.number !== undefined && hidden.has(column.number)) continue;
     const isGone = same === undefined && (column.number === undefined || on_drop_column === 'keep');
     const isLost = same !== undefined && on_type_change === 'widen' && !key.has(i) && !isWidening(column, same);
     if (!isGone && !isLost) continue;

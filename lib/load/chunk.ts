@@ -4,8 +4,10 @@
  * The mark comes first: whoever loads the same chunk at the same time waits for it. The plan's row is held by FOR SHARE, so that chunks load in
  * parallel, and an epoch does not end under one of them.
  */
+import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
-import type { Chunk, Clock, SegmentSource } from '../ports.ts';
+import type { Chunk, Clock, Epoch, SegmentSource } from '../ports.ts';
+import { looksAlike } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
 import { Applier, assertRows, type LoadOptions, mayMakeTemps, mayWrite, wantsMetadata } from './apply.ts';
@@ -35,6 +37,7 @@ interface Loading {
   readonly owner: Owner;
   readonly options: LoadOptions;
   readonly clock: Pick<Clock, 'now'>;
+  readonly kind: Epoch['kind'];
   readonly chunk: Chunk;
   readonly segment: SegmentSource;
 }
@@ -74,19 +77,52 @@ async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lac
   return 'loaded';
 }
 
+/** The target has the chunk's rows already (resync): the mark is all. False as `loadChunk`. */
+export async function markHeldChunk(
+  session: Session,
+  owner: Owner,
+  { epoch, plan, number }: Pick<Chunk, 'epoch' | 'plan' | 'number'>,
+): Promise<boolean> {
+  try {
+    const answer = await beginIfMade(session, planRowSql(owner, epoch, plan, 'FOR SHARE'));
+    if (!answer || planRowOf(answer) === null) return false;
+    if (!(await markChunk(session, owner, epoch, plan, number))) return false;
+    await session.commit();
+    return true;
+  } finally {
+    await session.rollback();
+  }
+}
+
+interface ChunkForm extends TableForm {
+  /** In place: rows of the stream's table may be in doubt (doubts.ts). */
+  readonly catchingUp: boolean;
+}
+
 /** The table that the plan's chunks go into: its shadow, or the stream's table as its own row tells of it. */
-async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<TableForm | null> {
-  if (plan.shadow) return { name: plan.shadow, shape: plan.shape, metadata: plan.metadata };
+async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<ChunkForm | null> {
+  if (plan.shadow) return { name: plan.shadow, shape: plan.shape, metadata: plan.metadata, catchingUp: false };
   const row = streamRowOf(await session.run(streamRowSql(owner, '')));
-  return row && { name: row.target, shape: row.shape, metadata: row.metadata };
+  return row && { name: row.target, shape: row.shape, metadata: row.metadata, catchingUp: row.catching_up_to !== null };
 }
 
 /** In place: a chunk's rows are written as those of a cut are. */
-async function upsertChunk({ session, owner, options, clock, segment }: Loading, form: TableForm): Promise<number> {
-  const saveForm = (): never => {
-    throw new RangeError('a table that was looked at has to be altered again');
+async function upsertChunk(
+  { session, owner, options, clock, segment, kind, chunk }: Loading,
+  { catchingUp, ...form }: ChunkForm,
+): Promise<number> {
+  // Only definitions of types may differ, or be told in another order: the stream's row gets them with the next cut, and is not written to side by side.
+  const saveForm = async ({ shape }: TableForm): Promise<void> => {
+    const { columns } = form.shape;
+    const alike =
+      columns.length === shape.columns.length && columns.every((column, i) => looksAlike(column, columnAt(shape, i)));
+    if (!alike) throw new RangeError('a table that was looked at has to be altered again');
   };
-  return await new Applier({ session, owner, options, form, catchingUp: false, clock, saveForm }).apply(segment);
+  const { range } = chunk;
+  const applied = { range, replaces: courseOf(kind).replaces };
+  return await new Applier({ session, owner, options, form, catchingUp, clock, saveForm, chunk: applied }).apply(
+    segment,
+  );
 }
 
 /** Into the shadow: as it is, or, where another chunk may have brought a row of the same key, as far as it is not there. */

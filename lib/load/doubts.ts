@@ -6,11 +6,11 @@
  * that may be another one by now, or gone. Notes, by key (a JSON array of its columns' texts):
  *
  * - moved:   the row of `other` was made from what was found at `key`. When the log fills `key` later, that may be what was found.
- * - unknown: the row there is missing, or its values may be another row's. Forgotten when the log removes it or brings it whole.
+ * - unknown: the row there is missing, or its values may be another row's. Forgotten when the log removes it or brings it whole, or it is read again.
  *
- * A key that is unknown when the stream has caught up is ROWS_UNKNOWN. Only a row that changed its key while the table was copied can be: one that
- * came to a key that another row had left, or left one that another row came to, or moved from a chunk to another. That these notes are enough is
- * shown by test/pg/load-doubts.test.ts.
+ * The rows of keys that are unknown when the stream would have caught up are read again, by an epoch of their own (lib/epoch/request.ts), beside which it goes
+ * on catching up. Only a row that changed its key while the table was copied can be unknown: one that came to a key that another row had left, or left
+ * one that another row came to, or moved from a chunk to another. That these notes are enough is shown by test/pg/load-doubts.test.ts.
  */
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import { DELETED_AT, keyNames } from './columns.ts';
@@ -37,6 +37,12 @@ function note(owner: Owner, kind: Kind, { key, other = 'NULL', from }: Note): st
   return `INSERT INTO ${DOUBTS} (pipeline, stream, kind, key, other) SELECT ${ours}, ${key}, ${other} FROM ${from}`;
 }
 
+/** Condition on a landed line: the table has no row of that key, but one that is only kept since its deletion. */
+function noRowSql(table: TableForm, at: (name: string) => string): string {
+  const alive = table.metadata ? ` AND t.${quoteIdentifier(DELETED_AT)} IS NULL` : '';
+  return `NOT EXISTS (SELECT FROM ${quoteTable(table.name)} t WHERE ${sameKey(table, 't', at)}${alive})`;
+}
+
 /** Condition on notes of one kind. */
 function noted(owner: Owner, kind: Kind): string {
   return `${isOwner(owner)} AND kind = ${quoteLiteral(kind)}`;
@@ -47,11 +53,7 @@ export function beforeRekeySql(owner: Owner, table: TableForm, landed: Landed): 
   const to = keyText(table, columnIn(landed));
   const from = keyText(table, oldKeyIn(landed));
   const lines = `${landed.temp} s`;
-  const noRow = (at: (name: string) => string): string => {
-    const alive = table.metadata ? ` AND t.${quoteIdentifier(DELETED_AT)} IS NULL` : '';
-    return `NOT EXISTS (SELECT FROM ${quoteTable(table.name)} t WHERE ${sameKey(table, 't', at)}${alive})`;
-  };
-  const [newRow, oldRow] = [noRow(columnIn(landed)), noRow(oldKeyIn(landed))];
+  const [newRow, oldRow] = [noRowSql(table, columnIn(landed)), noRowSql(table, oldKeyIn(landed))];
   const made = `${lines} WHERE ${newRow}`;
   return [
     // What the old row was made from, the new one is made from; what is not known of the one is not known of the other.
@@ -70,6 +72,12 @@ export function beforeRekeySql(owner: Owner, table: TableForm, landed: Landed): 
   ];
 }
 
+/** Before an `update`: a row that the log takes to be there, and the table does not have. */
+export function beforeUpdateSql(owner: Owner, table: TableForm, landed: Landed): string[] {
+  const at = columnIn(landed);
+  return [note(owner, 'unknown', { key: keyText(table, at), from: `${landed.temp} s WHERE ${noRowSql(table, at)}` })];
+}
+
 /** Beside an `upsert`. */
 export function besideUpsertSql(owner: Owner, table: TableForm, landed: Landed): string[] {
   const keys = `SELECT ${keyText(table, columnIn(landed))} FROM ${landed.temp} s`;
@@ -79,6 +87,18 @@ export function besideUpsertSql(owner: Owner, table: TableForm, landed: Landed):
 /** Beside a `delete`, applied or not. */
 export function besideDeleteSql(owner: Owner, table: TableForm, landed: Landed): string[] {
   return known(owner, `SELECT ${keyText(table, columnIn(landed))} FROM ${landed.temp} s`);
+}
+
+/**
+ * Beside rows that were read again: what was not sure of them is known. `asked`: their keys as the notes have them, for those that the source no longer has.
+ * Nothing was filled by the log: rows that were made from what was found there before are in doubt as they were.
+ */
+export function readAgainSql(owner: Owner, table: TableForm, landed: Landed, asked: readonly string[][]): string[] {
+  const keys = `SELECT ${keyText(table, columnIn(landed))} FROM ${landed.temp} s`;
+  const named = asked.map(
+    (key) => `jsonb_build_array(${key.map((text) => `${quoteLiteral(text)}::text`).join(', ')})::text`,
+  );
+  return [...known(owner, keys), ...(named.length === 0 ? [] : known(owner, named.join(', ')))];
 }
 
 /** The log has filled these keys: what was found there before may have been the rows that have come now. */
@@ -101,6 +121,7 @@ export function forgetDoubtsSql(owner: Owner): string {
   return `DELETE FROM ${DOUBTS} WHERE ${isOwner(owner)}`;
 }
 
-export function countUnknownSql(owner: Owner): string {
-  return `SELECT count(DISTINCT key)::int4 AS rows FROM ${DOUBTS} WHERE ${noted(owner, 'unknown')}`;
+/** Each unknown key once, as a JSON array of its columns' texts; at most `keys_max` of them. */
+export function unknownKeysSql(owner: Owner, keys_max: number): string {
+  return `SELECT DISTINCT key FROM ${DOUBTS} WHERE ${noted(owner, 'unknown')} ORDER BY key LIMIT ${keys_max}`;
 }

@@ -1,9 +1,11 @@
 /**
- * The last step of an epoch on the target: the shadow gets its key, then takes the table's place, and the stream goes on from the held position.
+ * The last step of an epoch on the target: the shadow gets its key, then takes the table's place, and the stream goes on: from the held position, or, where
+ * rows went into its own table beside what was applied, from there (lib/epoch/kinds.ts).
  *
  * Doing it again ends right after a crash at any point: the key is built by one statement of its own that the server finishes whether or not
  * anybody waits for it; all the rest is one short transaction.
  */
+import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn } from '../lsn.ts';
 import type { Clock, Epoch, Log } from '../ports.ts';
@@ -22,6 +24,7 @@ import {
   streamRowSql,
 } from './control.ts';
 import { addKeySql, dropDefaultsSql, shadowKeyName } from './ddl.ts';
+import { type IndexOption, indexShadow } from './indices.ts';
 import { dropTables, sameTable, tableMoved } from './prepare.ts';
 import { KEY_LIMITS, LOAD_LIMITS, type Session, SWAP_LIMITS } from './session.ts';
 import { putInPlace } from './swap.ts';
@@ -35,7 +38,13 @@ export interface Finish {
   readonly held_lsn: Lsn;
   /** What is kept of the table that a shadow replaces. */
   readonly keeping: Keeping;
+  readonly indices: readonly IndexOption[];
 }
+
+/** Whoever reads the table for long keeps the swap waiting: it gives up soon (SWAP_LIMITS), lets the others read, and tries again after these. */
+const SWAP_PAUSES_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
+/** lock_not_available: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const LOCK_NOT_AVAILABLE = '55P03';
 
 /** A key that is built while another finisher builds it is found there at the next look. */
 const KEY_LOOKS_MAX = 2;
@@ -53,11 +62,24 @@ export async function finish(session: Session, owner: Owner, what: Finish, clock
       if (look === KEY_LOOKS_MAX) throw error;
     }
   }
+  await indexPlanned(session, owner, what, log);
   const keyed_ms = clock.now();
-  if (!(await swap(session, owner, what, log))) return;
+  if (!(await swapWhenFree(session, owner, what, clock, log)) || courseOf(what.epoch.kind).into === 'table') return;
   const facts = { stream: owner.stream.stream, table: displayName(owner.stream.target), epoch: what.epoch.number };
   log.info('epoch_swapped', { ...facts, key_ms: keyed_ms - began_ms, swap_ms: clock.now() - keyed_ms });
   await analyze(session, owner, log);
+}
+
+/** The shadow, if it is there still, gets the indexes that it is to have in the table's place. */
+async function indexPlanned(session: Session, owner: Owner, { epoch, plan, indices }: Finish, log: Log): Promise<void> {
+  if (indices.length === 0) return;
+  const answer = await beginIfMade(session, planRowSql(owner, epoch.number, plan, ''));
+  await session.rollback();
+  const planned = answer && planRowOf(answer);
+  if (!planned?.shadow) return;
+  // As for the key: two finishers do not build the same index side by side.
+  const lock = planRowSql(owner, epoch.number, plan, 'FOR UPDATE');
+  await indexShadow({ session, owner, indices, log }, planned.shadow, planned.shape, lock);
 }
 
 /** What the shadow still lacks, as one text of statements that are a transaction by themselves. */
@@ -110,6 +132,24 @@ async function assertOver(session: Session, owner: Owner, epoch: Epoch, made: bo
   });
 }
 
+/** Tries again while the lock cannot be had. Throws TARGET_TRANSIENT after the last try: the old table is as it was, and the bell comes again. */
+async function swapWhenFree(session: Session, owner: Owner, what: Finish, clock: Clock, log: Log): Promise<boolean> {
+  for (const pause_ms of SWAP_PAUSES_MS) {
+    try {
+      return await swap(session, owner, what, log);
+    } catch (error) {
+      if (!(error instanceof SluiceError) || error.facts.sqlstate !== LOCK_NOT_AVAILABLE) throw error;
+      log.warn('swap_waits_for_lock', {
+        stream: owner.stream.stream,
+        table: displayName(owner.stream.target),
+        pause_ms,
+      });
+      await clock.sleep(pause_ms);
+    }
+  }
+  return await swap(session, owner, what, log);
+}
+
 /** False: somebody else has finished it. */
 async function swap(session: Session, owner: Owner, what: Finish, log: Log): Promise<boolean> {
   const { epoch, plan, lsn, held_lsn } = what;
@@ -118,18 +158,21 @@ async function swap(session: Session, owner: Owner, what: Finish, log: Log): Pro
     const planned = planRowOf(await session.run(planRowSql(owner, epoch.number, plan, 'FOR UPDATE')));
     if (row === null || planned === null || row.hold !== epoch.number) return false;
     const { shadow } = planned;
-    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow, what.keeping, log);
+    const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow, what, log);
     const shadows = await endPlans(session, owner);
     await dropTables(
       session,
       shadows.filter(({ table }) => table !== shadow?.table),
     );
-    // In place the table is as of what is applied, which the hold has kept still: that is where it goes on from. A shadow is as of the held cut.
+    const { goes_on_from } = courseOf(epoch.kind);
+    // Beside rows of the chunks' time lie rows of what was applied: until the chain has come past both, the stream catches up.
+    const catching_up_to = { held: '$4', applied: 'GREATEST(catching_up_to, $4)', none: 'NULL' }[goes_on_from];
     const applied =
-      shadow === null ? '' : `, made = true, incarnation = $7, applied_cut = $8, applied_lsn = $9, applied_at = now()`;
+      goes_on_from === 'applied' ? '' : `, incarnation = $7, applied_cut = $8, applied_lsn = $9, applied_at = now()`;
     await session.query(
-      `UPDATE _sluice.streams SET hold = NULL, epoch = $3, catching_up_to = $4, shape = $5::jsonb, metadata = $6${applied}
-       WHERE pipeline = $1 AND stream = $2`,
+      `UPDATE _sluice.streams SET hold = NULL, epoch = $3, catching_up_to = ${catching_up_to}::pg_lsn, shape = $5::jsonb, metadata = $6,
+         made = made OR ${shadow !== null}${applied}
+       WHERE pipeline = $1 AND stream = $2 AND $4::pg_lsn IS NOT NULL`,
       [
         owner.pipeline,
         owner.stream.stream,
@@ -137,7 +180,7 @@ async function swap(session: Session, owner: Owner, what: Finish, log: Log): Pro
         formatLsn(lsn),
         JSON.stringify(form.shape),
         form.metadata,
-        ...(shadow === null ? [] : [planned.incarnation, epoch.held_cut, formatLsn(held_lsn)]),
+        ...(goes_on_from === 'applied' ? [] : [planned.incarnation, epoch.held_cut, formatLsn(held_lsn)]),
       ],
     );
     return true;

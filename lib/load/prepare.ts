@@ -1,9 +1,10 @@
 /**
- * The first step of an epoch on the target: hold the stream, and make an empty shadow table for the plan.
+ * The first step of an epoch on the target: hold the stream, and make an empty shadow table for the plan, unless its rows go into the stream's own.
  *
  * On the path: before the source's position is read and chunks are planned (design §3, Epochs). Whether there is anything to do is decided by
  * `epochStart`, which is pure. Two planners may come at once: each gets its own shadow, and the plan that is finished wins.
  */
+import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
 import type { Epoch, Log } from '../ports.ts';
 import { displayName, type Shape, type TableName } from '../shape.ts';
@@ -28,6 +29,7 @@ import {
 import { addKeySql, shadowKeyName, shadowName } from './ddl.ts';
 import { forgetDoubtsSql } from './doubts.ts';
 import { assertEncoding } from './encoding.ts';
+import { dropUniques, type IndexOption } from './indices.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
 import { createShadow } from './shadow.ts';
 import type { CustomTypes } from './types.ts';
@@ -41,6 +43,7 @@ export interface Preparation {
   /** The table is to have the metadata columns. */
   readonly metadata: boolean;
   readonly custom_types: CustomTypes;
+  readonly indices: readonly IndexOption[];
   readonly log: Log;
 }
 
@@ -55,8 +58,9 @@ export type EpochStart = 'over' | 'join' | 'begin' | 'adopt';
 /** Throws LEDGER_INCARNATION, TARGET_ROW_MISSING or TARGET_TABLE_MOVED where the epoch may not begin. */
 function epochStart(row: StreamRow | null, owner: Owner, { epoch, incarnation }: Preparation): EpochStart {
   const { stream, target } = owner.stream;
+  const inPlace = courseOf(epoch.kind).into === 'table';
   if (row === null) {
-    if (epoch.kind === 'backfill') throw new SluiceError('TARGET_ROW_MISSING', { stream });
+    if (inPlace) throw new SluiceError('TARGET_ROW_MISSING', { stream });
     return 'begin';
   }
   if (row.incarnation !== incarnation) {
@@ -65,8 +69,8 @@ function epochStart(row: StreamRow | null, owner: Owner, { epoch, incarnation }:
   }
   if (epoch.number <= row.epoch || (row.hold !== null && epoch.number < row.hold)) return 'over';
   const joins = row.hold === epoch.number;
-  if (!sameTable(row.target, target) && (joins || epoch.kind === 'backfill'))
-    throw tableMoved(stream, row.target, target);
+  if (!sameTable(row.target, target) && (joins || inPlace)) throw tableMoved(stream, row.target, target);
+  if (inPlace && !row.made) throw new SluiceError('TARGET_ROW_MISSING', { stream });
   return joins ? 'join' : 'begin';
 }
 
@@ -91,6 +95,7 @@ export async function prepare(session: Session, owner: Owner, preparation: Prepa
     if (start === 'over') return;
     await assertNotTaken(session, owner, row);
     if (start !== 'join') await hold(session, owner, row, preparation);
+    if (courseOf(epoch.kind).into === 'table') await dropUniques(session, owner.stream.target, preparation.indices);
     const planned = planRowOf(await session.run(planRowSql(owner, epoch.number, plan, '')));
     if (planned === null) await makeShadow(session, owner, preparation);
   };
@@ -130,7 +135,9 @@ async function hold(session: Session, owner: Owner, row: StreamRow | null, prepa
   const { stream, target } = owner.stream;
   const shadows = await endPlans(session, owner);
   await dropTables(session, shadows);
-  await session.run(`DELETE FROM _sluice.chunks WHERE ${isOwner(owner)}; ${forgetDoubtsSql(owner)}`);
+  // What is applied stays as it is beside rows of an epoch that goes on from it: so does what is not sure of it.
+  const forget = courseOf(epoch.kind).goes_on_from === 'applied' ? [] : [forgetDoubtsSql(owner)];
+  await session.run([`DELETE FROM _sluice.chunks WHERE ${isOwner(owner)}`, ...forget].join('; '));
   const made = row !== null && row.made && sameTable(row.target, target);
   // The numbers of another ledger mean nothing; `finish` writes those of this one.
   const done = row !== null && row.incarnation === incarnation ? row.epoch : 0;
@@ -160,7 +167,7 @@ async function makeShadow(session: Session, owner: Owner, preparation: Preparati
   const { epoch, plan, shape, incarnation, overlapping, metadata, custom_types, log } = preparation;
   const { target } = owner.stream;
   const row = { incarnation, target, overlapping, metadata, shape };
-  if (epoch.kind === 'backfill') {
+  if (courseOf(epoch.kind).into === 'table') {
     await savePlan(session, owner, epoch.number, plan, { ...row, shadow: null });
     return;
   }

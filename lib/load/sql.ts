@@ -254,8 +254,12 @@ export function truncateSql(table: TableForm): string {
 
 /** Soft TRUNCATE: every row that is not marked yet is marked with the time of extraction (a TRUNCATE in the log has none of its own here). */
 export function markAllDeletedSql(table: TableForm, extracted_at: string): string {
-  const set = markSet(`${quoteLiteral(extracted_at)}::timestamptz`, extracted_at);
-  return `UPDATE ${quoteTable(table.name)} AS t SET ${set} WHERE t.${id(DELETED_AT)} IS NULL`;
+  return `UPDATE ${quoteTable(table.name)} AS t SET ${deletedMarkSql(extracted_at)} WHERE t.${id(DELETED_AT)} IS NULL`;
+}
+
+/** What marks a row whose deletion has no time of its own: it was seen to be gone when the rest was extracted. */
+export function deletedMarkSql(extracted_at: string): string {
+  return markSet(`${quoteLiteral(extracted_at)}::timestamptz`, extracted_at);
 }
 
 function markSet(deleted_at: string, extracted_at: string): string {

@@ -3,13 +3,19 @@
  *
  * The target's row is the truth; bookmarks are brought up after it and may lag. Everything here may run twice, late, or out of turn.
  */
+import { replicationAfter } from '../epoch/incremental.ts';
+import { courseOf } from '../epoch/kinds.ts';
+import { openRequested, repairOf, requestEpoch } from '../epoch/request.ts';
 import { SluiceError } from '../errors.ts';
+import { isLogBased } from '../ledger/method.ts';
 import { LSN_ZERO, type Lsn, lsnMax } from '../lsn.ts';
 import type {
   Bookmark,
+  Chunk,
   Clock,
   Cut,
   Doorbell,
+  DoubtfulKeys,
   Epoch,
   Ledger,
   LoadBell,
@@ -22,7 +28,8 @@ import type {
 import { displayName } from '../shape.ts';
 import { cutRanges } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
-import { ringLoad } from '../window/announce.ts';
+import { ringEpochWork, ringLoad } from '../window/announce.ts';
+import { captureAnew } from '../window/halt.ts';
 
 /** Cuts of one target transaction, and the COPY text in them. */
 const CUTS_MAX = 200;
@@ -60,6 +67,8 @@ const NOTHING: LoadOutcome = { outcome: 'nothing', cuts: 0, changes: 0, rows: 0 
 export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: LoadLimits): Promise<LoadOutcome> {
   const { ledger, clock } = ports;
   if (bookmark.state === 'captured' || bookmark.state === 'syncing') return { ...NOTHING, outcome: 'held' };
+  // No cut has anything of a stream that is read by query.
+  if (!isLogBased(bookmark)) return NOTHING;
   let cuts = 0;
   let changes = 0;
   for (;;) {
@@ -83,6 +92,10 @@ export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: Lo
         return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
       }
     }
+    if (step.doubtful) {
+      await readAgain(ports, bookmark, step.doubtful, step.cuts > 0);
+      return { ...NOTHING, outcome: 'applied', cuts, changes };
+    }
     if (!step.more) return { ...NOTHING, outcome: cuts > 0 ? 'applied' : 'nothing', cuts, changes };
     if (clock.now() >= limits.deadline_ms) {
       await ringLoad(ports, [{ kind: 'cuts', stream: bookmark.stream, cut: step.cut }]);
@@ -99,7 +112,33 @@ interface Step {
   readonly cuts: number;
   readonly changes: number;
   readonly caught_up: boolean;
+  /** It would have caught up, but for these. */
+  readonly doubtful: DoubtfulKeys | null;
   readonly more: boolean;
+}
+
+/** Has the keys read again that nobody can be sure of: the stream stands at the end of what it was to catch up with, and goes on catching up. */
+async function readAgain(
+  ports: StepPorts,
+  { stream, table, epoch: number }: Bookmark,
+  { columns, keys }: DoubtfulKeys,
+  /** Something has been applied with them. */
+  isNews: boolean,
+): Promise<void> {
+  const facts = { stream, table: displayName(table) };
+  if (keys === null) {
+    const reason = 'too many rows changed their key while it was copied, and the log does not hold all of their values';
+    await captureAnew(ports, stream, { table: facts.table, reason });
+    return;
+  }
+  const pending = await ports.ledger.epochRequests(stream);
+  // What waits already has them, or the next look at the doubts asks again.
+  if (pending.some(({ kind }) => kind === 'repair')) return await openNext(ports, stream);
+  // Given up a moment ago, and nothing has become of it since.
+  const newest = await ports.ledger.epoch(stream, number);
+  if (!isNews && newest?.state === 'cancelled') return;
+  ports.log.info('keys_read_again', { ...facts, keys: keys.length });
+  for (const wanted of repairOf(columns, keys)) await requestEpoch(ports, stream, wanted);
 }
 
 /** One target transaction. */
@@ -112,7 +151,7 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
     if (tx.row.hold !== null) return 'held';
     assertOurs(bookmark, tx.row);
     const { applied_cut, catching_up_to } = tx.row;
-    const cuts = await ledger.cutsAfter(applied_cut, CUTS_MAX);
+    const cuts = beforeJump(await ledger.cutsAfter(applied_cut, CUTS_MAX));
     assertNoGap(bookmark, applied_cut, cuts);
     let last: Cut | null = null;
     let changes = 0;
@@ -136,11 +175,18 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
     const { cut, lsn } = last ? { cut: last.number, lsn: last.end_lsn } : { cut: applied_cut, lsn: tx.row.applied_lsn };
     const caughtUp = catching_up_to === null || lsn >= catching_up_to;
     // Also where no cut is left: an idle source's position does not move past the chunks'.
-    if (last || (caughtUp && catching_up_to !== null)) await tx.advance({ cut, lsn, caught_up: caughtUp });
+    const advances = last !== null || (caughtUp && catching_up_to !== null);
+    const doubtful = advances ? await tx.advance({ cut, lsn, caught_up: caughtUp }) : null;
     const done = cuts.filter((cut) => last !== null && cut.number <= last.number).length;
     const more = done < cuts.length || done === CUTS_MAX;
-    return { cut, lsn, cuts: done, changes, caught_up: caughtUp, more };
+    return { cut, lsn, cuts: done, changes, caught_up: caughtUp && doubtful === null, doubtful, more };
   });
+}
+
+/** Past a genesis the chain follows another slot, and what was written in between is not in it: a stream that is to go on there is captured anew. */
+function beforeJump(cuts: readonly Cut[]): readonly Cut[] {
+  const jump = cuts.findIndex(({ kind }) => kind === 'genesis');
+  return jump === -1 ? cuts : cuts.slice(0, jump);
 }
 
 /** The cut's number goes into the facts of a fault, so that the halt can name it. */
@@ -178,7 +224,7 @@ export async function loadChunk(
   if (!chunk?.staged) return NOTHING;
   const { object, object_bytes, rows } = chunk.staged;
   if (!chunk.loaded) {
-    // Where nothing was staged, the mark is all.
+    if (object === null) await target.loadChunk(streamOf(bookmark), epoch, chunk, null);
     for await (const segment of object === null ? [] : segmentSource(stage, object, [0, object_bytes])) {
       const overlapping = chunk.range.by === 'ctid';
       const { shape } = segment.header;
@@ -189,6 +235,7 @@ export async function loadChunk(
   }
   const loaded = await target.loadedChunks(streamOf(bookmark), epoch, bell.plan);
   if (loaded.size === epoch.chunks) await finishEpoch(ports, bookmark, bell.epoch);
+  else if (courseOf(epoch.kind).in_order) await ringEpochWork(ports, epoch);
   return { ...NOTHING, outcome: 'loaded', rows };
 }
 
@@ -197,7 +244,9 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
   const { ledger, target, clock, log } = ports;
   const { stream } = bookmark;
   const epoch = await ledger.epoch(stream, number);
-  if (!epoch || epoch.state !== 'planned' || epoch.plan === null || bookmark.epoch !== number) return NOTHING;
+  if (!epoch || bookmark.epoch !== number) return NOTHING;
+  if (epoch.state === 'cancelled') return await endCancelled(ports, bookmark, epoch);
+  if (epoch.state !== 'planned' || epoch.plan === null) return NOTHING;
   const chunks = await ledger.chunks(stream, number, epoch.plan);
   const loaded = await target.loadedChunks(streamOf(bookmark), epoch, epoch.plan);
   if (chunks.length === 0 || chunks.some((chunk) => chunk.staged === null || !loaded.has(chunk.number))) {
@@ -210,27 +259,66 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
     );
     return NOTHING;
   }
-  const lsn = chunks.reduce<Lsn>((newest, { staged }) => lsnMax(newest, staged?.lsn ?? LSN_ZERO), LSN_ZERO);
-  const rows = chunks.reduce((sum, { staged }) => sum + (staged?.rows ?? 0), 0);
-  const held = await heldCut(ledger, epoch, bookmark);
-  await target.finishEpoch(streamOf(bookmark), epoch, epoch.plan, lsn, held.end_lsn);
+  const lsn = newestOf(chunks);
+  // What the target had already is not copied (resync).
+  const equal = chunks.filter(({ staged }) => staged?.object === null);
+  const copied = chunks.filter(({ staged }) => staged?.object !== null);
+  const rows = copied.reduce((sum, { staged }) => sum + (staged?.rows ?? 0), 0);
+  const { goes_on_from } = courseOf(epoch.kind);
+  // In place, the stream goes on from what was applied, which the hold has kept still.
+  const isLogged = isLogBased(bookmark);
+  const held_lsn =
+    goes_on_from === 'applied' || !isLogged ? bookmark.applied_lsn : (await heldCut(ledger, epoch, bookmark)).end_lsn;
+  await target.finishEpoch(streamOf(bookmark), epoch, epoch.plan, lsn, held_lsn);
   const done_at_ms = clock.now();
+  const ended: Partial<Bookmark> =
+    goes_on_from === 'applied'
+      ? { rows_copied: bookmark.rows_copied + rows }
+      : {
+          applied_cut: epoch.held_cut,
+          applied_lsn: held_lsn,
+          applied_at_ms: done_at_ms,
+          rows_copied: courseOf(epoch.kind).into === 'shadow' ? rows : bookmark.rows_copied + rows,
+        };
   // Captured anew meanwhile: the stream waits for the next epoch, and does not catch up.
-  await ledger.updateBookmark(
-    stream,
-    {
-      state: 'catching_up',
-      applied_cut: epoch.held_cut,
-      applied_lsn: held.end_lsn,
-      applied_at_ms: done_at_ms,
-      rows_copied: rows,
-    },
-    captureOf(bookmark),
-  );
+  const state = isLogged ? 'catching_up' : 'live';
+  const read = isLogged ? {} : { ...replicationAfter(bookmark, epoch), as_of_ms: epoch.opened_at_ms };
+  await ledger.updateBookmark(stream, { ...ended, ...read, state, given_up: null }, captureOf(bookmark));
   await ledger.updateEpoch({ ...epoch, state: 'done', done_at_ms }, 'planned');
-  log.info('epoch_done', { stream, epoch: number, chunks: chunks.length, rows });
-  await ringLoad(ports, [{ kind: 'cuts', stream, cut: epoch.held_cut }]);
+  const compared = epoch.kind === 'resync' ? { chunks_equal: equal.length } : {};
+  log.info('epoch_done', { stream, epoch: number, kind: epoch.kind, chunks: chunks.length, ...compared, rows });
+  if (isLogged) await ringLoad(ports, [{ kind: 'cuts', stream, cut: epoch.held_cut }]);
+  await openNext(ports, stream);
   return { ...NOTHING, outcome: 'finished', rows };
+}
+
+/** An epoch in place that was cancelled: the stream goes on from what was applied. */
+async function endCancelled(ports: StepPorts, bookmark: Bookmark, epoch: Epoch): Promise<LoadOutcome> {
+  const { ledger, target, log } = ports;
+  const { stream, state } = bookmark;
+  const { into, goes_on_from } = courseOf(epoch.kind);
+  if (state !== 'syncing' || into !== 'table' || goes_on_from === 'held') return NOTHING;
+  await target.cancelEpoch(streamOf(bookmark), epoch, async (loaded) => {
+    const chunks = epoch.plan === null ? [] : await ledger.chunks(stream, epoch.number, epoch.plan);
+    return newestOf(chunks.filter(({ number }) => loaded.has(number)));
+  });
+  const given_up = { epoch: epoch.number, kind: epoch.kind, reason: epoch.reason ?? '', at_ms: ports.clock.now() };
+  const now = isLogBased(bookmark) ? 'catching_up' : 'live';
+  await ledger.updateBookmark(stream, { state: now, given_up }, captureOf(bookmark));
+  log.info('epoch_cancelled', { stream, epoch: epoch.number, reason: epoch.reason ?? null });
+  await ringLoad(ports, [{ kind: 'cuts', stream, cut: bookmark.applied_cut }]);
+  await openNext(ports, stream);
+  return { ...NOTHING, outcome: 'finished' };
+}
+
+function newestOf(chunks: readonly Chunk[]): Lsn {
+  return chunks.reduce<Lsn>((newest, { staged }) => lsnMax(newest, staged?.lsn ?? LSN_ZERO), LSN_ZERO);
+}
+
+/** The stream is free: what waits for it has its turn. */
+async function openNext(ports: StepPorts, stream: string): Promise<void> {
+  const now = await ports.ledger.bookmark(stream);
+  if (now !== null) await openRequested(ports, now);
 }
 
 /** Changes whenever the stream is captured anew, or synchronised anew. */

@@ -3,19 +3,21 @@
  * rows or the new ones, and wait for moments.
  *
  * The fast way is DROP and RENAME. It would lose whatever somebody has built on the old table (views, indexes, triggers, policies, comments, …):
- * where there is any such thing, the old table stays and gets the shadow's rows instead. Both lose the rows that soft deletion had kept: the
- * shadow holds what the source has.
+ * where there is any such thing, the old table stays and gets the shadow's rows instead. Both lose the rows that soft deletion had kept, but
+ * where a whole copy is swapped in again and again: the shadow holds what the source has.
  */
 import { SluiceError } from '../errors.ts';
 import type { Log } from '../ports.ts';
 import { type Column, displayName, type Shape, sameType, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
-import { carryOver, type Keeping } from './carry.ts';
+import { carried, carryOver, type Keeping } from './carry.ts';
+import { carryDeletedRows } from './carry-rows.ts';
 import { keyNames, METADATA_COLUMNS, withoutNumber } from './columns.ts';
 import type { Owner, PlanRow, StreamRow } from './control.ts';
 import { addKeySql, addMetadataSql, keyName, shadowKeyName } from './ddl.ts';
 import { dependentsFault } from './faults.ts';
 import { generatedNames } from './generated.ts';
+import { type IndexOption, indexName, namesThere, renameIndicesSql } from './indices.ts';
 import { tableTaken } from './prepare.ts';
 import type { Row, Session } from './session.ts';
 
@@ -31,13 +33,13 @@ export async function putInPlace(
   row: StreamRow,
   planned: PlanRow,
   shadow: TableName,
-  keeping: Keeping,
+  { keeping, indices }: { readonly keeping: Keeping; readonly indices: readonly IndexOption[] },
   log: Log,
 ): Promise<Form> {
   const { target } = owner.stream;
   const kind = await relationKind(session, target);
   if (kind === null) {
-    await rename(session, shadow, target);
+    await rename(session, shadow, target, indices);
     return planned;
   }
   if (!row.made) throw tableTaken(owner, 'it exists, and Sluice did not make it');
@@ -50,11 +52,18 @@ export async function putInPlace(
   const from = { name: target, shape: row.shape };
   const shape = await carryOver(session, from, { name: shadow, shape: planned.shape }, keeping);
   const plan = { ...planned, shape };
+  if (keeping.gone_at_ms !== null && row.metadata && planned.metadata) {
+    const kept = carried(row.shape, planned.shape, keeping).filter(({ as }) =>
+      shape.columns.some(({ name }) => name === as),
+    );
+    await carryDeletedRows(session, from, { name: shadow, shape }, kept, keeping.gone_at_ms);
+  }
   await session.run(`LOCK TABLE ${quoteTable(target)} IN ACCESS EXCLUSIVE MODE`, purpose);
-  if (!(await isPlain(session, target, row))) return await refill(session, owner, row, plan, shadow, keeping, log);
+  if (!(await isPlain(session, target, row, indices)))
+    return await refill(session, owner, row, plan, shadow, keeping, log);
   await carryRights(session, target, shadow);
   await session.run(`DROP TABLE ${quoteTable(target)}`, purpose);
-  await rename(session, shadow, target);
+  await rename(session, shadow, target, indices);
   return plan;
 }
 
@@ -67,8 +76,18 @@ async function relationKind(session: Session, table: TableName): Promise<string 
 }
 
 /** Gives the shadow the table's name, and its key the name that PostgreSQL would have given it, where that is free. */
-async function rename(session: Session, shadow: TableName, target: TableName): Promise<void> {
+async function rename(
+  session: Session,
+  shadow: TableName,
+  target: TableName,
+  indices: readonly IndexOption[],
+): Promise<void> {
   await session.run(`ALTER TABLE ${quoteTable(shadow)} RENAME TO ${id(target.table)}`);
+  if (indices.length > 0) {
+    const taken = await namesThere(session, target, indices);
+    const renames = renameIndicesSql(shadow, target, indices, taken);
+    if (renames.length > 0) await session.run(renames.join('; '));
+  }
   // A table without a key has none there.
   if ((await relationKind(session, { schema: target.schema, table: shadowKeyName(shadow) })) === null) return;
   const key = keyName(target);
@@ -77,7 +96,7 @@ async function rename(session: Session, shadow: TableName, target: TableName): P
 }
 
 /**
- * $1 the table's OID, $2 names of the columns that are ours → whether nothing would be lost with the table but its rows: an ordinary table with
+ * $1 the table's OID, $2 names of the columns and $3 of the indexes that are ours → whether nothing would be lost with the table but its rows: an ordinary table with
  * default properties, our columns without rights or options of their own, no comment and no label, and nothing that depends on it but its row
  * type, its TOAST table, its key and what its generated columns compute (https://www.postgresql.org/docs/current/catalog-pg-depend.html).
  */
@@ -94,14 +113,26 @@ const IS_PLAIN_SQL = `
       AND NOT (d.classid = 'pg_class'::regclass AND d.objid = c.reltoastrelid)
       AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid
         AND a.attnum = f.adnum WHERE f.oid = d.objid AND f.adrelid = c.oid AND to_jsonb(a) ->> 'attgenerated' <> ''))
+      AND NOT (d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class x WHERE x.oid = d.objid AND x.relkind = 'i'
+        AND x.relname = ANY ($3::name[])))
       AND NOT (d.classid = 'pg_constraint'::regclass
-        AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = c.oid AND k.contype IN ('p', 'n')))) AS plain
+        AND EXISTS (SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = c.oid AND (k.contype IN ('p', 'n')
+          OR k.contype = 'u' AND k.conname = ANY ($3::name[]))))) AS plain
   FROM pg_class c WHERE c.oid = $1::regclass`;
 
-async function isPlain(session: Session, table: TableName, row: StreamRow): Promise<boolean> {
+async function isPlain(
+  session: Session,
+  table: TableName,
+  row: StreamRow,
+  indices: readonly IndexOption[],
+): Promise<boolean> {
   const { columns, generated = [] } = row.shape;
   const ours = [...[...columns, ...generated].map(({ name }) => name), ...METADATA_COLUMNS];
-  const { rows } = await session.query<{ plain: boolean }>(IS_PLAIN_SQL, [quoteTable(table), ours]);
+  const { rows } = await session.query<{ plain: boolean }>(IS_PLAIN_SQL, [
+    quoteTable(table),
+    ours,
+    indices.map((index) => indexName(table, index)),
+  ]);
   return rows[0]?.plain === true;
 }
 
@@ -184,7 +215,10 @@ async function reform(
   const planned = new Set([...plan.shape.columns, ...(plan.shape.generated ?? [])].map(({ name }) => name));
   const left = row.shape.columns.filter(({ name }) => !planned.has(name) && there.has(name));
   // One without a number was kept when the source dropped it.
-  const dropped = left.filter(({ number }) => number !== undefined && on_drop_column === 'drop');
+  const hidden = new Set(plan.shape.hidden);
+  const dropped = left.filter(
+    ({ number }) => number !== undefined && (on_drop_column === 'drop' || hidden.has(number)),
+  );
   const kept = left.filter((column) => !dropped.includes(column));
   const table = quoteTable(target);
   const statements = plan.metadata ? [addMetadataSql(target)] : [];

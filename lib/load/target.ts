@@ -4,11 +4,14 @@
  * On the path it is the end: what a load applies and what it says is applied lie in one transaction of the target (I4), under the lock of the
  * stream's row (I5). Epochs are in prepare.ts, chunk.ts and finish.ts.
  */
+import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
-import type { Clock, Log, SegmentSource, Target, TargetStream, TargetTransaction } from '../ports.ts';
+import type { Clock, DoubtfulKeys, Log, SegmentSource, Target, TargetStream, TargetTransaction } from '../ports.ts';
 import { displayName, type Shape } from '../shape.ts';
 import { Applier, type LoadOptions, wantsMetadata } from './apply.ts';
-import { loadChunk } from './chunk.ts';
+import { cancel } from './cancel.ts';
+import { loadChunk, markHeldChunk } from './chunk.ts';
+import { keyNames } from './columns.ts';
 import {
   advanceSql,
   beginIfMade,
@@ -19,8 +22,9 @@ import {
   streamRowOf,
   streamRowSql,
 } from './control.ts';
-import { countUnknownSql, forgetDoubtsSql } from './doubts.ts';
+import { forgetDoubtsSql, unknownKeysSql } from './doubts.ts';
 import { finish } from './finish.ts';
+import { addIndices, type IndexOption, indexName, indicesOf, missingIndices } from './indices.ts';
 import { inCopy } from './multiset.ts';
 import { prepare, sameTable, tableMoved } from './prepare.ts';
 import { type Connect, LOAD_LIMITS, type Session, withSession } from './session.ts';
@@ -28,6 +32,9 @@ import type { TableForm } from './sql.ts';
 import { lostAttribute, renamedLabels } from './type-history.ts';
 import type { Moment } from './type-steps.ts';
 import { ensureTypes } from './types.ts';
+
+/** Keys that are read again one by one: more, and the table is copied anew. */
+const DOUBTFUL_KEYS_MAX = 10_000;
 
 export interface PostgresTarget {
   /** Gives a connected client; each is used for one call and closed. */
@@ -46,12 +53,23 @@ export function postgresTarget({ connect, pipeline, options, clock, log }: Postg
   };
 
   const { custom_types } = options;
+  /** Names of indexes that could not be made: not tried again by this process. */
+  const unmade = new Set<string>();
   const ensure: Ensure = (session, { stream, target }, shape, moment) =>
     ensureTypes(connect, session, { stream, table: displayName(target) }, shape, { custom_types, moment });
 
   return {
     transaction: (stream, work) =>
-      on(stream, (session, owner) => load(session, owner, { options, clock }, ensure, work)),
+      on(stream, async (session, owner) => {
+        const { result, live } = await load(session, owner, { options, clock }, ensure, work);
+        if (live) {
+          const name = (index: IndexOption): string => indexName(stream.target, index);
+          const indices = live.missing.filter((index) => !unmade.has(name(index)));
+          const failed = await addIndices({ session, owner, indices, log }, live.shape);
+          for (const index of failed) unmade.add(name(index));
+        }
+        return result;
+      }),
 
     prepareEpoch: (stream, epoch, plan, shape, incarnation, overlapping) =>
       on(stream, async (session, owner) => {
@@ -61,15 +79,17 @@ export function postgresTarget({ connect, pipeline, options, clock, log }: Postg
         const renamed = table ? renamedLabels(table, shape) : [];
         await session.transaction(LOAD_LIMITS, () => ensure(session, stream, shape, { at: 'copy', renamed }));
         const metadata = wantsMetadata(options);
-        const what = { epoch, plan, shape, incarnation, overlapping, metadata, custom_types, log };
+        const indices = indicesOf(options.indices, stream.stream);
+        const what = { epoch, plan, shape, incarnation, overlapping, metadata, custom_types, indices, log };
         await prepare(session, owner, what);
       }),
 
     loadChunk: (stream, epoch, chunk, segment) =>
       on(stream, async (session, owner) => {
         if (chunk.epoch !== epoch.number || chunk.plan !== epoch.plan) return false;
+        if (segment === null) return await markHeldChunk(session, owner, chunk);
         await session.transaction(LOAD_LIMITS, () => ensure(session, stream, segment.header.shape, UNKNOWN_HISTORY));
-        return await loadChunk({ session, owner, options, clock, chunk, segment });
+        return await loadChunk({ session, owner, options, clock, kind: epoch.kind, chunk, segment });
       }),
 
     loadedChunks: (stream, epoch, plan) =>
@@ -82,9 +102,13 @@ export function postgresTarget({ connect, pipeline, options, clock, log }: Postg
     finishEpoch: (stream, epoch, plan, lsn, held_lsn) =>
       on(stream, (session, owner) => {
         const { on_type_change, on_drop_column } = options;
-        const keeping = { on_type_change, on_drop_column, now_ms: clock.now() };
-        return finish(session, owner, { epoch, plan, lsn, held_lsn, keeping }, clock, log);
+        const gone_at_ms = courseOf(epoch.kind).keeps_deleted && !options.hard_delete ? epoch.opened_at_ms : null;
+        const keeping = { on_type_change, on_drop_column, now_ms: clock.now(), gone_at_ms };
+        const indices = indicesOf(options.indices, stream.stream);
+        return finish(session, owner, { epoch, plan, lsn, held_lsn, keeping, indices }, clock, log);
       }),
+
+    cancelEpoch: (stream, epoch, lsnOf) => on(stream, (session, owner) => cancel(session, owner, epoch, lsnOf)),
   };
 }
 
@@ -102,7 +126,7 @@ async function load<T>(
   settings: Settings,
   ensure: Ensure,
   work: (tx: TargetTransaction) => Promise<T>,
-): Promise<T> {
+): Promise<{ readonly result: T; readonly live: LiveTable | null }> {
   const answer = await beginIfMade(session, streamRowSql(owner, 'FOR UPDATE'));
   try {
     const row = answer && streamRowOf(answer);
@@ -111,12 +135,20 @@ async function load<T>(
     }
     const tx = new Load(session, owner, settings, ensure, row);
     const result = await work(tx);
+    const indices = tx.isLive ? indicesOf(settings.options.indices, owner.stream.stream) : [];
+    const missing = await missingIndices(session, owner.stream.target, indices);
     if (answer !== null) await session.commit(tx.lastSql);
-    return result;
+    return { result, live: missing.length > 0 && tx.shape ? { missing, shape: tx.shape } : null };
   } finally {
     // After a commit there is nothing to give up.
     await session.rollback();
   }
+}
+
+/** A table that has caught up, and lacks indexes. */
+interface LiveTable {
+  readonly missing: readonly IndexOption[];
+  readonly shape: Shape;
 }
 
 class Load implements TargetTransaction {
@@ -127,6 +159,7 @@ class Load implements TargetTransaction {
   #owner: Owner;
   #ensure: Ensure;
   #applier: Applier | null = null;
+  #hasCaughtUp = false;
 
   constructor(session: Session, owner: Owner, settings: Settings, ensure: Ensure, row: StreamRow | null) {
     this.#session = session;
@@ -138,6 +171,15 @@ class Load implements TargetTransaction {
     const catchingUp = row.catching_up_to !== null;
     const save = (changed: TableForm): Promise<void> => saveForm(session, owner, changed);
     this.#applier = new Applier({ session, owner, ...settings, form, catchingUp, saveForm: save });
+  }
+
+  /** Rows of one moment, when this is committed: nothing holds the stream, and it does not catch up. */
+  get isLive(): boolean {
+    return this.#applier !== null && (this.row?.catching_up_to === null || this.#hasCaughtUp);
+  }
+
+  get shape(): Shape | null {
+    return this.#applier?.shape ?? null;
   }
 
   async apply(segment: SegmentSource): Promise<void> {
@@ -166,20 +208,26 @@ class Load implements TargetTransaction {
     throw new SluiceError('TABLE_REWRITTEN', { stream: this.#owner.stream.stream, what });
   }
 
-  async advance(applied: Parameters<TargetTransaction['advance']>[0]): Promise<void> {
+  async advance(applied: Parameters<TargetTransaction['advance']>[0]): Promise<DoubtfulKeys | null> {
     if (this.row === null || this.#applier === null) throw this.#mayNot('advance');
     if (applied.cut < this.row.applied_cut)
       throw this.#mayNot(`go back from cut ${this.row.applied_cut} to ${applied.cut} with`);
     const catchesUp = applied.caught_up && this.row.catching_up_to !== null;
-    if (catchesUp) await this.#assertNoneUnknown();
-    this.lastSql = [advanceSql(this.#owner, applied), ...(catchesUp ? [forgetDoubtsSql(this.#owner)] : [])].join('; ');
+    const doubtful = catchesUp ? await this.#doubtful(this.#applier.shape) : null;
+    const caught_up = applied.caught_up && doubtful === null;
+    this.#hasCaughtUp = caught_up;
+    this.lastSql = [
+      advanceSql(this.#owner, { ...applied, caught_up }),
+      ...(catchesUp && caught_up ? [forgetDoubtsSql(this.#owner)] : []),
+    ].join('; ');
+    return doubtful;
   }
 
-  /** Throws ROWS_UNKNOWN: the stream has caught up, and the values of some rows are not sure. */
-  async #assertNoneUnknown(): Promise<void> {
-    const { rows } = await this.#session.query<{ rows: number }>(countUnknownSql(this.#owner), []);
-    const unknown = rows[0]?.rows ?? 0;
-    if (unknown > 0) throw new SluiceError('ROWS_UNKNOWN', { stream: this.#owner.stream.stream, rows: unknown });
+  async #doubtful(shape: Shape): Promise<DoubtfulKeys | null> {
+    const { rows } = await this.#session.query<{ key: string }>(unknownKeysSql(this.#owner, DOUBTFUL_KEYS_MAX + 1), []);
+    if (rows.length === 0) return null;
+    const keys = rows.length > DOUBTFUL_KEYS_MAX ? null : rows.map(({ key }) => JSON.parse(key) as string[]);
+    return { columns: keyNames(shape), keys };
   }
 
   #mayNot(action: string): SluiceError {

@@ -16,8 +16,9 @@ export interface CutStream {
 
 /**
  * One link of the chain. `begin_lsn` is the `end_lsn` of the cut before it: the chain has no holes (I2).
- * - genesis: number 0; made before the slot is, so that a slot found later is known to be ours; its position is 0
- * - slot: the slot was made or taken over, and stands at `end_lsn`
+ * - genesis: made before the slot is, so that a slot found later is known to be ours. Number 0, at position 0; and again where the slot was lost and a new one
+ *   is about to be made (window/lost-slot.ts): what comes after it is another log, and no stream applies cuts past it
+ * - slot: after a genesis; the slot was made or taken over, and stands at `end_lsn`, which may lie before `begin_lsn` on another cluster
  * - changes: what was drained; `object` is null when nothing in between was for us
  * - captures: takes streams in (I11); moves no position
  */
@@ -35,7 +36,7 @@ export interface Cut {
   readonly index: ByteRange | null;
   readonly streams: Readonly<Record<string, CutStream>>;
   readonly captures: readonly string[];
-  /** The chain's id (I12) and the cluster it follows; the same in every cut. */
+  /** The chain's id (I12), the same in every cut, and the cluster it follows: another one only at a genesis or a slot. */
   readonly incarnation: string;
   readonly system_identifier: string;
   readonly timeline: number;
@@ -101,10 +102,21 @@ export interface Bookmark {
   readonly definition?: string | null;
   /** How it is followed; absent: LOG_BASED. The two others are read by query alone: no window reads the slot for them, and no cut has anything of theirs. */
   readonly method?: ReplicationMethod;
-  /** Digest of what the file says of its rows (lib/config/selection.ts): method, replication key, columns, masks, filter. Another one starts it anew. */
+  /** Of a stream with hidden columns or a row filter: commits before it are in its copy, and are passed over, for the log may have other names of what is hidden, or other rows. */
+  readonly log_from?: Lsn | null;
+  /** Digest of what the file says of its rows (lib/config/stream-options.ts): method, replication key, columns, masks, filter. Another one starts it anew. */
   readonly selection?: string | null;
   /** INCREMENTAL: up to where the rows are in the target, as PostgreSQL's text of the replication key; null: nothing yet. Moved when an epoch's rows are in. */
   readonly replication?: { readonly key: string; readonly value: string | null } | null;
+  /** Read by query: when the run was opened whose rows the target has, ms since the Unix epoch; what had been committed then is there. Absent: not yet. */
+  readonly as_of_ms?: number;
+  /** The newest epoch, where it ended before it was done: what it was and why. */
+  readonly given_up?: {
+    readonly epoch: number;
+    readonly kind: EpochKind;
+    readonly reason: string;
+    readonly at_ms: number;
+  } | null;
   /** Somebody asked for a resync: the next window makes a new slot where the old one is lost, and captures the stream anew (epoch `resync`). */
   readonly resync_requested?: boolean;
 }
@@ -118,6 +130,8 @@ export interface Followed {
   readonly partitions: string | null;
   /** Numbers of the key's columns, which the log does not tell of a table with REPLICA IDENTITY FULL. */
   readonly key?: string | null;
+  /** Numbers of the columns of which no value must be seen; of a table that has such (lib/projection). */
+  readonly hidden?: readonly number[];
   /** TableDescription.filenode that the copy is of; compared where the log has no TRUNCATE (lib/window/truncated.ts). */
   readonly file?: string | null;
 }
@@ -160,6 +174,8 @@ export interface Epoch {
   readonly replication_value?: string | null;
   /** `opened` → `planned` (chunks are known) → `done`. `cancelled` ends it from any of them. */
   readonly state: 'opened' | 'planned' | 'done' | 'cancelled';
+  /** Why it was cancelled. */
+  readonly reason?: string | null;
   /** The plan that won, and its number of chunks; null until planned. */
   readonly plan: string | null;
   readonly chunks: number | null;

@@ -3,7 +3,9 @@
  */
 
 import type { Readable } from 'node:stream';
+import type { SluiceError } from '../errors.ts';
 import type { Lsn } from '../lsn.ts';
+import type { Projection } from '../projection/projection.ts';
 import type { Column, GeneratedColumn, SourceType, TableDescription, TableName } from '../shape.ts';
 import type { ChunkRange } from './ledger.ts';
 import type { SlotReader } from './slot.ts';
@@ -54,8 +56,16 @@ export interface SourceTable extends TableName {
   readonly definition?: string;
   /** Shape.greatest. */
   readonly greatest?: number;
+  /** Row filter that it is published with (15+): null none, whatever is there now; absent: nobody has a say in it. */
+  readonly filter?: string | null;
+  /** Shape.hidden. */
+  readonly hidden?: readonly number[];
   /** Names of the key's columns: of the replica identity index where one is used, else of the primary key. Empty: no key. */
   readonly key: readonly string[];
+  /** Names of the primary key's columns, whatever identifies rows in the log. Not given: as `key`. */
+  readonly primary_key?: readonly string[];
+  /** Read by query alone, with these columns as its key; null: the primary key (lib/config/queryable.ts). Absent: followed by the log. */
+  readonly by_query?: { readonly key_properties: readonly string[] | null };
   readonly may_select: boolean;
   /** Row-level security would filter what this role reads. */
   readonly row_security: boolean;
@@ -89,6 +99,8 @@ export interface RefusedUpdates {
 
 export interface SourceColumn extends Column {
   readonly not_null: boolean;
+  /** What stands for its values, where the file says so: they must not be seen, nor the bounds of ranges over them. The type is that of the mask. */
+  readonly mask?: 'hash' | 'null' | 'redact';
 }
 
 /** What the catalog says now of tables and types that the log names. */
@@ -143,10 +155,14 @@ export interface Source {
     readonly altered: boolean;
     readonly refused?: readonly RefusedUpdates[];
   }>;
+  /** Why the source cannot publish the filters of these tables (SourceTable.filter), by `tableKey`; those of which it can are not in the answer. */
+  filterFaults?(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, SluiceError>>;
   /** Of these partitions (OIDs), those that may have had rows before they became partitions: rows that their root's log does not have. */
   filledBefore(partitions: readonly number[]): Promise<number[]>;
   /** Makes the slot; its changes begin after the returned position. */
   createSlot(): Promise<Lsn>;
+  /** Drops our slot if it is lost, and nobody reads it; one that works, or is gone already, is left alone. */
+  dropLostSlot(): Promise<void>;
   /** Moves an unread slot to `lsn`; only while the chain has captured nothing. */
   advanceSlot(lsn: Lsn): Promise<void>;
   /** Transactions that hold a lock of ROW EXCLUSIVE or stronger on one of the tables now, prepared ones included (I11). */
@@ -175,13 +191,83 @@ export interface ChunkRead {
   result(): Promise<{ readonly rows: number; readonly lsn: Lsn }>;
 }
 
+/** How a table is measured and looked into before it is cut (lib/epoch/plan.ts). */
+export interface SampleRequest {
+  /** Columns that ranges are made of, in the order of the key; none: it is only measured. */
+  readonly columns: readonly string[];
+  /** What a chunk has at most of rows, and of bytes as the source stores them. */
+  readonly chunk_rows: number;
+  readonly chunk_bytes: number;
+  readonly chunks_max: number;
+  /** Not before that: as ChunkRequest.from_lsn. */
+  readonly from_lsn: Lsn | null;
+}
+
+/** What a table holds now, by a look at a bounded number of its pages: no estimate of it depends on ANALYZE. */
+export interface TableSample {
+  /** -1: not known. */
+  readonly rows: number;
+  /** Of the table with what is stored beside it (TOAST), without indexes. */
+  readonly bytes: number;
+  readonly pages: number;
+  /** How many chunks of that size there are; at least 1. */
+  readonly chunks: number;
+  /** Keys between which there is about one chunk of that size, ascending as the source compares them; fewer than `chunks`. */
+  readonly edges: readonly (readonly string[])[];
+  /** Of the rows' place by key with their place in the table, -1 to 1: near 0, a range of keys lies all over it. Null: not known. */
+  readonly correlation: number | null;
+}
+
+/** Which rows of a chunk, as what snapshot. */
+export interface ChunkRequest {
+  readonly where: string | null;
+  /** Columns that the chunk has in their own form, or not at all (lib/projection/select.ts); hashes are made of its lines. */
+  readonly projection?: Projection | null;
+  /** The table is followed by the log: without a key, its snapshot must be known exactly. False: what is read is all there is (FULL_TABLE, INCREMENTAL). */
+  readonly is_logged: boolean;
+  /** A position of the primary: no earlier snapshot will do. Null: nobody knows one, and only the primary will do. */
+  readonly from_lsn: Lsn | null;
+}
+
+/** INCREMENTAL: what one run is to read. */
+export interface PagesRequest {
+  readonly column: string;
+  /** The bookmark: null, from the beginning. */
+  readonly from: string | null;
+  /** How far before it (lib/config/tables.ts). */
+  readonly lookback: string | null;
+  /** Rows of a page; null: only the greatest value is asked for. */
+  readonly rows: number | null;
+  readonly pages_max: number;
+  readonly where: string | null;
+  /** As ChunkRequest.from_lsn. */
+  readonly from_lsn: Lsn | null;
+}
+
+/** Values of the replication key as PostgreSQL's text. */
+export interface Pages {
+  /** Where the run begins, at this value; null: with the least. */
+  readonly from: string | null;
+  /** Last values of the pages, ascending, without that of the last page. */
+  readonly ends: readonly string[];
+  /** Last value of the run; null: there are no rows. */
+  readonly to: string | null;
+  /** There are rows without a value. */
+  readonly nulls: boolean;
+}
+
 export interface Extractor {
-  /** One table as it is now; null: there is none. */
+  /** One table as it is now; null: there is none. Asked of the primary. */
   table(name: TableName): Promise<SourceTable | null>;
+  /** Of the primary, likewise. */
   version(): Promise<number>;
-  /** Least and greatest value of an integer key, as text; null for an empty table. From the index, without a scan. */
-  keyBounds(table: SourceTable, column: string): Promise<{ readonly min: string; readonly max: string } | null>;
   insertLsn(): Promise<Lsn>;
-  /** Opens the chunk in a transaction of its own (repeatable read, read only). */
-  readChunk(table: SourceTable, range: ChunkRange, where: string | null): Promise<ChunkRead>;
+  /** The same, and of a source that is a standby where it has replayed to: past what no log goes on from. */
+  position(): Promise<Lsn>;
+  /** The pages of a run, as the server shows them that chunks are read from. Throws REPLICATION_KEY. */
+  pages(table: SourceTable, request: PagesRequest): Promise<Pages>;
+  /** Throws as `readChunk`, and REPLICA_BEHIND where a replica is asked that has not come to `from_lsn`. */
+  sample(table: SourceTable, request: SampleRequest): Promise<TableSample>;
+  /** Opens the chunk in a transaction of its own (read only). */
+  readChunk(table: SourceTable, range: ChunkRange, request: ChunkRequest): Promise<ChunkRead>;
 }

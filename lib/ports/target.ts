@@ -40,8 +40,23 @@ export interface TargetTransaction {
   readonly row: TargetRow | null;
   /** Applies one segment to the table (or marks, or truncates), altering the table first where its shape has changed. */
   apply(segment: SegmentSource): Promise<void>;
-  /** Writes what is applied now, in this transaction. */
-  advance(applied: { readonly cut: number; readonly lsn: Lsn; readonly caught_up: boolean }): Promise<void>;
+  /**
+   * Writes what is applied now, in this transaction. Where the stream would have caught up with rows that are not sure (lib/load/doubts.ts), it has not, goes on
+   * catching up, and their keys are the answer: they have to be read again. Null: there are none.
+   */
+  advance(applied: {
+    readonly cut: number;
+    readonly lsn: Lsn;
+    readonly caught_up: boolean;
+  }): Promise<DoubtfulKeys | null>;
+}
+
+/** Keys of rows that nobody can be sure of. */
+export interface DoubtfulKeys {
+  /** Of the key, by the names that they have on the target. */
+  readonly columns: readonly string[];
+  /** PostgreSQL's text of each; null: there are more than can be read again one by one. */
+  readonly keys: readonly (readonly string[])[] | null;
 }
 
 export interface Target {
@@ -62,13 +77,26 @@ export interface Target {
     incarnation: string,
     overlapping: boolean,
   ): Promise<void>;
-  /** Loads one chunk's segment and marks it, in one transaction; false when the mark is there already, or the epoch is over. */
-  loadChunk(stream: TargetStream, epoch: Epoch, chunk: Chunk, segment: SegmentSource): Promise<boolean>;
+  /**
+   * Loads one chunk's segment and marks it, in one transaction; false when the mark is there already, or the epoch is over. Null: the table has the chunk's
+   * rows, and it is only marked.
+   */
+  loadChunk(stream: TargetStream, epoch: Epoch, chunk: Chunk, segment: SegmentSource | null): Promise<boolean>;
   /** Numbers of the chunks that are marked as loaded. */
   loadedChunks(stream: TargetStream, epoch: Epoch, plan: string): Promise<Set<number>>;
   /**
    * When every chunk is marked (EPOCH_INCOMPLETE otherwise): gives the shadow its key; then, all in one transaction, swaps it in by rename, sets
-   * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn`, and releases the hold. Done already: changes nothing.
+   * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn`, and releases the hold. In place there is nothing to swap; where the stream goes on from, and
+   * whether it has to catch up, `courseOf(epoch.kind)` says. Done already: changes nothing.
    */
   finishEpoch(stream: TargetStream, epoch: Epoch, plan: string, lsn: Lsn, held_lsn: Lsn): Promise<void>;
+  /**
+   * Ends an epoch in place as it is: what has been loaded stays, nothing more is, and the hold is released. `lsnOf`: past what these chunks saw, which the
+   * stream catches up to; null: none was loaded. An epoch that is not prepared will not be. Done already: changes nothing.
+   */
+  cancelEpoch(
+    stream: TargetStream,
+    epoch: Epoch,
+    lsnOf: (chunks: ReadonlySet<number>) => Promise<Lsn | null>,
+  ): Promise<void>;
 }

@@ -8,7 +8,7 @@ import tls from 'node:tls';
 import type { Client, ClientConfig } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { quoteIdentifier } from '../sql-text.ts';
-import { isServerError, networkReason, reasonOf } from './faults.ts';
+import { isServerError, isTransientState, networkReason, reasonOf } from './faults.ts';
 
 /** TLS as libpq means it (https://www.postgresql.org/docs/current/libpq-ssl.html); `ca`, `cert` and `key` are PEM text. */
 export interface Tls {
@@ -231,8 +231,9 @@ function serverRefusal(
         options,
       );
     default:
-      // Too many connections (53300), starting up or shutting down (57P0x), a proxy without a backend (08xxx): tried again.
-      return /^(08|53|57)/.test(sqlstate)
+      // Too many connections (53300), starting up or shutting down (57P0x), a proxy without a backend (08xxx); a replica that breaks off what is in the way of
+      // replaying (40001), also what pins the settings: tried again.
+      return /^(08|53|57)/.test(sqlstate) || isTransientState(sqlstate)
         ? new SluiceError('CONNECTION_FAILED', facts, options)
         : new SluiceError('UNEXPECTED', { reason: `${facts.reason} (SQLSTATE ${sqlstate})` }, options);
   }

@@ -85,10 +85,15 @@ export function networkReason(error: unknown): string | null {
 const MESSAGE_CLASSES = new Set(['08', '0A', '25', '28', '3D', '3F', '40', '42', '53', '54', '55', '57', '58', 'XX']);
 const MESSAGE_STATES = new Set(['22023', '72000', 'F0000']);
 
+/** Whether the message of such an error may be told. */
+export function hidesNoValue(sqlstate: string): boolean {
+  return MESSAGE_CLASSES.has(sqlstate.slice(0, 2)) || MESSAGE_STATES.has(sqlstate);
+}
+
 /** What the server said, without any value of a row: its message where that class holds none, else the names that the error carries. */
 export function reasonOf(error: unknown): string {
   if (isServerError(error)) {
-    if (MESSAGE_CLASSES.has(error.code.slice(0, 2)) || MESSAGE_STATES.has(error.code)) return error.message;
+    if (hidesNoValue(error.code)) return error.message;
     const names = (['schema', 'table', 'column', 'constraint'] as const)
       .filter((field) => error[field] !== undefined)
       .map((field) => `${field} ${error[field]}`);

@@ -41,6 +41,7 @@ export interface CatalogRow {
       ][]
     | null;
   readonly key: readonly string[] | null;
+  readonly primary_key: readonly string[] | null;
   readonly may_select: boolean;
   readonly row_security: boolean;
   readonly rows_estimate: number;
@@ -111,6 +112,13 @@ export function tablesSql(version: number, one: boolean): string {
          AND i.indisunique AND i.indimmediate AND i.indisvalid
          AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
        GROUP BY i.indrelid
+    ), primary_keys AS (
+      SELECT i.indrelid, json_agg(a.attname ORDER BY k.place) AS key
+        FROM pg_index i
+       CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+       WHERE i.indrelid IN (SELECT oid FROM wanted) AND k.place <= ${keyColumns} AND i.indisprimary AND i.indisvalid
+       GROUP BY i.indrelid
     ), ${partitionsSql(version, one, { rows: one ? rowsNow : rows, pages: one ? pagesNow : 'c.relpages' })}
     SELECT c.oid::text,
            c.nspname AS schema,
@@ -124,6 +132,7 @@ export function tablesSql(version: number, one: boolean): string {
            columns.columns,
            generated.generated,
            keys.key,
+           primary_keys.key AS primary_key,
            has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
            c.relrowsecurity AND row_security_active(c.oid) AS row_security,
            COALESCE(below.rows, ${one ? rowsNow : rows})::float8 AS rows_estimate,
@@ -135,6 +144,7 @@ export function tablesSql(version: number, one: boolean): string {
       LEFT JOIN columns ON columns.attrelid = c.oid
       LEFT JOIN generated ON generated.attrelid = c.oid
       LEFT JOIN keys ON keys.indrelid = c.oid
+      LEFT JOIN primary_keys ON primary_keys.indrelid = c.oid
       LEFT JOIN above ON above.oid = c.oid
       LEFT JOIN below ON below.root = c.oid
      ORDER BY c.nspname, c.relname`;
@@ -164,6 +174,7 @@ export function tableOf({ ancestors, partitions, ...row }: CatalogRow): SourceTa
     })),
     // REPLICA IDENTITY NOTHING: the log has no old row, whatever the primary key.
     key: row.replica_identity === 'n' ? [] : (row.key ?? []),
+    primary_key: row.primary_key ?? [],
     rows_estimate: Math.round(row.rows_estimate),
   };
 }

@@ -3,7 +3,7 @@
  *
  * Pure. A recreated slot, an advanced one or another cluster would be a hole (I1) that nobody sees: each is a fault here, before anything is read.
  */
-import { SluiceError } from '../errors.ts';
+import { type ErrorCode, type Facts, SluiceError } from '../errors.ts';
 import { formatLsn } from '../lsn.ts';
 import type { Cut, Ground, SlotRow } from '../ports.ts';
 import { versionText } from '../postgres/session.ts';
@@ -36,9 +36,21 @@ export interface GroundExpectations {
   readonly head: Pick<Cut, 'end_lsn' | 'system_identifier' | 'timeline'> | null;
 }
 
+export type SlotExpectations = Pick<
+  GroundExpectations,
+  'database' | 'slot' | 'plugin' | 'create_slot' | 'slot_intended' | 'head'
+>;
+
 /** The first fault that keeps a window from reading; null: none. Whether the slot is in use by another is not looked at here. */
 export function groundFault(ground: Ground, expected: GroundExpectations): SluiceError | null {
   return serverFault(ground, expected) ?? clusterFault(ground, expected) ?? slotFault(ground.slot, expected);
+}
+
+/** What the server must be where it is only asked for rows: also a standby, whatever its wal_level, with any role that may SELECT. */
+export function readingFault({ version, encoding }: Pick<Ground, 'version' | 'encoding'>): SluiceError | null {
+  if (version >= SOURCE_VERSION_MIN) return encodingFault(encoding, 'pgoutput');
+  const facts = { side: 'source', version: versionText(version), minimum: versionText(SOURCE_VERSION_MIN) };
+  return new SluiceError('VERSION_UNSUPPORTED', facts);
 }
 
 /** What the server and the role must be, whatever the slot. */
@@ -90,13 +102,27 @@ export function clusterFault(ground: Ground, { head }: Pick<GroundExpectations, 
     return changed('system_identifier', ground.system_identifier, head.system_identifier);
   }
   if (ground.timeline < head.timeline) return changed('timeline', ground.timeline, head.timeline);
-  if (ground.flush_lsn < head.end_lsn) {
-    return changed('end of its log', formatLsn(ground.flush_lsn), `${formatLsn(head.end_lsn)} or later`);
-  }
+  if (ground.flush_lsn < head.end_lsn) return new SluiceError('CLUSTER_BEHIND', { expected: formatLsn(head.end_lsn) });
   return null;
 }
 
-export function slotFault(row: SlotRow | null, expected: GroundExpectations): SluiceError | null {
+/**
+ * Faults that tell that the chain's place in the log is gone for good, for every stream; nothing but a new slot and a copy of what differs brings them on
+ * (`resume --resync`). A slot that is missing before there has been one (`known: false`) is not among them.
+ */
+const POSITION_LOST: ReadonlySet<string> = new Set<ErrorCode>([
+  'SLOT_LOST',
+  'SLOT_MISSING',
+  'SLOT_ADVANCED',
+  'CLUSTER_CHANGED',
+  'CLUSTER_BEHIND',
+]);
+
+export function isPositionLost({ code, facts = {} }: { readonly code: string; readonly facts?: Facts }): boolean {
+  return POSITION_LOST.has(code) && facts.known !== false;
+}
+
+export function slotFault(row: SlotRow | null, expected: SlotExpectations): SluiceError | null {
   const { slot, head } = expected;
   if (!row) {
     if (head) return new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(head.end_lsn), known: true });

@@ -11,6 +11,8 @@ import type { Published, SourceTable } from '../ports.ts';
 import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
 import { displayName, type TableName, tableKey } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
+import { isFolded, memberList } from './publication-members.ts';
+import { filterStep, ROW_FILTERS_SINCE } from './row-filter.ts';
 
 /** Tables by schema are published since 15. */
 const SCHEMAS_SINCE = 150_000;
@@ -30,8 +32,14 @@ export interface PublicationState {
   readonly generated_columns: 'n' | 's' | null;
   /** By the names under which changes come. */
   readonly tables: readonly PublishedTable[];
-  /** What was added by name, with a partitioned table whose partitions come in its stead. */
-  readonly members: readonly (TableName & { readonly oid: number })[];
+  /** What was added by name, with a partitioned table whose partitions come in its stead. `filter`: its row filter, as the catalog prints it (15+). */
+  readonly members: readonly (TableName & {
+    readonly oid: number;
+    readonly filter?: string | null;
+    readonly column_list?: boolean;
+  })[];
+  /** The role that asks is its owner. */
+  readonly owned?: boolean;
   /** Tables of which it publishes only some rows or columns (15+). */
   readonly partial: readonly TableName[];
 }
@@ -97,6 +105,8 @@ export function publicationSql(version: number): string {
        GROUP BY leaf
     ), members AS (
       SELECT c.oid, n.nspname, c.relname,
+             ${version >= ROW_FILTERS_SINCE ? 'pg_get_expr(r.prqual, r.prrelid)' : 'NULL::text'} AS filter,
+             to_jsonb(r)->>'prattrs' IS NOT NULL AS column_list,
              to_jsonb(r)->>'prqual' IS NOT NULL OR to_jsonb(r)->>'prattrs' IS NOT NULL AS partial
         FROM publication p
         JOIN pg_publication_rel r ON r.prpubid = p.id
@@ -107,6 +117,7 @@ export function publicationSql(version: number): string {
       SELECT json_build_object(
         'revision', p.id || '.' || p.since,
         'all_tables', p.puballtables,
+        'owned', pg_get_userbyid(p.pubowner) = current_user,
         'silent', array_remove(ARRAY[
           CASE WHEN NOT p.pubinsert THEN 'insert' END,
           CASE WHEN NOT p.pubupdate THEN 'update' END,
@@ -118,7 +129,7 @@ export function publicationSql(version: number): string {
           SELECT json_agg(json_build_object('schema', schemaname, 'table', tablename, 'entries', COALESCE(entries, '')))
             FROM held LEFT JOIN entries ON entries.leaf = held.oid), '[]'),
         'members', COALESCE((
-          SELECT json_agg(json_build_object('schema', nspname, 'table', relname, 'oid', oid::int8)) FROM members), '[]'),
+          SELECT json_agg(json_build_object('schema', nspname, 'table', relname, 'oid', oid::int8, 'filter', filter, 'column_list', column_list)) FROM members), '[]'),
         'partial', COALESCE((
           SELECT json_agg(json_build_object('schema', nspname, 'table', relname)) FROM members WHERE partial), '[]'))
         FROM publication p) AS state`;
@@ -127,7 +138,10 @@ export function publicationSql(version: number): string {
 /** What a table must be known by to be published. */
 export type Publishable = TableName &
   Pick<SourceTable, 'kind' | 'replica_identity'> &
-  Partial<Pick<SourceTable, 'generated' | 'partition_of'>>;
+  Partial<Pick<SourceTable, 'generated' | 'partition_of' | 'filter'>> & {
+    /** The filter as the catalog prints it. */
+    readonly printed?: string | null;
+  };
 
 export type PublicationStep =
   | { readonly kind: 'ready' }
@@ -158,7 +172,7 @@ export function publicationStep(
   const roots = wanted.filter(isFolded);
   const computed = version >= GENERATED_PUBLISHED_SINCE ? wanted.filter(hasComputedIdentity) : [];
   if (!state) {
-    const list = wanted.length > 0 ? ` FOR TABLE ${tableList(wanted)}` : '';
+    const list = wanted.length > 0 ? ` FOR TABLE ${memberList(wanted)}` : '';
     const publish = operations === null ? [] : [`publish = '${operations}'`];
     const settings = [...publish, settingList(roots.length > 0, computed.length > 0)]
       .filter((part) => part !== '')
@@ -185,7 +199,7 @@ export function publicationStep(
   const held = new Set(state.tables.map(tableKey));
   const missing = wanted.filter((table) => !held.has(tableKey(table)));
   const [first] = missing;
-  if (!first) return { kind: 'ready' };
+  if (!first) return filterStep(publication, state, wanted);
   if (state.all_tables && (!state.via_root || isFolded(first))) {
     return { kind: 'fault', fault: new SluiceError('TABLE_MISSING', { table: displayName(first) }) };
   }
@@ -203,7 +217,7 @@ export function publicationStep(
       ),
     };
   }
-  const sql = `ALTER PUBLICATION ${name} ADD TABLE ${tableList(missing)}`;
+  const sql = `ALTER PUBLICATION ${name} ADD TABLE ${memberList(missing)}`;
   return { kind: 'change', sql, tables: missing, alters: false };
 }
 
@@ -211,7 +225,7 @@ export function publicationStep(
 export function publishedTables(
   publication: string,
   state: PublicationState | null,
-  tables: readonly TableName[],
+  tables: readonly (TableName & Pick<Publishable, 'filter'>)[],
 ): Published {
   if (!state) return new Map();
   const entries = new Map(state.tables.map((table) => [tableKey(table), table.entries]));
@@ -219,11 +233,6 @@ export function publishedTables(
   const fault = held.length > 0 ? incompleteFault(publication, state, held) : null;
   if (fault) throw fault;
   return new Map(held.map((table) => [tableKey(table), `${state.revision} ${entries.get(tableKey(table))}`]));
-}
-
-/** ONLY: the table that was selected, and no tables that inherit from it. Of a partitioned table, all that is below it is meant. */
-export function tableList(tables: readonly Pick<Publishable, 'schema' | 'table' | 'kind'>[]): string {
-  return tables.map((table) => (isFolded(table) ? quoteTable(table) : `ONLY ${quoteTable(table)}`)).join(', ');
 }
 
 /**
@@ -242,7 +251,7 @@ export function needsWriterLock(version: number): boolean {
 function incompleteFault(
   publication: string,
   state: PublicationState,
-  wanted: readonly TableName[],
+  wanted: readonly (TableName & Pick<Publishable, 'filter'>)[],
 ): SluiceError | null {
   const name = quoteIdentifier(publication);
   if (state.silent.length > 0) {
@@ -250,7 +259,11 @@ function incompleteFault(
     return incomplete(publication, `every ${state.silent.join(', ')}`, sql);
   }
   const partial = new Set(state.partial.map(tableKey));
-  const clipped = wanted.find((table) => partial.has(tableKey(table)));
+  const listed = new Set(state.members.filter(({ column_list }) => column_list).map(tableKey));
+  // A filter that somebody has a say in is looked at by itself (row-filter.ts).
+  const clipped = wanted.find(
+    (table) => partial.has(tableKey(table)) && (table.filter === undefined || listed.has(tableKey(table))),
+  );
   if (!clipped) return null;
   const table = quoteTable(clipped);
   const again = `ALTER PUBLICATION ${name} DROP TABLE ONLY ${table}; ALTER PUBLICATION ${name} ADD TABLE ONLY ${table}`;
@@ -259,10 +272,6 @@ function incompleteFault(
 
 function incomplete(publication: string, what: string, sql: string): SluiceError {
   return new SluiceError('PUBLICATION_INCOMPLETE', { publication, what, sql });
-}
-
-function isFolded({ kind }: Pick<SourceTable, 'kind'>): boolean {
-  return kind === 'p';
 }
 
 /**

@@ -18,9 +18,10 @@ import {
   publicationSql,
   publicationStep,
   publishedTables,
-  tableList,
 } from './publication.ts';
+import { tableList } from './publication-members.ts';
 import { refusedUpdates } from './refused-updates.ts';
+import { ReadFilters } from './row-filter.ts';
 
 /** How often another who changes the same publication may come between. */
 const PUBLISH_ATTEMPTS_MAX = 4;
@@ -55,12 +56,13 @@ export async function publishAll(
   client: Client,
   publication: string,
   wanted: readonly SourceTable[],
+  filters = new ReadFilters(),
 ): Promise<{ published: Published; altered: boolean; refused?: readonly RefusedUpdates[] }> {
   const [appends, whole] = [wanted.filter(isAppendOnly), wanted.filter((table) => !isAppendOnly(table))];
-  const main = await publish(client, publication, whole, false);
+  const main = await publish(client, publication, whole, false, filters);
   if (appends.length === 0) return main;
   await withdraw(client, publication, appends);
-  const more = await publish(client, appendPublicationName(publication), appends, true);
+  const more = await publish(client, appendPublicationName(publication), appends, true, filters);
   return {
     published: new Map([...main.published, ...more.published]),
     altered: main.altered || more.altered,
@@ -86,10 +88,12 @@ async function withdraw(client: Client, publication: string, tables: readonly So
 async function publish(
   client: Client,
   publication: string,
-  wanted: readonly SourceTable[],
+  asked: readonly SourceTable[],
   appends: boolean,
+  filters: ReadFilters,
 ): Promise<{ published: Published; altered: boolean }> {
   const version = await serverVersion(client);
+  const wanted = await filters.printed(client, asked);
   const operations = appends ? appendOperations(version) : null;
   let added = false;
   let altered = false;
@@ -108,7 +112,7 @@ async function publish(
     } catch (error) {
       // duplicate_object, unique_violation or "tuple concurrently updated" of the catalog: another window has just done the same.
       if (!['42710', '23505', 'XX000'].includes(sqlstateOf(error))) {
-        throw await publishFault(client, publication, ownersSql(step.sql, locked), wanted, error);
+        throw await publishFault(client, publication, ownersSql(step.sql, locked), asked, error);
       }
       last = error;
     }
@@ -154,6 +158,13 @@ async function publishFault(
       // lock_not_available
       const reason = `the tables that publication ${publication} takes in were locked by others for too long`;
       return new SluiceError('SOURCE_TRANSIENT', { reason, sqlstate: '55P03' }, options);
+    }
+    case '0A000': // feature_not_supported
+    case '42P17': // invalid_object_definition
+    case '42804': // datatype_mismatch
+    case '22023': {
+      const [table] = wanted.filter(({ filter }) => typeof filter === 'string').map(displayName);
+      return table === undefined ? error : new SluiceError('ROW_FILTER', { table, reason: reasonOf(error) }, options);
     }
     case '42P01': // undefined_table
     case '3F000': {

@@ -10,7 +10,7 @@ import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
 import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
-import { sourceFault } from '../postgres/faults.ts';
+import { hidesNoValue, sourceFault } from '../postgres/faults.ts';
 import type { TableName } from '../shape.ts';
 import { type StartCommand, startPgoutput, startWal2json } from './start-replication.ts';
 import * as wire from './wire.ts';
@@ -350,7 +350,10 @@ export function slotFault(slot: string, fields: Map<string, string>, version = 0
         ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })
         : new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(LSN_ZERO), known: false });
     default:
-      return new SluiceError('SLOT_STREAM_FAILED', { reason: `SQLSTATE ${sqlstate}: ${message}` });
+      // A row filter, or the output of a type, may have failed on a value.
+      return new SluiceError('SLOT_STREAM_FAILED', {
+        reason: `SQLSTATE ${sqlstate}: ${hidesNoValue(sqlstate) ? message : 'an error whose text may hold values (the source has it in its log)'}`,
+      });
   }
 }
 

@@ -72,3 +72,9 @@ export const OPEN_TRANSACTIONS_SQL = `
    GROUP BY l.pid, p.gid
    ORDER BY max(age(l.transactionid)) DESC
    LIMIT $1`;
+
+/** Drops the slot $1 if it is lost. Judged by the server in the same statement: what works again is never dropped. */
+export const DROP_LOST_SLOT_SQL = `
+  SELECT pg_drop_replication_slot(s.slot_name)
+    FROM pg_replication_slots s
+   WHERE s.slot_name = $1 AND (to_jsonb(s)->>'wal_status' = 'lost' OR to_jsonb(s)->>'invalidation_reason' IS NOT NULL)`;

@@ -15,7 +15,8 @@ import { readTables } from './catalog.ts';
 import { describe } from './describe.ts';
 import { FILLED_BEFORE_SQL } from './partitions.ts';
 import { publishAll, published } from './publish.ts';
-import { GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
+import { ReadFilters } from './row-filter.ts';
+import { DROP_LOST_SLOT_SQL, GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
 import { readIdentities, readSpecialNumbers } from './wal2json-source.ts';
 
 const CREATE_SLOT_WAIT_MS = 60_000;
@@ -42,6 +43,7 @@ export interface SourceOptions {
 
 export function postgresSource({ connect, openSlot, config, create_slot_wait_ms }: SourceOptions): Source {
   const { replication_slot: slot, publication_name: publication, plugin = 'pgoutput' } = config;
+  const filters = new ReadFilters();
   return {
     look: () => onSource(connect, 'say how it stands', (client) => look(client, slot)),
     tables: () => onSource(connect, 'list its tables', readTables),
@@ -53,14 +55,20 @@ export function postgresSource({ connect, openSlot, config, create_slot_wait_ms 
       onSource(connect, `change publication ${publication}`, async (client) =>
         plugin === 'wal2json'
           ? { published: await readIdentities(client, tables), altered: false } // It has no publication, and needs none.
-          : await publishAll(client, publication, tables),
+          : await publishAll(client, publication, tables, filters),
       ),
+    filterFaults: async (tables) => {
+      const filtered = tables.filter(({ filter }) => typeof filter === 'string');
+      if (filtered.length === 0) return new Map();
+      return await onSource(connect, 'read row filters', (client) => filters.faults(client, filtered));
+    },
     filledBefore: (partitions) =>
       onSource(connect, 'describe its partitions', (client) => readFilledBefore(client, partitions)),
     createSlot: () =>
       onSource(connect, `make replication slot ${slot}`, (client) =>
         createSlot(client, slot, plugin, config.failover ?? false, create_slot_wait_ms ?? CREATE_SLOT_WAIT_MS),
       ),
+    dropLostSlot: () => onSource(connect, `drop replication slot ${slot}`, (client) => dropLostSlot(client, slot)),
     advanceSlot: (lsn) =>
       onSource(connect, `advance replication slot ${slot}`, (client) =>
         advanceSlot(client, slot, plugin, publication, lsn),
@@ -153,6 +161,21 @@ export async function createSlotFault(client: Client, slot: string, wait_ms: num
   }
 }
 
+async function dropLostSlot(client: Client, slot: string): Promise<void> {
+  try {
+    await client.query(DROP_LOST_SLOT_SQL, [slot]);
+  } catch (error) {
+    if (sqlstateOf(error) !== '55006') throw error;
+    throw await slotActive(client, slot, error);
+  }
+}
+
+async function slotActive(client: Client, slot: string, cause: unknown): Promise<SluiceError> {
+  const { slot: now } = await look(client, slot);
+  const facts = { slot, pid: now?.active_pid, application_name: now?.active_application, client: now?.active_client };
+  return new SluiceError('SLOT_ACTIVE', facts, { cause });
+}
+
 async function advanceSlot(client: Client, slot: string, plugin: string, publication: string, lsn: Lsn): Promise<void> {
   const { slot: before } = await look(client, slot);
   if (!before) throw new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(lsn), known: false });
@@ -171,9 +194,7 @@ async function advanceSlot(client: Client, slot: string, plugin: string, publica
     }
   } catch (error) {
     if (sqlstateOf(error) !== '55006') throw error;
-    const { slot: now } = await look(client, slot);
-    const facts = { slot, pid: now?.active_pid, application_name: now?.active_application, client: now?.active_client };
-    throw new SluiceError('SLOT_ACTIVE', facts, { cause: error });
+    throw await slotActive(client, slot, error);
   }
 }
 

@@ -19,6 +19,7 @@ export function tableShape(table: SourceTable): Shape {
     ...(table.filenode === undefined ? {} : { filenode: table.filenode }),
     ...(table.definition === undefined ? {} : { definition: table.definition }),
     ...(table.greatest === undefined ? {} : { greatest: table.greatest }),
+    ...(table.hidden === undefined ? {} : { hidden: table.hidden }),
     ...(table.generated === undefined || table.generated.length === 0 ? {} : { generated: table.generated }),
   };
 }

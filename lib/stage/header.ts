@@ -76,6 +76,7 @@ const headerSchema = z
       filenode: z.string().exactOptional(),
       definition: z.string().exactOptional(),
       greatest: z.int().min(0).max(COLUMN_NUMBER_MAX).exactOptional(),
+      hidden: z.array(number).max(COLUMN_NUMBER_MAX).exactOptional(),
       generated: z.array(generatedColumn).max(COLUMNS_MAX).exactOptional(),
     }),
     commits: z.strictObject({ first: lsn, last: lsn }).exactOptional(),

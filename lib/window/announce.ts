@@ -4,7 +4,9 @@
  * A bell that cannot be rung costs time and no data, so it never fails a window: it is logged, and the next window rings again.
  */
 import { type BatchOptions, batchesDue, type PendingBatch } from '../cut/due.ts';
+import { courseOf } from '../epoch/kinds.ts';
 import { asSluiceError } from '../errors.ts';
+import { isLogBased } from '../ledger/method.ts';
 import type { Bookmark, Clock, Cut, Doorbell, Epoch, ExtractBell, Ledger, LoadBell, Log } from '../ports.ts';
 
 /** The newest cuts are looked at for who has something in them. */
@@ -79,9 +81,9 @@ export async function ringAgain(
   head: Cut,
   all: boolean,
 ): Promise<void> {
-  const applying = bookmarks.filter(
-    ({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'),
-  );
+  const applying = bookmarks
+    .filter(isLogBased)
+    .filter(({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'));
   const oldest = Math.min(head.number, ...applying.map(({ applied_cut }) => applied_cut));
   const from = Math.max(oldest, head.number - RING_CUTS_MAX);
   const cuts = from < head.number ? await ports.ledger.cutsAfter(from, RING_CUTS_MAX) : [];
@@ -135,8 +137,11 @@ export async function ringEpochWork(ports: AnnouncePorts, epoch: Epoch): Promise
     case 'planned': {
       if (plan === null) return;
       const chunks = await ports.ledger.chunks(stream, number, plan);
-      const unstaged = chunks.filter(({ staged }) => staged === null);
-      const unloaded = chunks.filter(({ staged, loaded }) => staged !== null && !loaded);
+      const open = chunks.filter(({ loaded }) => !loaded);
+      // One after another: whoever has loaded one rings for the next.
+      const due = courseOf(epoch.kind).in_order ? open.toSorted((a, b) => a.number - b.number).slice(0, 1) : open;
+      const unstaged = due.filter(({ staged }) => staged === null);
+      const unloaded = due.filter(({ staged }) => staged !== null);
       await ringExtract(
         ports,
         unstaged.map((chunk) => ({ kind: 'chunk', stream, epoch: number, plan, chunk: chunk.number })),
@@ -148,8 +153,9 @@ export async function ringEpochWork(ports: AnnouncePorts, epoch: Epoch): Promise
       if (unstaged.length + unloaded.length === 0) await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
       return;
     }
-    case 'done':
     case 'cancelled':
+      return await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
+    case 'done':
       return;
     default:
       epoch.state satisfies never;

@@ -26,7 +26,7 @@ export async function beforeNames(
   const published = await source.published(streams.map(({ table }) => table));
   const isWanted = ({ id, source: name, table }: StreamDefinition): boolean => {
     const bookmark = known.get(id);
-    if (!bookmark || bookmark.reset_requested) return true;
+    if (!bookmark || bookmark.reset_requested || bookmark.resync_requested) return true;
     return followedChange(bookmark.followed ?? null, table, published.get(tableKey(name)) ?? null).kind === 'lost';
   };
   const later = streams.filter(isWanted);

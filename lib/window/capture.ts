@@ -9,7 +9,9 @@
  * whose commit lies before the chain's end may not be seen by snapshots yet (it waits for a synchronous standby), and holds its locks until it is.
  */
 import type { StreamDefinition } from '../config/selection.ts';
-import { LSN_ZERO } from '../lsn.ts';
+import { openAllRequested } from '../epoch/request.ts';
+import { isLogBased } from '../ledger/method.ts';
+import { LSN_ZERO, type Lsn } from '../lsn.ts';
 import type { Bookmark, Clock, Doorbell, Epoch, Followed, Ledger, Log, Published, Source } from '../ports.ts';
 import { displayName, tableKey } from '../shape.ts';
 import { ringExtract } from './announce.ts';
@@ -17,6 +19,7 @@ import { warnOfAppends } from './appends.ts';
 import { followedChange, followedOf, goneFault } from './followed.ts';
 import { captureAnew, haltStream } from './halt.ts';
 import type { OpenChain } from './open-chain.ts';
+import { isAsCaptured } from './projecting.ts';
 
 /** Writers are waited for this long; the next window tries again. */
 const WRITERS_WAIT_MS_MAX = 30_000;
@@ -47,7 +50,7 @@ export async function capture(
   const followed = new Map<StreamDefinition, Followed>();
   for (const stream of streams) {
     const bookmark = known.get(stream.id);
-    if (bookmark && !bookmark.reset_requested) {
+    if (bookmark && isLogBased(bookmark) && !bookmark.reset_requested && !bookmark.resync_requested) {
       const now = await stillFollowed(ports, stream, bookmark, before.get(tableKey(stream.source)) ?? null);
       if (now) {
         followed.set(stream, now);
@@ -63,18 +66,21 @@ export async function capture(
       ports.log.warn('updates_refused', { table: displayName(table), problem, remedy });
     }
     await keepFollowed(ports, followed, published, altered);
-    if (wanted.length > 0 && (await writersHaveEnded(ports, wanted, asked))) {
+    const from = wanted.length > 0 ? await positionToCapture(ports, wanted, asked) : null;
+    if (from) {
       const cut = await chain.append({
         kind: 'captures',
         end_lsn: chain.head.end_lsn,
         captures: wanted.map(({ id }) => id),
       });
       for (const stream of wanted) {
-        const now = followedOf(stream.table, published.get(tableKey(stream.source)) ?? '');
+        const now = followedOf(stream.table, published.get(tableKey(stream.source)) ?? '', stream.projection);
         const capturedAt = {
           captured_cut: cut.number,
           incarnation: cut.incarnation,
           definition: stream.table.definition ?? null,
+          selection: stream.selection ?? null,
+          log_from: isJudged(stream) ? from.log_from : null,
         };
         await bookmarkCapture(ports, stream, known.get(stream.id) ?? null, { ...capturedAt, followed: now });
       }
@@ -84,6 +90,7 @@ export async function capture(
   }
   const now = await ports.ledger.bookmarks();
   for (const bookmark of now) await openEpoch(ports, bookmark, known.get(bookmark.stream) ?? null);
+  await openAllRequested(ports, now);
   return now;
 }
 
@@ -92,14 +99,23 @@ export async function capture(
  * back, it must be captured anew: noted before the first change is passed over. Where the file still means it, and the table goes by
  * another name, or is gone, or has names that the target would cut, it halts, so that somebody hears of it.
  */
-async function releaseUnfollowed(
-  ports: CapturePorts,
-  { streams, later = [], bookmarks, tables, isWanted }: OpenChain,
+export async function releaseUnfollowed(
+  ports: Pick<CapturePorts, 'clock' | 'log' | 'ledger'>,
+  { streams, queries, later = [], bookmarks, tables, isWanted, unfit }: OpenChain,
 ): Promise<void> {
-  const followed = new Set([...streams, ...later].map(({ id }) => id));
+  const followed = new Set([...streams, ...queries, ...later].map(({ id }) => id));
   for (const bookmark of bookmarks) {
-    const { stream, table, reset_requested } = bookmark;
+    const { stream, table, reset_requested, resync_requested } = bookmark;
     if (followed.has(stream)) continue;
+    // Whoever comes back is copied anew.
+    if (resync_requested) await ports.ledger.updateBookmark(stream, { reset_requested: true, resync_requested: false });
+    const exposure = unfit?.get(stream);
+    if (exposure) {
+      if (bookmark.halt?.code === exposure.code) continue;
+      // What was hidden is remembered, until the file says something of it.
+      await haltStream(ports, stream, exposure, { cut: null, must_reset: false }, { reset_requested: true });
+      continue;
+    }
     const fault = isWanted(table) ? goneFault(bookmark, tables) : null;
     if (fault) {
       // Told once: what it followed is forgotten with it.
@@ -115,12 +131,16 @@ async function releaseUnfollowed(
 /** What it follows now, where nothing has been lost since the last window; null: it must be captured anew, and that is noted. */
 async function stillFollowed(
   { source, ledger, log }: CapturePorts,
-  { id, table }: StreamDefinition,
+  stream: StreamDefinition,
   bookmark: Bookmark,
   published: string | null,
 ): Promise<Followed | null> {
+  const { id, table } = stream;
   const change = followedChange(bookmark.followed ?? null, table, published);
   let reason = change.kind === 'lost' ? change.reason : null;
+  if (!isAsCaptured(stream, bookmark)) {
+    reason = 'the pipeline file says something else of it than before (method, key, columns, masks or row filter)';
+  }
   if (change.kind === 'grown' && (await source.filledBefore(change.partitions)).length > 0) {
     reason = 'a table was attached as a partition, with rows that are not in the log';
   }
@@ -129,10 +149,11 @@ async function stillFollowed(
     await captureAnew({ ledger, log }, id, { table: displayName(table), reason });
     return null;
   }
-  const seen = followedOf(table, published);
+  const seen = followedOf(table, published, stream.projection);
   // Its file stays that of its copy.
   const now = bookmark.followed ? { ...seen, file: bookmark.followed.file ?? null } : seen;
-  if (change.kind === 'grown' || typeof bookmark.followed?.key !== 'string')
+  const isNews = change.kind === 'grown' || typeof bookmark.followed?.key !== 'string';
+  if (isNews || String(bookmark.followed?.hidden) !== String(seen.hidden))
     await ledger.updateBookmark(id, { followed: now });
   return now;
 }
@@ -156,6 +177,28 @@ async function keepFollowed(
       await captureAnew({ ledger, log }, id, { table: displayName(source), reason: 'the publication was altered' });
     }
   }
+}
+
+/** What the log has of its rows depends on what was said of it when they were written: names of hidden columns, and filters. */
+function isJudged({ projection, table }: StreamDefinition): boolean {
+  return (projection ?? null) !== null || table.filter !== undefined;
+}
+
+/**
+ * Waits for the writers. Null: some have not ended. `log_from`: all that was written as the source was before, is of transactions that have their commit before
+ * it, and are seen by every later snapshot; so the streams for which that matters can be copied, and be followed from there. Only asked for where it does.
+ */
+async function positionToCapture(
+  ports: CapturePorts,
+  wanted: readonly StreamDefinition[],
+  asked: () => boolean,
+): Promise<{ readonly log_from: Lsn | null } | null> {
+  if (!(await writersHaveEnded(ports, wanted, asked))) return null;
+  const judged = wanted.filter(isJudged);
+  if (judged.length === 0) return { log_from: null };
+  const log_from = await ports.source.insertLsn();
+  // One whose commit lies before it may not be seen yet, and holds its locks until it is.
+  return (await writersHaveEnded(ports, judged, asked)) ? { log_from } : null;
 }
 
 /** Waits until every transaction that may have written unpublished has ended. False: one has not, within the limit, or the window shall end. */
@@ -189,10 +232,14 @@ async function bookmarkCapture(
   { ledger }: CapturePorts,
   { id, source, target }: StreamDefinition,
   known: Bookmark | null,
-  at: Pick<Bookmark, 'captured_cut' | 'incarnation' | 'definition'> & { readonly followed: Followed },
+  at: Pick<Bookmark, 'captured_cut' | 'incarnation' | 'definition' | 'selection' | 'log_from'> & {
+    readonly followed: Followed;
+  },
 ): Promise<void> {
   if (known) {
-    await ledger.updateBookmark(id, { target, ...at, state: 'captured', halt: null });
+    // It may have been read by query before.
+    const followedBy = isLogBased(known) ? {} : ({ method: 'LOG_BASED', replication: null } as const);
+    await ledger.updateBookmark(id, { target, ...at, ...followedBy, state: 'captured', halt: null });
     return;
   }
   await ledger.addBookmark({
@@ -218,14 +265,14 @@ async function bookmarkCapture(
  */
 async function openEpoch(ports: CapturePorts, bookmark: Bookmark, before: Bookmark | null): Promise<void> {
   const { ledger, clock } = ports;
-  if (bookmark.state !== 'captured') return;
+  if (bookmark.state !== 'captured' || !isLogBased(bookmark)) return;
   const newest = bookmark.epoch > 0 ? await ledger.epoch(bookmark.stream, bookmark.epoch) : null;
   if (newest && newest.held_cut >= bookmark.captured_cut) return;
   const now_ms = clock.now();
   const epoch: Epoch = {
     stream: bookmark.stream,
     number: bookmark.epoch + 1,
-    kind: bookmark.epoch === 0 ? 'first_sync' : 'reset',
+    kind: bookmark.epoch === 0 ? 'first_sync' : isResync(bookmark) ? 'resync' : 'reset',
     where: null,
     state: 'opened',
     plan: null,
@@ -238,7 +285,12 @@ async function openEpoch(ports: CapturePorts, bookmark: Bookmark, before: Bookma
   };
   if (!(await ledger.openEpoch(epoch))) return;
   // What asked for the capture is done, if it was this window that captured: another one asks still.
-  if (bookmark.reset_requested && bookmark.captured_cut !== before?.captured_cut)
-    await ledger.updateBookmark(bookmark.stream, { reset_requested: false });
+  if ((bookmark.reset_requested || bookmark.resync_requested) && bookmark.captured_cut !== before?.captured_cut)
+    await ledger.updateBookmark(bookmark.stream, { reset_requested: false, resync_requested: false });
   await ringExtract(ports, [{ kind: 'plan', stream: bookmark.stream, epoch: epoch.number }]);
+}
+
+/** What asks for a reset, as a shape that the log does not tell of, asks for more than comparing. */
+function isResync({ reset_requested, resync_requested }: Bookmark): boolean {
+  return !reset_requested && resync_requested === true;
 }

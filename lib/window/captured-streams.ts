@@ -7,7 +7,9 @@ import type { CapturedStream } from '../cut/captured.ts';
 import type { Keyless } from '../cut/multiset.ts';
 import { LSN_MAX, LSN_ZERO, lsnMax } from '../lsn.ts';
 import type { Bookmark, Ledger, SourceTable } from '../ports.ts';
+import { hiddenNumbers } from '../projection/table.ts';
 import { isAppendOnly } from '../slot/append-publication.ts';
+import { isAsCaptured } from './projecting.ts';
 
 /** `captured`: the bookmarks of what the chain has captured. `key_may_go`: a table that loses its key is followed without one. */
 export async function capturedStreams(
@@ -18,14 +20,37 @@ export async function capturedStreams(
 ): Promise<CapturedStream[]> {
   const known = new Map(captured.map((bookmark) => [bookmark.stream, bookmark]));
   const found: CapturedStream[] = [];
-  for (const { id, source, table } of streams) {
+  for (const stream of streams) {
+    const { id, source, table } = stream;
     const bookmark = known.get(id);
-    if (!bookmark) continue;
+    // One that waits to be captured as the file has it by now: its table is that of the former file.
+    if (!bookmark || !isAsCaptured(stream, bookmark)) continue;
     const keyless = await keylessOf(ledger, table, bookmark);
     const { schema, table: name } = source;
-    found.push({ stream: id, schema, table: name, key: table.key, key_may_go, oid: table.oid, ...keyless });
+    const hidden = hiddenOf(stream);
+    found.push({
+      stream: id,
+      schema,
+      table: name,
+      key: table.key,
+      key_may_go,
+      oid: table.oid,
+      ...keyless,
+      ...hidden,
+      filtered: typeof table.filter === 'string',
+      ...(bookmark.log_from ? { log_from: bookmark.log_from } : {}),
+    });
   }
   return found;
+}
+
+/** What of its columns is hidden; nothing where it is nothing. */
+function hiddenOf({ table, projection }: StreamDefinition): Pick<CapturedStream, 'projection' | 'known'> {
+  if (!projection) return {};
+  const columns = [...table.columns, ...(table.generated ?? [])].map(({ name }) => name);
+  const hidden = table.columns.map(({ name }) => name).filter((name) => projection.treatmentOf(name) !== 'keep');
+  const known = { columns: new Set(columns), hidden, numbers: new Set(hiddenNumbers(table, projection)) };
+  return { projection, known };
 }
 
 /**

@@ -5,10 +5,14 @@
  * On the path between cut and stage. A table is asked for once for each description of it in the log, so that a cut in which nothing is new costs no
  * query; but types whose definition grows without a word in the log (a label of an enum) are asked for at each cut that may have their values.
  */
+import type { CapturedStream } from '../cut/captured.ts';
 import type { DescribedBy, Share } from '../cut/open-cut.ts';
+import { SluiceError } from '../errors.ts';
 import type { Source } from '../ports.ts';
+import { projectedDescription } from '../projection/table.ts';
 import {
   customTypeOids,
+  displayName,
   mayChangeUnseen,
   type Shape,
   type SourceType,
@@ -27,9 +31,12 @@ export class Describing {
   /** By OID: the newest message that the description covers; null: there was no such table any more. */
   #tables = new Map<number, { readonly message: number; readonly table: TableDescription | null }>();
   #types = new Map<number, SourceType | null>();
+  /** By stream: what is hidden of its columns. */
+  #hidden: ReadonlyMap<string, CapturedStream>;
 
-  constructor(source: Pick<Source, 'describe'>) {
+  constructor(source: Pick<Source, 'describe'>, streams: readonly CapturedStream[] = []) {
     this.#source = source;
+    this.#hidden = new Map(streams.flatMap((stream) => (stream.projection ? [[stream.stream, stream]] : [])));
   }
 
   /** The shares of one part, each with its description. Asks the source at most once. Throws what `Source.describe` throws. */
@@ -50,7 +57,7 @@ export class Describing {
     return shares.map((share) => ({
       ...share,
       shape: this.#typed(share.shape),
-      described: this.#described(share.relation),
+      described: this.#described(share),
     }));
   }
 
@@ -63,9 +70,13 @@ export class Describing {
     return known === undefined || (known !== null && mayChangeUnseen([{ type: known }]));
   }
 
-  #described({ oid, newest }: DescribedBy): DescribedShare['described'] {
+  #described({ stream, relation: { oid, newest } }: Share): DescribedShare['described'] {
     const table = this.#tables.get(oid)?.table ?? null;
-    return table && { ...table, current: newest };
+    if (table === null) return null;
+    const hidden = this.#hidden.get(stream);
+    if (!hidden?.projection) return { ...table, current: newest };
+    assertHidden(table, hidden);
+    return projectedDescription({ ...table, current: newest }, hidden.projection);
   }
 
   #typed(shape: Shape): Shape {
@@ -76,4 +87,21 @@ export class Describing {
     }
     return known.size === 0 ? shape : { ...shape, columns: withTypes(shape.columns, known) };
   }
+}
+
+/**
+ * Nothing is staged while a hidden column may have come under another name, or in what is computed from it: the next window knows all of them by their numbers
+ * (window/projecting.ts). Throws SOURCE_TRANSIENT.
+ */
+function assertHidden({ columns }: TableDescription, stream: CapturedStream): void {
+  const { projection, known } = stream;
+  const shown = columns.find(
+    ({ number, name, dropped, generated }) =>
+      !dropped &&
+      projection?.treatmentOf(name) === 'keep' &&
+      (known?.numbers.has(number) || (generated !== '' && !known?.columns.has(name))),
+  );
+  if (shown === undefined) return;
+  const reason = `column ${shown.name} of ${displayName(stream)} has come up while its changes were read, and may have values that the pipeline file hides`;
+  throw new SluiceError('SOURCE_TRANSIENT', { reason, sqlstate: 'none' });
 }

@@ -8,6 +8,8 @@ import { createHash } from 'node:crypto';
 import { nameFault } from '../config/followable.ts';
 import { SluiceError } from '../errors.ts';
 import type { Bookmark, Followed, Partition, SourceTable } from '../ports.ts';
+import type { Projection } from '../projection/projection.ts';
+import { hiddenNumbers } from '../projection/table.ts';
 import { displayName, type TableName, tableKey } from '../shape.ts';
 
 /** Partitions that a bookmark names one by one, 15 bytes each: an item of the ledger has room for ten times as many. Of more it knows a digest. */
@@ -25,13 +27,14 @@ const NONE: Change = { kind: 'none' };
 const lost = (reason: string): Change => ({ kind: 'lost', reason });
 
 /** What a bookmark remembers of a table that is captured now. */
-export function followedOf(table: SourceTable, published: string): Followed {
+export function followedOf(table: SourceTable, published: string, projection: Projection | null = null): Followed {
   return {
     table_oid: table.oid,
     published,
     partitions: table.partitions ? partitionsText(table.partitions) : null,
     key: keyText(table),
     file: table.filenode ?? null,
+    ...(projection ? { hidden: hiddenNumbers(table, projection) } : {}),
   };
 }
 

@@ -2,11 +2,18 @@
  * What becomes of one stream that cannot go on as it is; the others do (I10). It waits for a person with its error and remedy in its bookmark; or, where
  * the log does not hold what it needs, the next window captures it anew and copies it.
  */
+import { givenUp } from '../epoch/cancel.ts';
 import type { SluiceError } from '../errors.ts';
-import type { Bookmark, Clock, Ledger, Log } from '../ports.ts';
+import type { Bookmark, Clock, Doorbell, Ledger, Log } from '../ports.ts';
+
+interface HaltPorts {
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly log: Log;
+}
 
 export async function haltStream(
-  { ledger, clock, log }: { readonly ledger: Ledger; readonly clock: Clock; readonly log: Log },
+  { ledger, clock, log }: HaltPorts,
   stream: string,
   fault: SluiceError,
   at: { readonly cut: number | null; readonly must_reset: boolean },
@@ -43,4 +50,25 @@ export async function copyAnew(
   await ledger.updateBookmark(stream, { reset_requested: true });
   const { code, message, facts } = fault;
   log.warn('table_recopied', { stream, code, message, cut: facts.cut ?? null });
+}
+
+/**
+ * An epoch that somebody asked for beside the log ends alone; a stream that fails halts alone (I10), and one whose log does not hold what it needs is copied
+ * anew; what is transient, or the fault of the ground, is somebody else's to try again.
+ */
+export async function haltOrThrow(
+  ports: HaltPorts & { readonly doorbell: Doorbell },
+  bookmark: Bookmark,
+  fault: SluiceError,
+  epoch: number | null,
+): Promise<'halted' | 'nothing'> {
+  if (epoch !== null && (await givenUp(ports, bookmark.stream, epoch, fault))) return 'nothing';
+  if (fault.copiesAnew) {
+    await copyAnew(ports, bookmark, fault);
+    return 'nothing';
+  }
+  if (!fault.haltsStream) throw fault;
+  const cut = typeof fault.facts.cut === 'number' ? fault.facts.cut : null;
+  await haltStream(ports, bookmark.stream, fault, { cut, must_reset: false });
+  return 'halted';
 }

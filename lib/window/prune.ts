@@ -2,6 +2,7 @@
  * Takes cuts out of the ledger that nobody needs any more: applied by every stream, and older than the stage keeps their objects.
  */
 import type { Pipeline } from '../config/schema.ts';
+import { isLogBased } from '../ledger/method.ts';
 import type { Bookmark, Clock, Cut, Ledger, Log } from '../ports.ts';
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -12,7 +13,7 @@ export async function prune(
   bookmarks: readonly Bookmark[],
   head: Cut,
 ): Promise<void> {
-  const applied = Math.min(head.number - 1, ...bookmarks.map((bookmark) => bookmark.applied_cut));
+  const applied = Math.min(head.number - 1, ...bookmarks.filter(isLogBased).map((bookmark) => bookmark.applied_cut));
   if (applied < 0) return;
   const pruned = await ledger.prune(applied, clock.now() - pipeline.target.stage_retention_days * DAY_MS);
   if (pruned > 0) log.info('cuts_pruned', { cuts: pruned });

@@ -107,6 +107,23 @@ describe('a run until caught up', () => {
     await expectEqual();
   });
 
+  test('with a backfill asked for, reads the rows that match again, or says why it will not', async () => {
+    const wrong = await place.command('backfill', 'shop.orders', '--where', 'no_such = 1').ended;
+    expect(wrong).toMatchObject({ code: 2, err: expect.stringContaining('column "no_such" does not exist') });
+    const asked = await place.command('backfill', 'shop.orders', '--where', 'true', '--json').ended;
+    expect(asked.code, asked.err).toBe(0);
+    expect(JSON.parse(asked.out)).toMatchObject({ streams: [{ table: 'shop.orders', backfill: 'opened' }] });
+    const status = await place.command('status').ended;
+    expect(status.out).toContain('Copying shop.orders (backfill where true)');
+    const cancelled = await place.command('backfill', 'shop.orders', '--cancel').ended;
+    expect(cancelled.out).toContain('shop.orders: cancelled the one under way.');
+    const again = await place.command('backfill', 'shop.orders', '--where', 'true').ended;
+    expect(again.out).toContain('shop.orders: waits until the stream is free.');
+    const { code, err } = await caughtUp();
+    expect(code, err).toBe(0);
+    await expectEqual();
+  });
+
   test('with a reset asked for, copies anew; the source may be idle', async () => {
     const asked = await place.command('backfill', 'shop.o*', '--reset').ended;
     expect(asked).toMatchObject({ code: 0, out: expect.stringContaining('shop.orders will be copied anew') });

@@ -2,7 +2,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { dynamoLedger } from '../../lib/ledger/dynamo.ts';
 import { lsnOf } from '../../lib/lsn.ts';
-import { appliedLagSeconds, type OperatePorts, requestResets, resume, status } from '../../lib/operate.ts';
+import {
+  appliedLagSeconds,
+  type OperatePorts,
+  requestResets,
+  requestResync,
+  resume,
+  status,
+} from '../../lib/operate.ts';
 import type { ExtractBell, Halt, LoadBell } from '../../lib/ports.ts';
 import { startAws, type TestAws } from '../support/aws.ts';
 import { aBookmark, aChunk, aCut, anEpoch, aReport, HandClock, keptLog, STAGED } from '../support/ledger-nouns.ts';
@@ -149,6 +156,26 @@ describe('a person', () => {
       remedy: expect.stringContaining('--reset'),
     });
     expect((await ports.ledger.bookmark(named('halted').stream))?.halt).toEqual(HALT);
+    expect(ports.load).toEqual([]);
+  });
+
+  test('is told to resync where all have lost their position, and asks for that once for all', async () => {
+    const lost = { ...HALT, code: 'SLOT_LOST', must_reset: true };
+    await expect(requestResync(ports)).rejects.toMatchObject({ code: 'USAGE' });
+    for (const table of ['live', 'halted']) await ports.ledger.updateBookmark(named(table).stream, { halt: lost });
+    await ports.ledger.addBookmark(aBookmark({ ...named('by_query'), method: 'FULL_TABLE' }));
+    await expect(resume(ports, 'public.live')).rejects.toMatchObject({
+      code: 'USAGE',
+      remedy: expect.stringContaining('sluice resume --resync'),
+    });
+    expect((await requestResync(ports)).map(({ table }) => table)).toEqual([
+      'public.copied',
+      'public.halted',
+      'public.live',
+    ]);
+    const bookmarks = new Map((await ports.ledger.bookmarks()).map((bookmark) => [bookmark.table.table, bookmark]));
+    expect(bookmarks.get('live')).toMatchObject({ resync_requested: true, halt: lost });
+    expect(bookmarks.get('by_query')?.resync_requested ?? false).toBe(false);
     expect(ports.load).toEqual([]);
   });
 

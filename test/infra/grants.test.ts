@@ -76,14 +76,28 @@ test.each([
       ...LEDGER_READ,
       ...LEDGER_PUT,
       ...LEDGER_UPDATE,
+      ...LEDGER_BATCH,
       's3:GetObject Stage/shop/*',
       's3:ListBucket Stage',
       ...RING_LOAD,
+      ...RING_EXTRACT,
       ...answer('LoadQueue'),
       ...TARGET_SECRET,
     ],
   ],
-  ['Backfill', [...log('Backfill'), 'dynamodb:Query Ledger', ...LEDGER_UPDATE]],
+  [
+    'Backfill',
+    [
+      ...log('Backfill'),
+      ...LEDGER_READ,
+      ...LEDGER_PUT,
+      ...LEDGER_UPDATE,
+      ...LEDGER_BATCH,
+      ...RING_LOAD,
+      ...RING_EXTRACT,
+      ...SOURCE_SECRET,
+    ],
+  ],
   ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_UPDATE, ...RING_LOAD, ...RING_EXTRACT]],
   ['Window', ['lambda:InvokeFunction Drain']],
 ])('%s may do this and nothing else', (id, expected) => {
@@ -147,7 +161,7 @@ test('with a key of its own for the secrets, those that read secrets may decrypt
   const decrypting = ['Drain', 'Extract', 'Load', 'Backfill', 'Operate'].filter((id) =>
     rightsOf(withKey, id).includes(`kms:Decrypt ${key}`),
   );
-  expect(decrypting).toEqual(['Drain', 'Extract', 'Load']);
+  expect(decrypting).toEqual(['Drain', 'Extract', 'Load', 'Backfill']);
   const conditions = statementsOf(withKey, 'Drain').flatMap(({ Condition }) => Condition ?? []);
   expect(JSON.stringify(conditions)).toMatch(/^\[{"StringEquals":{"kms:ViaService":.*secretsmanager\..*}}\]$/);
 });

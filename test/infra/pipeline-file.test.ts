@@ -38,6 +38,14 @@ test('secrets are listed by side, each once', () => {
   });
 });
 
+test('the salt of hashes is a secret of those who read the source, and never of the environment', () => {
+  expect(read(`${pipelineYaml()}\nmask_salt: { secret: shop/salt }\n`).secrets.source).toEqual([
+    'sluice/shop-source',
+    'shop/salt',
+  ]);
+  expect(() => read(`${pipelineYaml()}\nmask_salt: \${env:SALT}\n`)).toThrow(/mask_salt comes from the environment/u);
+});
+
 test('the text of a certificate goes where its path stood', () => {
   const { pipeline, json } = read(pipelineYaml().replace('ssl: true', 'ssl: { mode: verify-full, ca: ./ca.pem }'));
   expect(pipeline.source.ssl.ca).toEqual({ from: 'file', path: './ca.pem' });

@@ -13,8 +13,8 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** A connector whose password is whatever `env.PW` is when it is read. */
-function connector(env: Record<string, string>) {
+/** A connector whose password is whatever `env.PW` is when it is read. `more`: of the source. */
+function connector(env: Record<string, string>, more: Record<string, unknown> = {}) {
   const side = (user: string) => ({
     host: server.host,
     port: server.port,
@@ -22,7 +22,12 @@ function connector(env: Record<string, string>) {
     password: '${env:PW}',
     database: 'postgres',
   });
-  const file = { pipeline: 'shop', source: side('rotated'), tables: ['public.*'], target: side('postgres') };
+  const file = {
+    pipeline: 'shop',
+    source: { ...side('rotated'), ...more },
+    tables: ['public.*'],
+    target: side('postgres'),
+  };
   const pipeline = readPipeline(JSON.stringify(file), 'pipeline.yaml');
   const clock = { now_ms: 0 };
   const reject = () => Promise.reject(new Error('not asked for'));
@@ -69,4 +74,19 @@ test('read a secret again after some minutes, and after it was not there', async
   await closeClient(await connections.connect('target'));
   clock.now_ms += 3600_000;
   await expect(connections.connect('target')).rejects.toMatchObject({ code: 'AUTHENTICATION_FAILED' });
+});
+
+test('reach the replica of the source with the same role and password, by its own host and port', async () => {
+  await using other = await startPostgres();
+  const admin = await other.connect();
+  await admin.query("CREATE ROLE rotated LOGIN PASSWORD 'there'");
+  await admin.end();
+  const at = { use_secondary: true, secondary_host: other.host, secondary_port: other.port };
+  const { connector: connections } = connector({ PW: 'there' }, at);
+  const client = await connections.connect('source', { secondary: true });
+  const { rows } = await client.query<{ port: number; user: string }>(
+    "SELECT current_setting('port')::int4 AS port, current_user AS user",
+  );
+  expect(rows).toEqual([{ port: other.port, user: 'rotated' }]);
+  await closeClient(client);
 });

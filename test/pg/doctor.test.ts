@@ -357,3 +357,49 @@ describe('the target', () => {
     ]);
   });
 });
+
+describe('what the file hides', () => {
+  test('names of columns that are not there', async () => {
+    await makeTable('orders', '(id int PRIMARY KEY, t text, notes text)');
+    const findings = await examine({
+      tables: '{ table: shop.orders, columns: { exclude: [notse] }, mask: { t: redact, gone: redact } }',
+    });
+    const found = findings.filter(({ check }) => check === 'columns_unknown');
+    expect(
+      found.map(({ severity, subject, problem, remedy }) => [severity, subject, problem.includes('notse'), remedy]),
+    ).toEqual([
+      ['warning', 'table shop.orders', true, 'Did you mean notes?'],
+      ['warning', 'table shop.orders', false, 'Correct the name; or keep it for a column that is still to come.'],
+    ]);
+    expect(await examine({ tables: '{ table: "shop.*", mask: { t: redact } }' })).not.toContainEqual(
+      expect.objectContaining({ check: 'columns_unknown' }),
+    );
+  });
+
+  test('columns of the key that are left out or masked', async () => {
+    await makeTable();
+    for (const [entry, problem] of [
+      ['columns: { exclude: [id] }', 'columns leaves it out'],
+      ['mask: { id: null }', 'would make its rows one'],
+    ] as const) {
+      const findings = await examine({ tables: `{ table: shop.orders, ${entry} }` });
+      expect(findings.find(({ check }) => check === 'tables_selected')?.problem).toContain(problem);
+    }
+  });
+
+  test('a row filter over columns that the log has no old values of, and one that is no condition', async () => {
+    await makeTable();
+    const tables = '{ table: shop.orders, where: "t = \'a\'" }';
+    const [found] = (await examine({ tables })).filter(({ check }) => check === 'row_filters');
+    expect(found).toMatchObject({ severity: 'error', subject: 'table shop.orders' });
+    expect(found?.remedy).toContain('REPLICA IDENTITY FULL');
+    await onSource.query('ALTER TABLE shop.orders REPLICA IDENTITY FULL');
+    expect((await examine({ tables })).filter(({ check }) => check === 'row_filters')).toEqual([]);
+    const [wrong] = (await examine({ tables: '{ table: shop.orders, where: nothing > 1 }' })).filter(
+      ({ check }) => check === 'row_filters',
+    );
+    expect(wrong?.problem).toContain('does not take it');
+    const publication = (await examine({ tables })).find(({ check }) => check === 'publication');
+    expect(publication).toMatchObject({ severity: 'info' });
+  });
+});

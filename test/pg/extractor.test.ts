@@ -6,11 +6,13 @@ import { text } from 'node:stream/consumers';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { chunkSql, postgresExtractor } from '../../lib/epoch/extractor.ts';
-import { planChunks, rangeColumn } from '../../lib/epoch/plan.ts';
+import { planTable } from '../../lib/epoch/plan-table.ts';
 import { parseLsn } from '../../lib/lsn.ts';
-import type { ChunkRange, SourceTable } from '../../lib/ports.ts';
+import type { ChunkRange, ChunkRequest, SourceTable } from '../../lib/ports.ts';
 import { quoteIdentifier } from '../../lib/sql-text.ts';
+import { FRAME_TEXT_BYTES_MAX } from '../../lib/stage/segment.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { MAJORS_HERE } from '../support/servers.ts';
 import { connectTo, makeRole, ROLE, ROLE_SQL, replicationTo } from '../support/source-role.ts';
 
 const WHOLE: ChunkRange = { by: 'whole' };
@@ -44,8 +46,10 @@ async function tableOf(table: string, schema = 'public'): Promise<SourceTable> {
   return found;
 }
 
+const request = (where: string | null = null): ChunkRequest => ({ where, is_logged: true, from_lsn: null });
+
 async function linesOf(table: SourceTable, range: ChunkRange, where: string | null = null): Promise<string[]> {
-  const read = await extractor().readChunk(table, range, where);
+  const read = await extractor().readChunk(table, range, request(where));
   const lines = (await text(read.lines)).split('\n').slice(0, -1);
   expect((await read.result()).rows).toBe(lines.length);
   return lines;
@@ -82,7 +86,7 @@ describe('the lines', () => {
   test('cannot change anything', async () => {
     const table = await tableOf('parent');
     await admin.query(`CREATE SEQUENCE s; GRANT ALL ON SEQUENCE s TO ${ROLE_SQL}`);
-    const read = await extractor().readChunk(table, WHOLE, "nextval('public.s') > 0");
+    const read = await extractor().readChunk(table, WHOLE, request("nextval('public.s') > 0"));
     await expect(text(read.lines)).rejects.toMatchObject({ code: 'SOURCE_REFUSES', facts: { sqlstate: '25006' } });
     await expect(read.result()).rejects.toMatchObject({ code: 'SOURCE_REFUSES' });
   });
@@ -103,11 +107,14 @@ describe('the chunks of a plan are the table', () => {
     );
     await admin.query('ANALYZE planned');
     const table = await tableOf('planned');
-    const column = rangeColumn(table);
-    const bounds = column === null ? null : await extractor().keyBounds(table, column);
-    expect(bounds).toEqual(by === 'key' ? { min: '1', max: '5000' } : null);
-    const version = await extractor().version();
-    const { ranges } = planChunks({ table, version, bounds, chunk_rows: 700, chunks_max: 100 });
+    const size = { chunk_rows: 700, chunk_bytes: 2 ** 30, chunks_max: 100 };
+    const { ranges, rows_estimate } = await planTable(
+      extractor(),
+      table,
+      { is_logged: true },
+      { from_lsn: null, size },
+    );
+    expect(rows_estimate).toBe(5000);
     expect(ranges).toHaveLength(8);
     expect(new Set(ranges.map((range) => range.by))).toEqual(new Set([by]));
     const chunks = await Promise.all(ranges.map((range) => linesOf(table, range)));
@@ -127,19 +134,27 @@ describe('the chunks of a plan are the table', () => {
     expect(rows.map((row) => row['QUERY PLAN']).join()).toContain(scan);
   });
 
-  test('an empty table has no bounds, and one chunk without rows', async () => {
+  test('an empty table is one chunk without rows', async () => {
     await admin.query('CREATE TABLE empty (id int PRIMARY KEY)');
     const table = await tableOf('empty');
-    expect(await extractor().keyBounds(table, 'id')).toBeNull();
+    const plan = await planTable(extractor(), table, { is_logged: true }, { from_lsn: null });
+    expect(plan).toMatchObject({ ranges: [{ by: 'whole' }], rows_estimate: 0 });
     expect(await linesOf(table, WHOLE)).toEqual([]);
   });
 
   test.each([
-    { by: 'key', columns: ['id'], from: ['1; DROP TABLE x'], to: null },
-    { by: 'key', columns: ['id'], from: null, to: ['1e5'] },
+    { by: 'ctid', from: null, to: '(1)' },
     { by: 'ctid', from: '(0,0)::text', to: null },
   ] as const)('a bound that is none is refused: %j', async (range) => {
-    await expect(extractor().readChunk(await tableOf('empty'), range, null)).rejects.toThrow(RangeError);
+    await expect(extractor().readChunk(await tableOf('empty'), range, request())).rejects.toThrow(RangeError);
+  });
+
+  test('a bound of a key is a literal, whatever it says', async () => {
+    const table = await tableOf('empty');
+    const range = { by: 'key', columns: ['id'], from: ["1'; DROP TABLE empty; --"], to: null } as const;
+    const read = await extractor().readChunk(table, range, request());
+    await expect(text(read.lines)).rejects.toMatchObject({ code: 'SOURCE_REFUSES', facts: { sqlstate: '22P02' } });
+    expect(await linesOf(table, WHOLE)).toEqual([]);
   });
 });
 
@@ -160,7 +175,7 @@ describe('the position', () => {
     })();
     let seen = 0;
     for (let i = 0; i < 20; i++) {
-      const read = await extractor().readChunk(table, WHOLE, null);
+      const read = await extractor().readChunk(table, WHOLE, request());
       // Rows that come now are not in the chunk: its snapshot has been taken.
       const rows = (await text(read.lines)).split('\n').slice(0, -1).map(Number);
       const result = await read.result();
@@ -179,21 +194,21 @@ describe('the position', () => {
 describe('failures', () => {
   test('a reader that gives up frees the connection, and the result says so', async () => {
     await admin.query("CREATE TABLE big AS SELECT i AS id, repeat('x', 1000) AS t FROM generate_series(1, 50000) i");
-    const read = await extractor().readChunk(await tableOf('big'), WHOLE, null);
+    const read = await extractor().readChunk(await tableOf('big'), WHOLE, request());
     await new Promise((resolve) => read.lines.once('data', resolve));
     read.lines.destroy();
     await expect(read.result()).rejects.toMatchObject({ code: 'SOURCE_TRANSIENT' });
   });
 
   test('a chunk that nobody reads holds no more than a little of it', async () => {
-    const read = await extractor().readChunk(await tableOf('big'), WHOLE, null);
+    const read = await extractor().readChunk(await tableOf('big'), WHOLE, request());
     await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(read.lines.readableLength).toBeLessThan(4 * 1024 * 1024);
+    expect(read.lines.readableLength).toBeLessThanOrEqual(FRAME_TEXT_BYTES_MAX);
     read.lines.destroy();
   });
 
   test('a server that ends the session in the middle is a transient fault of the lines and of the result', async () => {
-    const read = await extractor().readChunk(await tableOf('big'), WHOLE, null);
+    const read = await extractor().readChunk(await tableOf('big'), WHOLE, request());
     await new Promise((resolve) => read.lines.once('data', resolve));
     read.lines.pause();
     await admin.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1', [ROLE]);
@@ -202,12 +217,13 @@ describe('failures', () => {
   });
 
   test('an error among the rows is one of the lines, without the values', async () => {
-    const read = await extractor().readChunk(await tableOf('big'), WHOLE, '(t || id)::int > 0 AND id > 10');
+    const read = await extractor().readChunk(await tableOf('big'), WHOLE, request('(t || id)::int > 0 AND id > 10'));
     const failure = await text(read.lines).then(
       () => null,
       (error: unknown) => error,
     );
-    expect(failure).toMatchObject({ code: 'SOURCE_REFUSES', facts: { sqlstate: '22P02' } });
+    // Its condition is to blame.
+    expect(failure).toMatchObject({ code: 'BACKFILL_WHERE' });
     expect((failure as Error).message).not.toContain('xxx');
   });
 
@@ -216,16 +232,17 @@ describe('failures', () => {
       CREATE POLICY odd ON hidden USING (id % 2 = 1); INSERT INTO hidden SELECT generate_series(1, 10)`);
     const table = await tableOf('hidden');
     expect(table.row_security).toBe(true);
-    const read = await extractor().readChunk(table, WHOLE, null);
+    const read = await extractor().readChunk(table, WHOLE, request());
     await expect(text(read.lines)).rejects.toMatchObject({ code: 'TABLE_ROW_SECURITY', facts: { user: ROLE } });
-    await expect(extractor().keyBounds(table, 'id')).rejects.toMatchObject({ code: 'TABLE_ROW_SECURITY' });
+    const sample = { columns: ['id'], chunk_rows: 1, chunk_bytes: 1000, chunks_max: 10, from_lsn: null };
+    await expect(extractor().sample(table, sample)).rejects.toMatchObject({ code: 'TABLE_ROW_SECURITY' });
   });
 
   test('a table that may not be read: the SQL that grants it', async () => {
     const table = await tableOf('big');
     await admin.query(`REVOKE SELECT ON big FROM ${ROLE_SQL}`);
     const failure = await extractor()
-      .readChunk(table, WHOLE, null)
+      .readChunk(table, WHOLE, request())
       .then(
         () => null,
         (error: unknown) => error as { code: string; facts: { sql: string } },
@@ -237,21 +254,68 @@ describe('failures', () => {
 
   test('a table or a column that is gone', async () => {
     const big = await tableOf('big');
-    await expect(extractor().readChunk({ ...big, table: 'nowhere' }, WHOLE, null)).rejects.toMatchObject({
+    await expect(extractor().readChunk({ ...big, table: 'nowhere' }, WHOLE, request())).rejects.toMatchObject({
       code: 'TABLE_MISSING',
     });
     // What is read, and told, is what the table is by then.
     const columns = [...big.columns, { name: 'gone', type_oid: 23, type_modifier: -1, not_null: false }];
-    const other = await extractor().readChunk({ ...big, columns }, WHOLE, 'id < 3');
+    const other = await extractor().readChunk({ ...big, columns }, WHOLE, request('id < 3'));
     expect(other.table.columns.map(({ name }) => name)).toEqual(big.columns.map(({ name }) => name));
     other.lines.resume();
     await other.result();
     await expect(
       extractor()
-        .readChunk(big, WHOLE, 'gone = 1')
+        .readChunk(big, WHOLE, request('gone = 1'))
         .then(({ lines }) => text(lines)),
     ).rejects.toMatchObject({
-      code: 'TABLE_REWRITTEN',
+      code: 'BACKFILL_WHERE',
     });
   });
+});
+
+describe.each(MAJORS_HERE)('PostgreSQL %i: read as one chunk is', { timeout: 120_000 }, (version) => {
+  test('a view, a materialized view, a foreign table, a partitioned one, and one that is unlogged', async () => {
+    await using old = await startPostgres({ version });
+    const client = await old.connect();
+    const { port, password } = old;
+    await client.query(`CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 1000) i;
+      CREATE VIEW v AS SELECT id, v FROM t WHERE id > 10; CREATE MATERIALIZED VIEW m AS SELECT * FROM v;
+      CREATE UNLOGGED TABLE u (id int PRIMARY KEY, v text); INSERT INTO u SELECT * FROM t;
+      CREATE TABLE p (id int, v text) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (2000); INSERT INTO p SELECT * FROM t;
+      CREATE EXTENSION postgres_fdw; CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${port}', dbname 'postgres');
+      CREATE USER MAPPING FOR postgres SERVER self OPTIONS (user 'postgres', password '${password}');
+      CREATE FOREIGN TABLE f (id int, v text) SERVER self OPTIONS (table_name 't')`);
+    const asOwner = () => old.connect();
+    const reading = postgresExtractor({ connect: asOwner, connectReplication: asOwner, publications: [] });
+    for (const [name, rows] of Object.entries({ v: 990, m: 990, u: 1000, p: 1000, f: 1000 })) {
+      const table = await reading.table({ schema: 'public', table: name });
+      if (!table) throw new Error(`no ${name}`);
+      const { ranges, bytes_estimate } = await planTable(reading, table, { is_logged: false }, { from_lsn: null });
+      expect([name, ranges]).toEqual([name, [{ by: 'whole' }]]);
+      expect(bytes_estimate > 0).toBe(name !== 'v' && name !== 'f');
+      const before = await reading.insertLsn();
+      const read = await reading.readChunk(table, WHOLE, { ...request('id <> 500'), is_logged: false });
+      const lines = (await text(read.lines)).split('\n').slice(0, -1);
+      const result = await read.result();
+      expect([name, lines.length, result.rows]).toEqual([name, rows - 1, rows - 1]);
+      expect(lines.toSorted()[0]).toMatch(/^\d+\tv\d+$/);
+      expect(result.lsn).toBeGreaterThanOrEqual(before);
+    }
+    await client.end();
+  });
+});
+
+test('a view that is altered beside its reading waits for it, and is read as it was', async () => {
+  await admin.query(
+    "CREATE TABLE under (id int PRIMARY KEY, t text); INSERT INTO under SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i; CREATE VIEW over AS SELECT * FROM under",
+  );
+  const table = await tableOf('over');
+  const read = await extractor().readChunk(table, WHOLE, { ...request(), is_logged: false });
+  const other = await server.connect();
+  const altering = other.query('DROP VIEW over');
+  const lines = (await text(read.lines)).split('\n').slice(0, -1);
+  expect(lines).toHaveLength(20_000);
+  await read.result();
+  await altering;
+  await other.end();
 });

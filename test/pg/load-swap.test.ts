@@ -371,3 +371,26 @@ test('statistics that cannot be gathered are told of and harm nothing', async ()
     { event: 'analyze_failed', facts: { reason: expect.stringContaining('division_by_zero') } },
   ]);
 });
+
+test('a reader that keeps its lock is waited for in short tries, and others read between them', async () => {
+  const { stream, target, table, before } = await loaded(() => '');
+  const reader = await server.connect();
+  const other = await server.connect();
+  try {
+    await reader.query(`BEGIN; LOCK TABLE ${table} IN ACCESS SHARE MODE`);
+    const swapped = reset(target, stream);
+    // The first try gives up after five seconds; whoever came behind it reads then.
+    while (!target.events.some(({ event }) => event === 'swap_waits_for_lock'))
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    expect((await other.query(`SELECT a FROM ${table} ORDER BY id`)).rows).toEqual([{ a: 'old' }, { a: 'old' }]);
+    expect(await oid(table)).toBe(before);
+    await reader.query('COMMIT');
+    await swapped;
+    expect(await rowsOf(client, stream.target)).toEqual(RESET_ROWS);
+    expect(target.events.filter(({ event }) => event === 'swap_waits_for_lock')).toMatchObject([
+      { facts: { pause_ms: 1000 } },
+    ]);
+  } finally {
+    await Promise.all([reader.end(), other.end()]);
+  }
+}, 30_000);

@@ -4,6 +4,7 @@
  * Values of every type are test/pg/value-roundtrip.test.ts's; here is one case of each known fault, so that none comes back.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { requestResync } from '../../lib/operate.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
@@ -266,6 +267,9 @@ describe('positions', () => {
     await made.from.query('ALTER SYSTEM RESET idle_replication_slot_timeout');
     await made.from.query('SELECT pg_reload_conf()');
     await expect(made.settle()).rejects.toThrow(/SLOT_LOST/);
+    await made.from.query('INSERT INTO t VALUES (1)');
+    await requestResync({ ledger: made.line.ledger, log: made.line.log });
+    await made.equal();
   });
 
   test('an idle source holds a run for hours', async () => {

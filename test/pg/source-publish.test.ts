@@ -185,6 +185,15 @@ describe('the slot', () => {
     await admin.query('DROP ROLE plain');
   });
 
+  test('that works is never dropped for a lost one, and one that is missing need not be', async () => {
+    const begin = await source().createSlot();
+    await source().dropLostSlot();
+    expect((await source().look()).slot?.confirmed_lsn).toBe(begin);
+    await admin.query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots');
+    await source().dropLostSlot();
+    expect((await source().look()).slot).toBeNull();
+  });
+
   test('that is missing cannot be advanced', async () => {
     await expect(source().advanceSlot(await source().insertLsn())).rejects.toMatchObject({ code: 'SLOT_MISSING' });
   });

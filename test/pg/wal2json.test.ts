@@ -5,6 +5,7 @@ import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPipeline } from '../../lib/config/read.ts';
 import { doctor } from '../../lib/doctor/doctor.ts';
+import { requestResync } from '../../lib/operate.ts';
 import { skipDebian, startDebianPostgres, suiteName } from '../support/debian-postgres.ts';
 import { duringWindow } from '../support/during-window.ts';
 import { openLine } from '../support/line.ts';
@@ -68,6 +69,29 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
     expect(rows).toEqual([{ id: 5, v: 'after' }]);
     const { rows: publications } = await sql.query('SELECT FROM pg_publication');
     expect(publications).toEqual([]);
+  });
+
+  test('a slot that was dropped is made anew, and what differs is copied', async () => {
+    await using line = await followed(
+      'resync',
+      `CREATE TABLE t (id int PRIMARY KEY, v float4, c "char"); INSERT INTO t SELECT i, i / 7.0, 'x' FROM generate_series(1, 99) i;
+       CREATE TABLE same (LIKE t INCLUDING ALL); INSERT INTO same SELECT * FROM t; UPDATE same SET c = '\\351'`,
+    );
+    await line.settle();
+    await sql.query('SELECT pg_drop_replication_slot($1)', [line.pipeline.source.replication_slot]);
+    await sql.query(`UPDATE t SET v = 0.1 WHERE id = 7; DELETE FROM t WHERE id = 8`);
+    await expect(line.window()).rejects.toThrow('SLOT_MISSING');
+    await requestResync({ ledger: line.ledger, log: line.log });
+    await line.settle();
+    await sql.query(`INSERT INTO t VALUES (200, 'NaN', NULL)`);
+    await line.settle();
+    for (const table of ['resync.t', 'resync.same'])
+      expect(await line.rows('target', table)).toEqual(await line.rows('source', table));
+    const done = line.log.lines.flatMap(({ event, facts }) => (event === 'epoch_done' ? [facts] : [])).slice(-2);
+    expect(done.map((facts) => [facts?.kind, facts?.chunks_equal])).toEqual([
+      ['resync', 1],
+      ['resync', 0],
+    ]);
   });
 
   test('a plugin that is not installed is told by its package, by the doctor and by the window', async () => {

@@ -25,6 +25,9 @@ export class Doubts {
     for (const block of segment.blocks.toSorted((a, b) => isLast(a.kind) - isLast(b.kind))) {
       const lines = linesOf(segment.shape, block);
       if (block.kind === 'rekey') this.#beforeRekey(rows, lines);
+      if (block.kind === 'update') {
+        for (const { key } of lines) if (rows.get(key)?.deleted_at !== null) this.unknown.add(key);
+      }
       applySegment(rows, { ...segment, blocks: [block] }, hard_delete, MARKED_BY_TRUNCATE);
       const keys = lines.map(({ key }) => key);
       if (block.kind === 'rekey') for (const key of keys) if (!rows.has(key)) this.unknown.add(key);

@@ -7,10 +7,11 @@ import { Client } from 'pg';
 import { readPipeline } from '../../lib/config/read.ts';
 import type { Pipeline } from '../../lib/config/schema.ts';
 import { streamId } from '../../lib/config/stream-id.ts';
+import { postgresComparer } from '../../lib/epoch/comparer.ts';
 import { postgresExtractor } from '../../lib/epoch/extractor.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
-import { drain, extract, load } from '../../lib/pipeline.ts';
-import type { Bookmark, Clock, RunReport } from '../../lib/ports.ts';
+import { type DrainPorts, drain, type ExtractPorts, extract, type LoadPorts, load } from '../../lib/pipeline.ts';
+import type { Bookmark, Clock, Ledger, RunReport } from '../../lib/ports.ts';
 import { clientConfig, connectClient } from '../../lib/postgres/connection.ts';
 import type { TableName } from '../../lib/shape.ts';
 import { appendPublicationName } from '../../lib/slot/append-publication.ts';
@@ -22,10 +23,15 @@ import { keptLog } from './ledger-nouns.ts';
 import { rowsOf } from './loading.ts';
 import { Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
 
+/** What hashes are salted with. */
+export const MASK_SALT = 'a salt that nobody knows';
+
 const WINDOW_MS = 120_000;
 /** Bells that one pumping answers: more, and they ring each other without end. */
 const BELLS_MAX = 2_000;
 const WINDOWS_MAX = 12;
+/** After these, others write as well. */
+const QUIET_WINDOWS = 4;
 
 /** A server as TestPostgres is one. */
 export interface LineServer {
@@ -49,10 +55,16 @@ export interface LineOptions {
 
 export interface Line extends AsyncDisposable {
   readonly pipeline: Pipeline;
+  /** The file is changed: what begins from now on has it so. */
+  configure(changed: { readonly tables?: string; readonly mask_salt?: string }): void;
   readonly durable: Durable;
+  /** What is durable, as a command sees it. */
+  readonly ledger: Ledger;
   /** Where its process can be made to die. */
   readonly world: World;
   readonly log: ReturnType<typeof keptLog>;
+  /** What a process that begins now works with: for steps that a test takes one by one. */
+  ports(): DrainPorts & ExtractPorts & LoadPorts;
   /** One window, up to where the source's log stands now; its bells wait. Throws what the window failed with. */
   window(): Promise<RunReport>;
   /** Answers every bell. */
@@ -89,22 +101,28 @@ export async function openLine({
   const more = (text: string): string => (text === '' ? '' : `, ${text}`);
   const place = ({ host, port, user, database }: LineServer): string =>
     `host: ${host}, port: ${port}, user: ${user}, database: ${database}`;
-  const text = [
-    `pipeline: ${name}`,
-    `tables: ${tables}`,
-    `source: { ${place(at)}, break_at_end_lsn: true${more(source)} }`,
-    `target: { ${place(to)}${target.includes('hard_delete') ? '' : ', hard_delete: true'}${more(target)} }`,
-    'schedule: { every: 5 minutes }',
-  ].join('\n');
-  const pipeline = readPipeline(text, 'pipeline.yaml');
+  const fileOf = (selected: string): string =>
+    [
+      `pipeline: ${name}`,
+      `tables: ${selected}`,
+      'mask_salt: ${env:MASK_SALT}',
+      `source: { ${place(at)}, break_at_end_lsn: true${more(source)} }`,
+      `target: { ${place(to)}${target.includes('hard_delete') ? '' : ', hard_delete: true'}${more(target)} }`,
+      'schedule: { every: 5 minutes }',
+    ].join('\n');
+  let pipeline = readPipeline(fileOf(tables), 'pipeline.yaml');
+  let salt = MASK_SALT;
   const world = new World();
   const durable = new Durable();
   const log = keptLog();
+  const { use_secondary, secondary_host, secondary_port } = pipeline.source;
+  const replica =
+    use_secondary && secondary_host !== null ? { ...at, host: secondary_host, port: secondary_port } : null;
   const connect = async (server: LineServer, replication?: string): Promise<Client> => {
     const { host, port, user, password, database } = server;
     const application_name = replication ?? 'sluice/line';
     const endpoint = {
-      side: server === at ? ('source' as const) : ('target' as const),
+      side: server === to ? ('target' as const) : ('source' as const),
       connection: { host, port, user, password, database, application_name, connect_timeout_seconds: 10 },
       replication: replication !== undefined,
     };
@@ -127,6 +145,7 @@ export async function openLine({
       doorbell: memoryDoorbell(world, durable),
       newId: world.newId,
       random: () => 0.5,
+      mask_salt: async () => salt,
     };
     const { source: options } = pipeline;
     return {
@@ -151,7 +170,9 @@ export async function openLine({
         connect: () => connect(at),
         connectReplication: () => connect(at, 'sluice/line'),
         publications: [options.publication_name, appendPublicationName(options.publication_name)],
+        secondary: replica && { connect: () => connect(replica), clock, wait_ms_max: 1_000 },
       }),
+      comparer: postgresComparer({ connectSource: () => connect(at), connectTarget: () => connect(to), pipeline }),
       target: postgresTarget({ connect: () => connect(to), pipeline: name, options: pipeline.target, clock, log }),
     };
   };
@@ -186,14 +207,17 @@ export async function openLine({
   };
 
   /** Whether the stream has everything up to the chain's end, as the target itself says; or waits for a person. */
-  const isSettled = ({ stream, state, halt, reset_requested, applied_cut }: Bookmark): boolean => {
-    if (halt !== null) return true;
+  const isSettled = ({ stream, state, halt, reset_requested, resync_requested, applied_cut }: Bookmark): boolean => {
+    if (halt !== null) return resync_requested !== true;
     const behind = durable.chain.some((cut) => cut.number > applied_cut && cut.streams[stream] !== undefined);
-    return state === 'live' && !reset_requested && !behind;
+    if ([...durable.requests.values()].some((request) => request.stream === stream)) return false;
+    return state === 'live' && !reset_requested && resync_requested !== true && !behind;
   };
 
   const settle = async (): Promise<void> => {
     for (let windows = 0; windows < WINDOWS_MAX; windows++) {
+      // An idle server leaves what a reader has pruned unflushed for some seconds, and chunks are caught up to past that: somebody commits.
+      if (windows >= QUIET_WINDOWS) await clients.source.query("SELECT pg_logical_emit_message(true, 'line', '')");
       await window();
       await pump();
       const bookmarks = [...durable.bookmarks.values()];
@@ -233,10 +257,20 @@ export async function openLine({
   };
 
   return {
-    pipeline,
+    get pipeline() {
+      return pipeline;
+    },
+    configure: (changed) => {
+      if (changed.tables !== undefined) pipeline = readPipeline(fileOf(changed.tables), 'pipeline.yaml');
+      salt = changed.mask_salt ?? salt;
+    },
     durable,
+    get ledger() {
+      return memoryLedger(world, durable);
+    },
     world,
     log,
+    ports: portsNow,
     window,
     pump,
     settle,

@@ -16,7 +16,7 @@ import {
 import type { ExtractBell, LoadBell, RunReport } from '../../lib/ports.ts';
 import { Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
 import { MemoryDatabase, memoryExtractor, memorySource } from './memory-source.ts';
-import { MemoryWarehouse, memoryTarget } from './memory-target.ts';
+import { MemoryWarehouse, memoryComparer, memoryTarget } from './memory-target.ts';
 
 export const LEASE_MS = 900_000;
 const WINDOW_MS = 800_000;
@@ -85,6 +85,7 @@ export class MemoryPipeline {
     const ports = {
       ...this.drainPorts(),
       extractor: memoryExtractor(world, database),
+      comparer: memoryComparer(world, database, warehouse),
       target: memoryTarget(world, warehouse),
     };
     return await extract(ports, this.pipeline, bell);
@@ -142,11 +143,11 @@ export class MemoryPipeline {
     const bookmarks = [...this.durable.bookmarks.values()];
     return (
       bookmarks.length > 0 &&
-      bookmarks.every(({ stream, state, reset_requested }) => {
+      bookmarks.every(({ stream, state, reset_requested, resync_requested }) => {
         const behind = this.durable.chain.some(
           (cut) => cut.number > (this.warehouse.streams.get(stream)?.row.applied_cut ?? -1) && cut.streams[stream],
         );
-        return state === 'live' && !reset_requested && !behind;
+        return state === 'live' && !reset_requested && !resync_requested && !behind;
       })
     );
   }

@@ -111,8 +111,9 @@ export class MemoryDatabase {
   publication: Set<string> | null = null;
   /** Counts what a person alters in the publication's settings. */
   revision = 1;
-  slot: Pick<SlotRow, 'active_pid' | 'active_application' | 'confirmed_lsn'> | null = null;
+  slot: (Pick<SlotRow, 'active_pid' | 'active_application' | 'confirmed_lsn'> & Partial<SlotRow>) | null = null;
   system_identifier = 'cluster';
+  timeline = 1;
   /** server_version_num. */
   version = 160_004;
   readonly log: LoggedTransaction[] = [];
@@ -224,6 +225,10 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
         database.slot = { active_pid: null, active_application: null, confirmed_lsn: database.lsn };
         return database.lsn;
       }),
+    dropLostSlot: () =>
+      change('dropLostSlot', null, () => {
+        if (database.slot?.wal_status === 'lost') database.slot = null;
+      }),
     advanceSlot: (lsn) =>
       change('advanceSlot', lsn, () => {
         if (database.slot)
@@ -282,7 +287,7 @@ function groundOf(database: MemoryDatabase): Ground {
   return {
     version: database.version,
     system_identifier: database.system_identifier,
-    timeline: 1,
+    timeline: database.timeline,
     in_recovery: false,
     wal_level: 'logical',
     encoding: 'UTF8',
@@ -381,6 +386,15 @@ function openSlot(world: World, database: MemoryDatabase, from: Lsn, application
   };
 }
 
+/** Whether the row of this id is in the chunk. */
+export function isIn(range: ChunkRange, id: string): boolean {
+  if (range.by !== 'key') return true;
+  return (
+    (range.from === null || BigInt(id) >= BigInt(range.from.join())) &&
+    (range.to === null || BigInt(id) < BigInt(range.to.join()))
+  );
+}
+
 export function memoryExtractor(world: World, database: MemoryDatabase): Extractor {
   const { life } = world;
   const look = async <T>(read: () => T): Promise<T> => {
@@ -388,24 +402,29 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
     world.look(life);
     return read();
   };
-  const isIn = (range: ChunkRange, id: string): boolean => {
-    if (range.by !== 'key') return true;
-    return (
-      (range.from === null || BigInt(id) >= BigInt(range.from.join())) &&
-      (range.to === null || BigInt(id) < BigInt(range.to.join()))
-    );
-  };
   return {
     table: (name) => look(() => database.tables.get(displayName(name))?.source ?? null),
     version: () => look(() => database.version),
-    keyBounds: (table) =>
+    sample: (table, { columns, chunk_rows, chunks_max }) =>
       look(() => {
+        const { rows_estimate: rows, pages } = table;
+        const chunks = Math.max(1, Math.min(chunks_max, Math.ceil(rows / chunk_rows)));
         const ids = [...database.table(displayName(table)).rows.values()].map(({ id }) => BigInt(id ?? 0));
-        if (ids.length === 0) return null;
-        const [min, max] = [ids.reduce((a, b) => (a < b ? a : b)), ids.reduce((a, b) => (a > b ? a : b))];
-        return { min: String(min), max: String(max) };
+        const sorted = ids.toSorted((a, b) => (a < b ? -1 : 1));
+        const places = Array.from({ length: chunks - 1 }, (_, i) => Math.floor((sorted.length * (i + 1)) / chunks));
+        const edges = [...new Set(places)].map((place) => sorted[place]).filter((id) => id !== undefined);
+        return {
+          rows,
+          bytes: rows * 100,
+          pages,
+          chunks,
+          edges: columns.length === 0 ? [] : edges.map((id) => [String(id)]),
+          correlation: 1,
+        };
       }),
     insertLsn: () => look(() => database.lsn),
+    position: () => look(() => database.lsn),
+    pages: () => Promise.reject(new RangeError('no table here is read page by page')),
     readChunk: (table, range) =>
       look(() => {
         const read = [...database.table(displayName(table)).rows.values()].filter(({ id }) => isIn(range, id ?? ''));

@@ -3,10 +3,13 @@
  * shadow tables. A transaction is there as a whole or not at all.
  */
 import { buffer } from 'node:stream/consumers';
+import { courseOf } from '../../lib/epoch/kinds.ts';
 import { SluiceError } from '../../lib/errors.ts';
-import type { SegmentSource, Target, TargetRow, TargetStream } from '../../lib/ports.ts';
+import { lsnMax } from '../../lib/lsn.ts';
+import type { Chunk, Comparer, SegmentSource, Target, TargetRow, TargetStream } from '../../lib/ports.ts';
 import { displayName } from '../../lib/shape.ts';
 import type { World } from './memory-ports.ts';
+import { isIn, type MemoryDatabase } from './memory-source.ts';
 import { applySegment, type SegmentText, type TargetRows } from './shares.ts';
 
 interface StreamState {
@@ -72,6 +75,7 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
           await Promise.resolve();
           if (!row || cut < row.applied_cut) throw new RangeError('an advance backwards');
           row = { ...row, applied_cut: cut, applied_lsn: lsn, catching_up_to: caught_up ? null : row.catching_up_to };
+          return null;
         },
       });
       await change('commit', { stream: stream.stream, cut: row?.applied_cut }, () => {
@@ -105,15 +109,20 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
       }),
 
     loadChunk: async (stream, epoch, chunk, segment) => {
-      const text = await textOf(segment);
+      const text = segment === null ? null : await textOf(segment);
       return await change('loadChunk', { stream: stream.stream, chunk: chunk.number }, () => {
         const key = planKey(stream, epoch.number, chunk.plan);
         const plan = plans.get(key);
         if (!plan || plan.loaded.has(chunk.number) || streams.get(stream.stream)?.row.hold !== epoch.number)
           return false;
-        const shadow = new Map(plan.shadow);
-        applySegment(shadow, text, hard_delete, segment.header.extracted_at);
-        plans.set(key, { shadow, loaded: new Set([...plan.loaded, chunk.number]) });
+        const loaded = new Set([...plan.loaded, chunk.number]);
+        const { into, replaces } = courseOf(epoch.kind);
+        const state = streams.get(stream.stream);
+        const rows: TargetRows = new Map(into === 'shadow' ? plan.shadow : state?.rows);
+        if (replaces && text) for (const gone of keysIn(rows, chunk)) rows.delete(gone);
+        if (text && segment) applySegment(rows, text, hard_delete, segment.header.extracted_at);
+        plans.set(key, { shadow: into === 'shadow' ? rows : plan.shadow, loaded });
+        if (into === 'table' && state) streams.set(stream.stream, { ...state, rows });
         return true;
       });
     },
@@ -137,14 +146,75 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
             chunks: epoch.chunks,
           });
         }
+        const { into, goes_on_from } = courseOf(epoch.kind);
         const row: TargetRow = {
           ...state.row,
           hold: null,
-          applied_cut: epoch.held_cut,
-          applied_lsn: held_lsn,
-          catching_up_to: lsn,
+          ...(goes_on_from === 'applied' ? {} : { applied_cut: epoch.held_cut, applied_lsn: held_lsn }),
+          catching_up_to:
+            goes_on_from === 'none'
+              ? null
+              : goes_on_from === 'held'
+                ? lsn
+                : lsnMax(lsn, state.row.catching_up_to ?? lsn),
         };
-        streams.set(stream.stream, { row, rows: new Map(finished?.shadow), epoch: epoch.number });
+        const rows = into === 'shadow' ? new Map(finished?.shadow) : state.rows;
+        streams.set(stream.stream, { row, rows, epoch: epoch.number });
+      }),
+
+    cancelEpoch: async (stream, epoch, lsnOf) => {
+      const loaded = plans.get(planKey(stream, epoch.number, epoch.plan ?? ''))?.loaded ?? new Set<number>();
+      const lsn = loaded.size > 0 ? await lsnOf(loaded) : null;
+      await change('cancelEpoch', { stream: stream.stream, epoch: epoch.number }, () => {
+        const state = streams.get(stream.stream);
+        if (!state || state.epoch >= epoch.number) return;
+        plans.delete(planKey(stream, epoch.number, epoch.plan ?? ''));
+        const { catching_up_to: before } = state.row;
+        const catching_up_to = lsn === null ? before : lsnMax(lsn, before ?? lsn);
+        const hold = state.row.hold === epoch.number ? null : state.row.hold;
+        streams.set(stream.stream, { ...state, row: { ...state.row, hold, catching_up_to }, epoch: epoch.number });
+      });
+    },
+  };
+}
+
+/** Compares the rows themselves. */
+export function memoryComparer(world: World, database: MemoryDatabase, warehouse: MemoryWarehouse): Comparer {
+  const { life } = world;
+  const look = async <T>(read: () => T): Promise<T> => {
+    await Promise.resolve();
+    world.look(life);
+    return read();
+  };
+  return {
+    obstacle: ({ stream }, { key }) =>
+      look(() => {
+        if (key.length === 0) return 'it has no key';
+        return (warehouse.streams.get(stream)?.epoch ?? 0) > 0 ? null : 'it was never copied';
+      }),
+    equalRows: ({ stream }, table, range) =>
+      look(() => {
+        const textOf = (rows: TargetRows): string =>
+          JSON.stringify(
+            [...rows.values()]
+              .filter(({ values, deleted_at }) => deleted_at === null && isIn(range, values.id ?? ''))
+              .map(({ values }) => [values.id, values.v])
+              .sort(),
+          );
+        const source = database.table(displayName(table)).snapshot();
+        const text = textOf(source);
+        world.events.push({ call: 'comparer.equalRows', about: range });
+        if (text !== textOf(warehouse.rows(stream))) return null;
+        return { rows: (JSON.parse(text) as unknown[]).length, lsn: database.lsn };
       }),
   };
+}
+
+/** Keys of the rows that a chunk tells of, whether it brings them or not. Rows are known by their key's text (shares.ts). */
+function keysIn(rows: TargetRows, { range }: Chunk): string[] {
+  if (range.by === 'whole') return [...rows.keys()];
+  if (range.by === 'key') return [...rows].flatMap(([key, { values }]) => (isIn(range, values.id ?? '') ? [key] : []));
+  if (range.by !== 'keys') throw new RangeError(`a range by ${range.by} in memory`);
+  const asked = new Set(range.keys.map((key) => JSON.stringify(key)));
+  return [...rows.keys()].filter((key) => asked.has(key));
 }

@@ -18,7 +18,10 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     target: 'public.a',
     state: 'live',
     halt: null,
+    method: 'LOG_BASED',
+    as_of: null,
     reset_requested: false,
+    resync_requested: false,
     applied_cut: 5,
     applied_lsn: '0/50',
     applied_at: null,
@@ -27,6 +30,7 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     changes_applied: 0,
     epoch_number: 1,
     epoch: null,
+    given_up: null,
     ...over,
   };
 }
@@ -37,9 +41,17 @@ const epoch = (over: Partial<EpochStatus> = {}): EpochStatus => ({
   state: 'planned',
   chunks: 4,
   chunks_staged: 0,
+  chunks_equal: 0,
   chunks_loaded: 0,
   rows_staged: 0,
   rows_loaded: 0,
+  bytes_staged: 0,
+  bytes_loaded: 0,
+  rows_total: 1000,
+  bytes_total: null,
+  percent: 0,
+  seconds_left: null,
+  where: null,
   rows_estimate: 1000,
   opened_at: '2026-11-21T08:00:00.000Z',
   ...over,
@@ -62,6 +74,18 @@ describe('caught up', () => {
     ['to be copied anew', { applied_cut: 7, reset_requested: true }, 5, false],
     ['halted: it waits for a person, not for a window', { state: 'halted', applied_cut: 1 }, 5, true],
   ])('%s', (_, over, goal, settled) => expect(isSettled(left(over, goal))).toBe(settled));
+
+  test.each<[string, Partial<StreamStatus>, boolean]>([
+    ['has had its run', { as_of: '2026-11-21T08:00:05.000Z' }, true],
+    ['was read last before this run began', { as_of: '2026-11-21T07:59:59.000Z' }, false],
+    ['has never been read', { as_of: null }, false],
+    ['is being read', { state: 'syncing', as_of: '2026-11-21T08:00:05.000Z' }, false],
+  ])('read by query: it %s', (_, over, settled) => {
+    const streams = [stream({ method: 'FULL_TABLE', lag: null, applied_cut: 0, ...over })];
+    const found = remaining({ streams }, selected, 5, Date.parse('2026-11-21T08:00:00.000Z'));
+    expect(isSettled(found)).toBe(settled);
+    expect(needsWindow(found, 5)).toBe(!settled);
+  });
 
   test('what is selected and not captured is waited for; what is not selected is not', () => {
     const streams = [stream(), stream({ stream: 'other', state: 'syncing' })];
@@ -133,6 +157,20 @@ describe('patience', () => {
   });
 });
 
+test('of a resync a run says how much was the same', () => {
+  const done = { event: 'epoch_done', stream: 'a', rows: 1200 };
+  expect(remarkOf({ ...done, chunks: 3, chunks_equal: 2 }, () => 'public.a')?.lines).toEqual([
+    'public.a is compared: 2 of 3 chunks the same, 1,200 rows copied',
+  ]);
+  expect(remarkOf(done, () => 'public.a')?.lines).toEqual(['public.a is copied: 1,200 rows']);
+});
+
+test('a stream whose resync was asked for is waited for, and not told as halted', () => {
+  const halted = stream({ state: 'halted', resync_requested: true });
+  const left = remaining({ streams: [halted] }, new Set(['a']), 5);
+  expect([left.halted, left.unfinished, needsWindow(left, 5)]).toEqual([[], [halted], true]);
+});
+
 describe('what stops a run', () => {
   const finding = (check: string, over: Partial<Finding> = {}): Finding => ({
     check,
@@ -163,6 +201,15 @@ describe('what stops a run', () => {
     expect(checks([finding('target_connection', { code: 'AUTHENTICATION_FAILED' })], true, true)).toEqual([
       'target_connection',
     ]);
+  });
+
+  test('a position that is lost is the window’s to halt for, and to go on from; before anything is captured it stops', () => {
+    for (const code of ['SLOT_LOST', 'SLOT_MISSING', 'SLOT_ADVANCED', 'CLUSTER_CHANGED', 'CLUSTER_BEHIND'] as const) {
+      const lost = [finding(code.startsWith('SLOT') ? 'slot' : 'source_cluster', { code })];
+      expect([checks(lost, true, false), checks(lost, null, false)]).toEqual([[], []]);
+      expect(checks(lost, false, false)).toHaveLength(1);
+    }
+    expect(checks([finding('slot', { code: 'SLOT_PLUGIN' })], true, false)).toEqual(['slot']);
   });
 
   test('warnings never do', () => {
@@ -225,13 +272,13 @@ describe('progress', () => {
     const copying = (at_ms: number, over: Partial<EpochStatus>) =>
       maker.make(at_ms, { head: null, streams: [stream({ state: 'syncing', epoch: epoch(over) })] }, recorded)
         .copying[0];
-    expect(copying(0, { rows_estimate: -1 })).toMatchObject({ rows_total: null, seconds_left: null });
-    expect(copying(1000, { rows_staged: 1200, rows_loaded: 100 })).toMatchObject({
+    expect(copying(0, { rows_total: null })).toMatchObject({ rows_total: null, seconds_left: null });
+    expect(copying(1000, { rows_staged: 1200, rows_loaded: 100, rows_total: 1200 })).toMatchObject({
       rows_total: 1200,
       rows_per_second: 100,
       seconds_left: 11,
     });
-    expect(copying(2000, { chunks_staged: 4, rows_staged: 900, rows_loaded: 900 })).toMatchObject({
+    expect(copying(2000, { chunks_staged: 4, rows_staged: 900, rows_loaded: 900, rows_total: 900 })).toMatchObject({
       rows_total: 900,
       seconds_left: 0,
     });

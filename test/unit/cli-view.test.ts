@@ -102,6 +102,9 @@ const PROGRESS: Progress = {
       rows_staged: 750,
       rows_loaded: 500,
       rows_total: 1000,
+      bytes_loaded: 5000,
+      bytes_total: 10_000,
+      percent: 50,
       rows_per_second: 250,
       seconds_left: 2,
     },
@@ -110,6 +113,9 @@ const PROGRESS: Progress = {
       rows_staged: 0,
       rows_loaded: 0,
       rows_total: null,
+      bytes_loaded: 0,
+      bytes_total: null,
+      percent: null,
       rows_per_second: 0,
       seconds_left: null,
     },
@@ -126,8 +132,8 @@ describe('progress', () => {
     const share = (mark: string): number => (bar.split(mark).length - 1) / bar.length;
     expect(share('█')).toBeCloseTo(0.5, 1);
     expect(share('▒')).toBeCloseTo(0.25, 1);
-    expect(orders).toMatch(/^ copying {3}public\.orders .* 50 % 500\/1,000 250\/s 2\.0 s left$/);
-    expect(events).toMatch(/public\.events ░+ +\? +0 rows$/);
+    expect(orders).toMatch(/^ copying {3}public\.orders .* 50 % 500\/1,000 5\.0 kB 250\/s 2\.0 s left$/);
+    expect(events).toMatch(/public\.events ░+ +\? +0 rows +0 B$/);
   });
 
   test('says what was read, applied, and how the streams stand', () => {
@@ -171,7 +177,10 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     target: 'public.orders',
     state: 'live',
     halt: null,
+    method: 'LOG_BASED',
+    as_of: null,
     reset_requested: false,
+    resync_requested: false,
     applied_cut: 7,
     applied_lsn: '0/1A2B',
     applied_at: AT,
@@ -180,6 +189,7 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     changes_applied: 20,
     epoch_number: 1,
     epoch: null,
+    given_up: null,
     ...over,
   };
 }
@@ -226,14 +236,53 @@ describe('status', () => {
       state: 'planned' as const,
       chunks: 4,
       chunks_staged: 2,
+      chunks_equal: 0,
       chunks_loaded: 1,
       rows_staged: 500,
       rows_loaded: 250,
+      bytes_staged: 50_000,
+      bytes_loaded: 25_000,
+      rows_total: 1000,
+      bytes_total: 100_000,
+      percent: 25,
+      seconds_left: 90,
+      where: null,
       rows_estimate: 1000,
       opened_at: AT,
     };
     expect(page({ streams: [stream({ state: 'syncing', applied_at: null, lag: null, epoch })] })).toContain(
-      'Copying public.orders (first sync): 25 %: 250 of 1,000 rows, 1 of 4 chunks loaded, 2 read, began 30 s ago',
+      'Copying public.orders (first sync): 25 %: 250 of 1,000 rows, 25.0 kB of 100 kB, 1 of 4 chunks loaded, 2 read, began 30 s ago, 1 min 30 s left',
+    );
+    const compared = { ...epoch, kind: 'resync' as const, chunks_equal: 1 };
+    expect(
+      page({ streams: [stream({ state: 'syncing', applied_at: null, lag: null, epoch: compared })] }).join(),
+    ).toContain('1 of 4 chunks loaded, 2 read, 1 of these the same on both sides');
+    const some = {
+      ...epoch,
+      kind: 'backfill' as const,
+      where: "kind = 'a'",
+      rows_total: null,
+      bytes_total: null,
+      seconds_left: null,
+    };
+    expect(page({ streams: [stream({ state: 'syncing', applied_at: null, lag: null, epoch: some })] })).toContain(
+      "Copying public.orders (backfill where kind = 'a'): 25 %: 250 rows, 25.0 kB, 1 of 4 chunks loaded, 2 read, began 30 s ago",
+    );
+  });
+
+  test('tells why what was asked for beside the log ended before it was done', () => {
+    const given_up = { epoch: 3, kind: 'backfill' as const, reason: 'The condition is none.', at: AT };
+    expect(page({ streams: [stream({ given_up })] })).toEqual(
+      expect.arrayContaining([
+        'The last backfill of public.orders ended before it was done, 30 s ago',
+        '  The condition is none.',
+      ]),
+    );
+  });
+
+  test('tells that a resync was asked for', () => {
+    expect(page({ streams: [stream({ state: 'halted', resync_requested: true })] })[3]).toContain(
+      'halted, resync asked',
     );
   });
 

@@ -38,7 +38,7 @@ testFaults([
     `${HEAD}zzzzzzzz: 1\n`,
     '3:1',
     'zzzzzzzz is not an option.',
-    'Remove it; the options there are pipeline, source, tables, target, schedule.',
+    'Remove it; the options there are pipeline, source, tables, target, mask_salt, schedule.',
   ],
   [
     'unknown key in a table',
@@ -65,10 +65,10 @@ testFaults([
   ],
   [
     'table option of a later version',
-    'pipeline: shop\ntables:\n  - table: a.b\n    where: x > 1\n',
+    'pipeline: shop\ntables:\n  - table: a.b\n    schedule: daily\n',
     '4:5',
-    'tables[0].where is not available in this version',
-    'all rows are replicated',
+    'tables[0].schedule is not available in this version',
+    "set the pipeline's schedule",
   ],
   [
     'target option of a later version',

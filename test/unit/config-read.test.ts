@@ -22,6 +22,19 @@ const EMBEDDED = {
   ssl: NO_SSL,
 };
 
+/** Of `tables`, where no more is said. */
+const ENTRY = {
+  replication_method: 'LOG_BASED',
+  replication_key: null,
+  lookback: null,
+  key_properties: null,
+  columns: null,
+  mask: {},
+  where: null,
+  target_schema: null,
+  target_table: null,
+};
+
 test('the least that a file can say has every default', () => {
   expect(read('pipeline: shop\ntables: [public.*]\n')).toEqual({
     pipeline: 'shop',
@@ -34,10 +47,16 @@ test('the least that a file can say has every default', () => {
       logical_poll_total_seconds: 10_800,
       break_at_end_lsn: false,
       max_run_seconds: 43_200,
+      itersize: 20_000,
+      batch_fetch_limit: 20_000,
       wal_sender_timeout: 3_600_000,
       fold_partitions: true,
+      use_secondary: false,
+      secondary_host: null,
+      secondary_port: 5432,
     },
-    tables: [{ table: 'public.*', replication_method: 'LOG_BASED', target_schema: null, target_table: null }],
+    tables: [{ ...ENTRY, table: 'public.*' }],
+    mask_salt: null,
     target: {
       ...EMBEDDED,
       default_target_schema: null,
@@ -61,6 +80,29 @@ test('the least that a file can say has every default', () => {
   });
 });
 
+test('how a table is read by query', () => {
+  const { tables, source } = read(`pipeline: shop
+source: { host: h, user: u, database: d, batch_fetch_limit: 500 }
+tables:
+  - { table: a.b, replication_method: INCREMENTAL, replication_key: updated_at, lookback: 10 minutes, key_properties: [id, 'n m'] }
+  - { table: a.c, replication_method: INCREMENTAL, replication_key: id, lookback: 100 }
+  - { table: a.d, replication_method: FULL_TABLE }
+`);
+  expect([source.itersize, source.batch_fetch_limit]).toEqual([500, 500]);
+  expect(tables).toEqual([
+    {
+      ...ENTRY,
+      table: 'a.b',
+      replication_method: 'INCREMENTAL',
+      replication_key: 'updated_at',
+      lookback: '10 minutes',
+      key_properties: ['id', 'n m'],
+    },
+    { ...ENTRY, table: 'a.c', replication_method: 'INCREMENTAL', replication_key: 'id', lookback: '100' },
+    { ...ENTRY, table: 'a.d', replication_method: 'FULL_TABLE' },
+  ]);
+});
+
 test('wal2json follows partitions each by itself', () => {
   const plugin = (more: string) =>
     read(`pipeline: shop\ntables: [public.*]\nsource: { host: h, user: u, database: d${more} }\n`).source;
@@ -81,6 +123,8 @@ source:
   create_slot: false
   break_at_end_lsn: true
   wal_sender_timeout: 0
+  use_secondary: true
+  secondary_host: replica.internal
 target:
   host: ::1
   user: loader
@@ -105,6 +149,9 @@ tables:
     create_slot: false,
     break_at_end_lsn: true,
     wal_sender_timeout: 0,
+    use_secondary: true,
+    secondary_host: 'replica.internal',
+    secondary_port: 6543,
   });
   expect(target).toMatchObject({
     host: '::1',
@@ -116,9 +163,7 @@ tables:
     parallelism: -1,
     on_truncate: 'halt',
   });
-  expect(tables).toEqual([
-    { table: 'public."a.b"', replication_method: 'LOG_BASED', target_schema: 'x', target_table: 'y' },
-  ]);
+  expect(tables).toEqual([{ ...ENTRY, table: 'public."a.b"', target_schema: 'x', target_table: 'y' }]);
 });
 
 test('JSON says the same as YAML', () => {

@@ -3,7 +3,50 @@
  */
 import { HEAD, SOURCE, TARGET, testFaults } from '../support/config-cases.ts';
 
+const ENTRY = 'pipeline: shop\ntables:\n  - { table: a.b';
 testFaults([
+  [
+    'INCREMENTAL without a key to follow',
+    `${ENTRY}, replication_method: INCREMENTAL }\n`,
+    '3:5',
+    'tables[0].replication_key is missing: INCREMENTAL follows a column.',
+    'replication_key: updated_at',
+  ],
+  [
+    'a key to follow with another method',
+    `${ENTRY}, replication_method: FULL_TABLE, replication_key: k }\n`,
+    '3:51',
+    'tables[0].replication_key belongs to INCREMENTAL, and replication_method is FULL_TABLE.',
+    'Remove it',
+  ],
+  [
+    'a lookback with another method',
+    `${ENTRY}, lookback: 3 }\n`,
+    '3:19',
+    'tables[0].lookback belongs to INCREMENTAL, and replication_method is LOG_BASED.',
+    'Remove it',
+  ],
+  [
+    'a key of the file for a table of the log',
+    `${ENTRY}, key_properties: [id] }\n`,
+    '3:19',
+    'tables[0].key_properties belongs to INCREMENTAL and FULL_TABLE, and replication_method is LOG_BASED.',
+    'change replication_method',
+  ],
+  [
+    'a column twice in a key',
+    `${ENTRY}, replication_method: FULL_TABLE, key_properties: [id, id] }\n`,
+    '3:67',
+    'tables[0].key_properties names id twice.',
+    'Name each column once.',
+  ],
+  [
+    'both names of one option',
+    `${HEAD}${SOURCE}  itersize: 5\n  batch_fetch_limit: 5\n`,
+    '8:3',
+    'source.batch_fetch_limit is given beside source.itersize',
+    'Keep one of them.',
+  ],
   [
     'user without host',
     `${HEAD}source: { user: u }\n`,
@@ -47,11 +90,60 @@ testFaults([
     'Give the key',
   ],
   [
+    'a replica to be used, and none named',
+    `${HEAD}${SOURCE}  use_secondary: true\n`,
+    '7:3',
+    'source.use_secondary is given without source.secondary_host.',
+    'Add secondary_host: NAME',
+  ],
+  [
+    'a replica of an embedded source',
+    `${HEAD}source: { use_secondary: true, secondary_host: r }\n`,
+    '3:11',
+    'source.use_secondary is given without source.host.',
+    'Add host: NAME',
+  ],
+  [
+    'a port of a replica, and no replica',
+    `${HEAD}${SOURCE}  secondary_port: 5433\n`,
+    '7:3',
+    'source.secondary_port is given without source.secondary_host.',
+    'Add secondary_host',
+  ],
+  [
+    'a replica that is the primary',
+    `${HEAD}${SOURCE}  use_secondary: true\n  secondary_host: H\n`,
+    '8:19',
+    'source.secondary_host is source.host itself.',
+    'Name the replica',
+  ],
+  [
     'hard delete without its columns',
     `${HEAD}${TARGET}  hard_delete: true\n  add_metadata_columns: false\n`,
     '8:25',
     'target.add_metadata_columns is false, and target.hard_delete needs these columns.',
     'hard_delete: false',
+  ],
+  [
+    'a unique index beside rows that stay',
+    `${HEAD}${TARGET}  indices: { public.a: [{ columns: [x], unique: true }] }\n`,
+    '7:25',
+    'A unique index needs target.hard_delete',
+    'hard_delete: true',
+  ],
+  [
+    'a unique index with a condition',
+    `${HEAD}${TARGET}  hard_delete: true\n  indices: { public.a: [[y], { columns: [x], unique: true, where: y }] }\n`,
+    '8:30',
+    'cannot be checked at commit',
+    'Remove `unique` or `where`',
+  ],
+  [
+    'indexes of a glob',
+    `${HEAD}${TARGET}  indices: { "public.*": [[x]] }\n`,
+    '7:14',
+    'target.indices names public.*, which is no table',
+    'Name one source table',
   ],
   [
     'reserved default schema',

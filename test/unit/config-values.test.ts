@@ -93,11 +93,18 @@ testFaults([
     'only secrets are taken from the environment',
   ],
   [
-    'method of a later version',
-    'pipeline: shop\ntables:\n  - { table: a.b, replication_method: FULL_TABLE }\n',
-    '3:39',
-    'tables[0].replication_method: "FULL_TABLE" is not available in this version',
-    'LOG_BASED',
+    'a lookback that is none',
+    'pipeline: shop\ntables: [{ table: a.b, replication_method: INCREMENTAL, replication_key: k, lookback: soon }]\n',
+    '2:87',
+    'tables[0].lookback must be a number, or a number with seconds, minutes, hours, days, weeks or months, not "soon".',
+    '10 minutes',
+  ],
+  [
+    'a page of no rows',
+    `${HEAD}source: { host: h, user: u, database: d, itersize: 0 }\n`,
+    '3:52',
+    'source.itersize must be',
+    '50000',
   ],
   [
     'included CA of a later version',
@@ -138,7 +145,7 @@ testFaults([
     'method that is none',
     'pipeline: shop\ntables: [{ table: a.b, replication_method: LOG }]\n',
     '2:44',
-    'tables[0].replication_method must be LOG_BASED, not "LOG".',
+    'tables[0].replication_method must be LOG_BASED, INCREMENTAL or FULL_TABLE, not "LOG".',
     'replication_method: LOG_BASED',
   ],
   [

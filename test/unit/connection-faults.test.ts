@@ -57,6 +57,7 @@ describe('connectionFault', () => {
     ['57P03', 'CONNECTION_FAILED'],
     ['57P01', 'CONNECTION_FAILED'],
     ['08P01', 'CONNECTION_FAILED'],
+    ['40001', 'CONNECTION_FAILED'],
     ['XX000', 'UNEXPECTED'],
   ])('SQLSTATE %s → %s', (code, expected) =>
     expect(connectionFault(SOURCE, serverError(code, 'no')).code).toBe(expected),

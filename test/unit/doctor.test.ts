@@ -4,7 +4,9 @@ import { readPipeline } from '../../lib/config/read.ts';
 import { selectTables } from '../../lib/config/selection.ts';
 import { CHECKS, findingsOf } from '../../lib/doctor/doctor.ts';
 import type { Survey } from '../../lib/doctor/finding.ts';
+import type { SecondaryLimits } from '../../lib/doctor/secondary.ts';
 import type { SourceSurvey } from '../../lib/doctor/survey-source.ts';
+import type { ServerSeen } from '../../lib/epoch/secondary.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import { sourceTable } from '../support/source-tables.ts';
@@ -186,7 +188,9 @@ test('where a plain publication would not do, the SQL for an owner locks the tab
     rows_estimate: 0,
     pages: 0,
   };
-  const stream = { id: 't', source: table, target: table, table };
+  const [options] = readPipeline('pipeline: shop\ntables: [public.t]', 'shop.yaml').tables;
+  if (!options) throw new RangeError('no entry');
+  const stream = { id: 't', source: table, target: table, table, options };
   const publication = {
     revision: '1.7',
     all_tables: false,
@@ -256,5 +260,41 @@ describe('tables that are only appended to', () => {
     });
     expect(found[0]).toMatchObject({ severity: 'error', code: 'PUBLICATION_INCOMPLETE' });
     expect(found[0]?.remedy).toContain(`SET (publish = 'insert, truncate')`);
+  });
+});
+
+describe('the replica', () => {
+  const server: ServerSeen = {
+    started_at: 'then',
+    system_identifier: '1',
+    timeline: 1,
+    in_recovery: true,
+    lsn: lsnOf(900n),
+  };
+  const limits: SecondaryLimits = {
+    lag_seconds: 2,
+    standby_delay_ms: 30_000,
+    apply_delay_ms: 0,
+    feedback: true,
+    sorts_otherwise: false,
+  };
+  const refused = new SluiceError('CONNECTION_FAILED', { side: 'source', host: 'r', port: 5432, reason: 'x' });
+  const error = (check: string) => [[check, 'error']];
+  const warning = [['replica_limits', 'warning']];
+
+  test.each<readonly [string, Survey['secondary'], unknown]>([
+    ['is well', { server, limits }, []],
+    ['is not there', null, []],
+    ['cannot be reached', refused, error('replica_connection')],
+    ['is of another cluster', { server: { ...server, system_identifier: '2' }, limits }, error('replica_server')],
+    ['is the primary', { server: { ...server, in_recovery: false }, limits }, error('replica_server')],
+    ['does not say where it is', { server: { ...server, lsn: null }, limits }, error('replica_server')],
+    ['is far behind', { server, limits: { ...limits, lag_seconds: 4000 } }, warning],
+    ['waits on purpose', { server, limits: { ...limits, lag_seconds: 4000, apply_delay_ms: 4_000_000 } }, warning],
+    ['breaks queries off', { server, limits: { ...limits, feedback: false } }, warning],
+    ['lets queries end', { server, limits: { ...limits, feedback: false, standby_delay_ms: -1 } }, []],
+    ['sorts otherwise', { server, limits: { ...limits, sorts_otherwise: true } }, warning],
+  ])('%s', (_, secondary, expected) => {
+    expect(find({}, { secondary: secondary ?? null })).toEqual(expected);
   });
 });

@@ -14,6 +14,16 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
     { problem: 'p.yaml:3:1 unknown key' },
     { problem: 'p.yaml:3:1 unknown key', remedy: 'Did you mean tables?', faults: 1 },
   ],
+  ROW_FILTER: [
+    { table: 'public.t', reason: 'the source is PostgreSQL 14, and publishes row filters from 15 on.' },
+    {
+      table: 'public.t',
+      reason: 'it looks at x, which the replica identity does not have.',
+      sql: 'ALTER TABLE t REPLICA IDENTITY FULL',
+    },
+  ],
+  COLUMN_EXPOSED: [{ table: 'public.t', column: 'open' }],
+  BACKFILL_WHERE: [{ table: 'public.orders', table_sql: 'public.orders', reason: 'column "x" does not exist' }],
   STATE_IN_USE: [{ pid: 4711, directory: '.sluice' }],
   LOCAL_POSTGRES_MISSING: [{ platform: 'sunos-sparc', reason: 'no package is made for it' }],
   LOCAL_POSTGRES_FAILED: [{ directory: '.sluice/source', action: 'start', reason: 'exit code 1' }],
@@ -42,7 +52,10 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   ],
   SLOT_PLUGIN: [{ slot, found: 'wal2json', expected: 'pgoutput' }],
   SLOT_DATABASE: [{ slot, found: 'other', expected: 'shop' }],
-  SLOT_LOST: [{ slot, reason: 'wal_removed' }],
+  SLOT_LOST: [
+    { slot, reason: 'wal_removed' },
+    { slot, reason: 'wal_removed', sql: "SELECT pg_drop_replication_slot('s');" },
+  ],
   SLOT_ADVANCED: [{ slot, confirmed: '0/2', ledger: '0/1' }],
   SLOT_ACTIVE: [
     { slot, pid: 77, application_name: 'psql', client: '10.0.0.1' },
@@ -52,6 +65,12 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   SLOTS_EXHAUSTED: [{}],
   SLOT_BLOCKED: [{ slot, wait_seconds: 60, blockers: 'process 77' }],
   CLUSTER_CHANGED: [{ what: 'timeline', found: 1, expected: 2 }],
+  CLUSTER_BEHIND: [{ expected: '0/2' }],
+  REPLICA_BEHIND: [
+    { replayed: '0/1000', needed: '0/2000', wait_seconds: 60 },
+    { replayed: '0/3000', needed: '0/2000', wait_seconds: 60, timeline: 1, timeline_needed: 2 },
+  ],
+  REPLICA_UNFIT: [{ reason: 'it is no standby: it is the primary itself, or was promoted' }],
   PUBLICATION_NOT_ALLOWED: [
     { user: 'sluice', publication: 'p', reason: 'must be owner', sql: 'CREATE PUBLICATION "p"' },
   ],
@@ -64,7 +83,16 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   TABLE_UNREADABLE: [{ table: stream, user: 'sluice', sql: 'GRANT SELECT …' }],
   TABLE_KIND: [{ table: stream, kind: 'a view' }],
   TABLE_NAME_LONG: [{ table: stream, name: 'x', bytes: 120, bytes_max: 63 }],
-  TABLE_WITHOUT_KEY: [{ table: stream, table_sql: '"public"."orders"' }],
+  TABLE_WITHOUT_KEY: [
+    { table: stream, table_sql: '"public"."orders"' },
+    { table: stream, by_query: true },
+  ],
+  TABLE_COLUMN_MISSING: [
+    { table: stream, column: 'updated', option: 'replication_key', nearest: 'updated_at', columns: 'id' },
+    { table: stream, column: 'x', option: 'key_properties', columns: 'id, updated_at' },
+  ],
+  REPLICATION_KEY: [{ table: stream, column: 'doc', reason: 'its type has no order.', remedy: 'Name a number.' }],
+  VIEW_NOT_POPULATED: [{ table: stream, table_sql: '"public"."orders"' }],
   TABLE_IDENTITY: [{ table: stream, reason: 'it has REPLICA IDENTITY NOTHING', sql: 'ALTER TABLE …' }],
   TABLE_ROW_SECURITY: [{ table: stream, user: 'sluice', user_sql: '"sluice"' }],
   ENCODING_UNSUPPORTED: [{ side: 'source', encoding: 'SQL_ASCII', reason: 'r' }],
@@ -172,6 +200,7 @@ describe('what is done about it', () => {
     'SLOTS_EXHAUSTED',
     'REPLICATION_NOT_ALLOWED',
     'WAL_LEVEL',
+    'REPLICA_UNFIT',
     'TARGET_READ_ONLY',
     'ENCODING_UNSUPPORTED',
     'VERSION_UNSUPPORTED',
@@ -193,11 +222,13 @@ describe('what is done about it', () => {
       'CONNECTION_FAILED',
       'EPOCH_INCOMPLETE',
       'NOT_CAUGHT_UP',
+      'REPLICA_BEHIND',
       'SLOT_ACTIVE',
       'SLOT_BLOCKED',
       'SLOT_STREAM_FAILED',
       'SOURCE_TRANSIENT',
       'TARGET_TRANSIENT',
+      'VIEW_NOT_POPULATED',
       'WINDOW_LOST',
     ]);
     expect(new SluiceError('UNEXPECTED', { reason: 'x' }).haltsStream).toBe(true);

@@ -104,7 +104,7 @@ describe('the cluster', () => {
   test.each([
     ['another system identifier', { system_identifier: '7300000000000000002' }, 'CLUSTER_CHANGED'],
     ['an earlier timeline', { timeline: 0 }, 'CLUSTER_CHANGED'],
-    ['a log that ends before the chain', { flush_lsn: at(99) }, 'CLUSTER_CHANGED'],
+    ['a log that ends before the chain', { flush_lsn: at(99) }, 'CLUSTER_BEHIND'],
     ['a log that ends where the chain does', { flush_lsn: at(100) }, null],
     ['a later timeline, the slot having survived', { timeline: 2 }, null],
     ['a later timeline without the slot', { timeline: 2, slot: null }, 'SLOT_MISSING'],

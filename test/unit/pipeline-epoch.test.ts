@@ -184,3 +184,52 @@ describe('an epoch', () => {
     expect(p.durable.loadBells).toEqual([chunk(0)]);
   });
 });
+
+describe('planning that ends half-way', () => {
+  async function captured(): Promise<MemoryPipeline> {
+    const p = new MemoryPipeline();
+    p.database.makeTable('public.a', 500_000);
+    for (let id = 0; id < 4; id++) p.database.write(put(id));
+    await p.window();
+    p.durable.extractBells.length = 0;
+    return p;
+  }
+  const PLAN: ExtractBell = { kind: 'plan', stream: A, epoch: 1 };
+  const opened = (p: MemoryPipeline): Epoch => p.durable.epochs.get(`${A}/1`) as Epoch;
+  const fault = new SluiceError('CONNECTION_FAILED', { side: 'target', host: 'h', port: 5432, reason: 'x' });
+
+  test.each(['ledger.saveChunks', 'target.prepareEpoch', 'ledger.updateEpoch'])(
+    'at %s is made anew, and what it left behind is never read',
+    async (call) => {
+      const p = await captured();
+      p.world.faults.set(call, fault);
+      await expect(p.extract(PLAN)).rejects.toMatchObject({ code: 'CONNECTION_FAILED' });
+      expect([opened(p).state, opened(p).plan, p.durable.extractBells]).toEqual(['opened', null, []]);
+      const left = [...p.durable.chunks.values()];
+      p.world.faults.clear();
+      expect(await p.extract(PLAN)).toMatchObject({ outcome: 'planned', chunks: 2 });
+      for (const { plan, number } of left) {
+        expect(plan).not.toBe(opened(p).plan);
+        const bell: ExtractBell = { kind: 'chunk', stream: A, epoch: 1, plan, chunk: number };
+        expect(await p.extract(bell)).toMatchObject({ outcome: 'nothing' });
+      }
+      await p.settle();
+      expect(p.both('public.a').target).toEqual(p.both('public.a').source);
+    },
+  );
+
+  test('no chunk is older than the hold: the position is read after it', async () => {
+    const p = await captured();
+    const change = p.world.change.bind(p.world);
+    p.world.change = (life, call, about, effect) => {
+      const result = change(life, call, about, effect);
+      if (call === 'target.prepareEpoch') p.database.write(put(9));
+      return result;
+    };
+    const before = p.database.lsn;
+    await p.extract(PLAN);
+    expect(p.database.lsn).toBeGreaterThan(before);
+    expect(opened(p).from_lsn).toBe(p.database.lsn);
+    expect(opened(p)).toMatchObject({ rows_estimate: 500_000, bytes_estimate: 50_000_000 });
+  });
+});

@@ -1,18 +1,24 @@
-/** planChunks: which way a table is cut, and when it is not. That chunks cover everything is test/property/plan.test.ts's. */
+/**
+ * planChunks: which way a table is cut, and when it is not. That chunks cover everything is test/property/plan.test.ts's, and test/pg/plan.test.ts's
+ * on real servers.
+ */
 import { describe, expect, test } from 'vitest';
-import { type PlanRequest, planChunks, rangeColumn } from '../../lib/epoch/plan.ts';
-import type { SourceTable } from '../../lib/ports.ts';
+import { mayBeCut, type PlanRequest, type PlanWays, planChunks, rangeColumns } from '../../lib/epoch/plan.ts';
+import type { SourceTable, TableSample } from '../../lib/ports.ts';
+import type { SourceType } from '../../lib/shape.ts';
 
 const INT4 = 23;
 const INT8 = 20;
 const TEXT = 25;
+const UUID = 2950;
+const REGCLASS = 2205;
+const LOGGED: PlanWays = { is_logged: true };
+
+function column(name: string, type_oid: number, type?: SourceType) {
+  return { name, type_oid, type_modifier: -1, not_null: true, ...(type === undefined ? {} : { type }) };
+}
 
 function table(overrides: Partial<SourceTable> = {}): SourceTable {
-  const columns = [
-    { name: 'id', type_oid: INT8, type_modifier: -1, not_null: true },
-    { name: 'tenant', type_oid: INT4, type_modifier: -1, not_null: true },
-    { name: 'name', type_oid: TEXT, type_modifier: -1, not_null: false },
-  ];
   return {
     schema: 'public',
     table: 't',
@@ -20,7 +26,7 @@ function table(overrides: Partial<SourceTable> = {}): SourceTable {
     kind: 'r',
     persistence: 'p',
     replica_identity: 'd',
-    columns,
+    columns: [column('id', INT8), column('tenant', INT4), { ...column('name', TEXT), not_null: false }],
     key: ['id'],
     may_select: true,
     row_security: false,
@@ -31,107 +37,132 @@ function table(overrides: Partial<SourceTable> = {}): SourceTable {
   };
 }
 
-function plan(overrides: Partial<PlanRequest> = {}) {
+const SAMPLE: TableSample = {
+  rows: 1000,
+  bytes: 400_000,
+  pages: 50,
+  chunks: 4,
+  edges: [['251'], ['501'], ['751']],
+  correlation: 1,
+};
+
+function plan({ sample = {}, ...overrides }: Partial<Omit<PlanRequest, 'sample'>> & { sample?: Partial<TableSample> }) {
   return planChunks({
     table: table(),
     version: 180_004,
-    bounds: { min: '1', max: '1000' },
-    chunk_rows: 250,
-    chunks_max: 64,
+    ways: LOGGED,
     ...overrides,
+    sample: { ...SAMPLE, ...sample },
   });
 }
 
-describe('an integer key', () => {
-  test('is cut between its bounds, open at both ends', () => {
-    expect(plan()).toEqual({
-      may_overlap: false,
-      ranges: [
-        { by: 'key', columns: ['id'], from: null, to: ['251'] },
-        { by: 'key', columns: ['id'], from: ['251'], to: ['501'] },
-        { by: 'key', columns: ['id'], from: ['501'], to: ['751'] },
-        { by: 'key', columns: ['id'], from: ['751'], to: null },
-      ],
-    });
+const BY_KEY = {
+  may_overlap: false,
+  ranges: [
+    { by: 'key', columns: ['id'], from: null, to: ['251'] },
+    { by: 'key', columns: ['id'], from: ['251'], to: ['501'] },
+    { by: 'key', columns: ['id'], from: ['501'], to: ['751'] },
+    { by: 'key', columns: ['id'], from: ['751'], to: null },
+  ],
+};
+const BY_CTID = {
+  may_overlap: true,
+  ranges: [
+    { by: 'ctid', from: null, to: '(12,0)' },
+    { by: 'ctid', from: '(12,0)', to: '(25,0)' },
+    { by: 'ctid', from: '(25,0)', to: '(37,0)' },
+    { by: 'ctid', from: '(37,0)', to: null },
+  ],
+};
+const WHOLE = { may_overlap: false, ranges: [{ by: 'whole' }] };
+
+describe('a table is cut', () => {
+  test('at the edges of its key, open at both ends', () => {
+    expect(plan({})).toEqual(BY_KEY);
+    expect(plan({ sample: { correlation: -0.99 } })).toEqual(BY_KEY);
+    expect(plan({ sample: { correlation: null } })).toEqual(BY_KEY);
   });
 
-  test('that spans all of int8 is cut without losing a digit', () => {
-    const { ranges } = plan({ bounds: { min: '-9223372036854775808', max: '9223372036854775807' } });
-    expect(ranges.map((range) => range.by === 'key' && range.to)).toEqual([
-      '-4611686018427387904',
-      '0',
-      '4611686018427387904',
-      null,
-    ]);
+  test('by ctid where ranges of its key would lie all over it', () => {
+    expect(plan({ sample: { correlation: 0.02 } })).toEqual(BY_CTID);
+    expect(plan({ sample: { correlation: -0.2 } })).toEqual(BY_CTID);
   });
 
-  test('has no more chunks than values, and none where it has one value', () => {
-    expect(plan({ bounds: { min: '7', max: '8' } }).ranges).toHaveLength(2);
-    expect(plan({ table: table({ toasted: true }), bounds: { min: '7', max: '7' } }).ranges).toEqual([{ by: 'whole' }]);
-  });
-
-  test('that is sparse makes no more than chunks_max', () => {
-    const sparse = table({ rows_estimate: 1e12 });
-    expect(plan({ table: sparse, bounds: { min: '1', max: '1000000000000000' } }).ranges).toHaveLength(64);
+  test('by ctid where its key has no order of its own', () => {
+    expect(plan({ table: table({ columns: [column('id', REGCLASS)] }), sample: { edges: [] } })).toEqual(BY_CTID);
   });
 });
 
-describe('any other key', () => {
-  const byName = table({ key: ['name'] });
+describe('by ctid it is not cut', () => {
+  const random = { correlation: 0 };
 
-  test('is cut by ctid, the last chunk open', () => {
-    expect(plan({ table: byName, bounds: null })).toEqual({
-      may_overlap: true,
-      ranges: [
-        { by: 'ctid', from: null, to: '(12,0)' },
-        { by: 'ctid', from: '(12,0)', to: '(25,0)' },
-        { by: 'ctid', from: '(25,0)', to: '(37,0)' },
-        { by: 'ctid', from: '(37,0)', to: null },
-      ],
-    });
+  test('before 14, where each chunk would read the whole table', () => {
+    expect(plan({ sample: random, version: 130_022 })).toEqual(BY_KEY);
   });
 
-  test('is not cut before 14, where each chunk would read the whole table', () => {
-    expect(plan({ table: byName, bounds: null, version: 130_022 }).ranges).toEqual([{ by: 'whole' }]);
-  });
-
-  test('is not cut by ctid where a row that moves may be incomplete in the log', () => {
+  test('where a row that moves may be incomplete in the log', () => {
     for (const toasted of [true, undefined]) {
-      const moving = { ...byName, toasted } as SourceTable;
-      expect(plan({ table: moving, bounds: null }).ranges).toEqual([{ by: 'whole' }]);
-      expect(plan({ table: { ...moving, replica_identity: 'f' }, bounds: null }).may_overlap).toBe(true);
+      const moving = { ...table(), toasted } as SourceTable;
+      expect(plan({ sample: random, table: moving })).toEqual(BY_KEY);
+      expect(plan({ sample: random, table: { ...moving, replica_identity: 'f' } })).toEqual(BY_CTID);
     }
   });
 
-  test('of several columns is cut by ctid, or by the first where that is an integer', () => {
-    const composite = table({ key: ['tenant', 'name'] });
-    const bounds = { min: '1', max: '3' };
-    expect(plan({ table: composite, bounds }).ranges[0]?.by).toBe('ctid');
-    expect(plan({ table: { ...composite, toasted: true }, bounds }).ranges).toEqual([
-      { by: 'key', columns: ['tenant'], from: null, to: ['2'] },
-      { by: 'key', columns: ['tenant'], from: ['2'], to: ['3'] },
-      { by: 'key', columns: ['tenant'], from: ['3'], to: null },
-    ]);
+  test('where there is no log to bring what moves, or ranges of keys are asked for', () => {
+    expect(plan({ sample: random, ways: { is_logged: false } })).toEqual(BY_KEY);
+    expect(plan({ sample: random, ways: { is_logged: true, only_keys: true } })).toEqual(BY_KEY);
+  });
+
+  test('where it is partitioned: each partition has pages of its own', () => {
+    expect(plan({ sample: random, table: table({ kind: 'p' }) })).toEqual(BY_KEY);
   });
 });
 
-describe('a small table', () => {
+describe('a table is one chunk', () => {
   test.each([
-    ['empty', { rows_estimate: 0, pages: 0 }],
-    ['never analysed and empty', { rows_estimate: -1, pages: 0 }],
-    ['of one chunk', { rows_estimate: 250 }],
-  ])('%s is read whole', (_, size) => {
-    expect(plan({ table: table(size), bounds: null }).ranges).toEqual([{ by: 'whole' }]);
+    ['without a key', table({ key: [] })],
+    ['a view', table({ kind: 'v' })],
+    ['a materialized view', table({ kind: 'm' })],
+    ['a foreign table', table({ kind: 'f' })],
+  ])('%s', (_, uncut) => {
+    expect(mayBeCut({ table: uncut, ways: LOGGED })).toBe(false);
+    expect(plan({ table: uncut })).toEqual(WHOLE);
   });
 
-  test('a table that was never analysed is judged by its pages', () => {
-    expect(plan({ table: table({ rows_estimate: -1, pages: 10 }) }).ranges).toHaveLength(4);
+  test('that is small, that nobody looked into, or that has no rows in all its pages', () => {
+    expect(plan({ sample: { chunks: 1 } })).toEqual(WHOLE);
+    expect(planChunks({ table: table(), version: 180_004, sample: null, ways: LOGGED })).toEqual(WHOLE);
+    expect(plan({ sample: { edges: [] }, ways: { is_logged: false } })).toEqual(WHOLE);
+    expect(plan({ sample: { pages: 1, correlation: 0, edges: [] } })).toEqual(WHOLE);
   });
 });
 
-test('rangeColumn is the first column of the key, where it is an integer', () => {
-  expect(rangeColumn(table())).toBe('id');
-  expect(rangeColumn(table({ key: ['tenant', 'name'] }))).toBe('tenant');
-  expect(rangeColumn(table({ key: ['name', 'id'] }))).toBeNull();
-  expect(rangeColumn(table({ key: [] }))).toBeNull();
+describe('rangeColumns', () => {
+  test('are those of the key, in its order, up to the first that has no order to be compared by', () => {
+    const columns = [column('a', TEXT), column('b', UUID), column('r', REGCLASS), column('c', INT4)];
+    expect(rangeColumns(table({ columns, key: ['b', 'a'] }))).toEqual(['b', 'a']);
+    expect(rangeColumns(table({ columns, key: ['c', 'r', 'a'] }))).toEqual(['c']);
+    expect(rangeColumns(table({ columns, key: ['r', 'a'] }))).toEqual([]);
+    expect(rangeColumns(table({ columns, key: [] }))).toEqual([]);
+  });
+
+  test('are no columns without NOT NULL, and none whose values are masked: bounds lie in the ledger', () => {
+    const columns = [column('a', TEXT), { ...column('b', UUID), not_null: false }, column('c', INT4)];
+    expect(rangeColumns(table({ columns, key: ['a', 'b', 'c'] }))).toEqual(['a']);
+    const masked = columns.map((known) => (known.name === 'c' ? { ...known, mask: 'hash' as const } : known));
+    expect(rangeColumns(table({ columns: masked, key: ['a', 'c'] }))).toEqual(['a']);
+    expect(rangeColumns(table({ columns: masked, key: ['c', 'a'] }))).toEqual([]);
+  });
+
+  test('may be enums and domains, not types that are compared by operators of their own', () => {
+    const name = { schema: 'public', name: 'x' };
+    const base = { type_oid: INT4, type_modifier: -1 };
+    const is = (type: SourceType) => rangeColumns(table({ columns: [column('id', 20_000, type)] })).length === 1;
+    expect(is({ ...name, kind: 'enum', labels: ['a'] })).toBe(true);
+    expect(is({ ...name, kind: 'domain', base })).toBe(true);
+    expect(is({ ...name, kind: 'domain', base: { ...base, type_oid: REGCLASS } })).toBe(false);
+    expect(is({ ...name, kind: 'named', extension: 'citext' })).toBe(false);
+    expect(is({ ...name, kind: 'composite', attributes: [] })).toBe(false);
+    expect(is({ kind: 'array', element: base })).toBe(false);
+  });
 });

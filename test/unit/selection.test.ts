@@ -11,7 +11,7 @@ import type { SourceTable } from '../../lib/ports.ts';
 import { displayName } from '../../lib/shape.ts';
 import { sourceTable } from '../support/source-tables.ts';
 
-type Entry = string | Readonly<Record<string, string>>;
+type Entry = string | Readonly<Record<string, unknown>>;
 
 function pipelineOf(entries: readonly Entry[], target: object = {}, source: object = {}): Pipeline {
   const server = { host: 'db', user: 'Copy', database: 'd' };
@@ -77,13 +77,15 @@ describe('names and globs', () => {
 
   test('a stream carries the table and its id', () => {
     const [table] = named('public.orders');
-    const { streams } = selectTables(table ? [table] : [], pipelineOf(['public.*']));
+    const pipeline = pipelineOf(['public.*']);
+    const { streams } = selectTables(table ? [table] : [], pipeline);
     expect(streams).toEqual([
       {
         id: 'public.orders-86a1f739',
         source: { schema: 'public', table: 'orders' },
         target: { schema: 'public', table: 'orders' },
         table,
+        options: pipeline.tables[0],
       },
     ]);
   });
@@ -265,6 +267,64 @@ describe('targets that collide', () => {
     );
     expect(codes(selectTables(ALL, pipelineOf(['public.i*'], { ...same, port: 5433 })))).toEqual([]);
     expect(codes(selectTables(ALL, pipelineOf(['public.i*'], { ...same, database: 'e' })))).toEqual([]);
+  });
+});
+
+describe('tables that are read by query', () => {
+  const columns = ['id', 'k', 'doc'].map((name, i) => ({
+    name,
+    type_oid: [23, 1184, 114][i] ?? 25,
+    type_modifier: -1,
+    not_null: false,
+    number: i + 1,
+  }));
+  const full = (more: object = {}) => ({ table: 'public.t', replication_method: 'FULL_TABLE' as const, ...more });
+  const runs = (more: object = {}) => ({
+    table: 'public.t',
+    replication_method: 'INCREMENTAL' as const,
+    replication_key: 'k',
+    ...more,
+  });
+  const select = (entry: object, table: Partial<SourceTable> = {}) =>
+    selectTables([sourceTable('public.t', { columns, ...table })], pipelineOf([entry as Entry]));
+
+  test.each(['r', 'p', 'v', 'm', 'f'])('of kind %s', (kind) => {
+    expect(select(full(), { kind, key: [] }).streams.map(({ table }) => table.key)).toEqual([[]]);
+    expect(select(full({ key_properties: ['id'] }), { kind, key: [] }).streams[0]?.table.key).toEqual(['id']);
+  });
+
+  test('the key is the primary one, whatever identifies rows in the log', () => {
+    const [stream] = select(full(), { key: [], primary_key: ['id'], replica_identity: 'n' }).streams;
+    expect(stream?.table.key).toEqual(['id']);
+  });
+
+  test('generated columns are columns like others', () => {
+    const generated = [
+      { name: 'g', type_oid: 23, type_modifier: -1, number: 2, expression: 'id * 2', storage: 's' as const },
+    ];
+    const [stream] = select(full(), { generated }).streams;
+    expect(stream?.table.columns.map(({ name }) => name).toSorted()).toEqual(['doc', 'g', 'id', 'k']);
+  });
+
+  test.each([
+    [runs({ replication_key: 'nope' }), {}, 'TABLE_COLUMN_MISSING'],
+    [full({ key_properties: ['nope'] }), {}, 'TABLE_COLUMN_MISSING'],
+    [runs({ replication_key: 'doc' }), {}, 'REPLICATION_KEY'],
+    [runs({ lookback: '5' }), {}, 'REPLICATION_KEY'],
+    [runs({ replication_key: 'id', lookback: '5 minutes' }), {}, 'REPLICATION_KEY'],
+    [runs({ mask: { k: 'null' } }), {}, 'REPLICATION_KEY'],
+    [runs({ columns: { include: ['id'] } }), {}, 'REPLICATION_KEY'],
+    [runs(), { key: [], primary_key: [] }, 'TABLE_WITHOUT_KEY'],
+    [full(), { may_select: false }, 'TABLE_UNREADABLE'],
+    [full(), { row_security: true }, 'TABLE_ROW_SECURITY'],
+    [full(), { persistence: 't' }, 'TABLE_KIND'],
+  ])('%j of %j: %s', (entry, table, code) => {
+    expect(codes(select(entry, table))).toEqual([code]);
+  });
+
+  test('a view that the log is asked for names what can read it', () => {
+    const [fault] = select({ table: 'public.t' }, { kind: 'v' }).faults;
+    expect(fault?.remedy).toContain('replication_method: FULL_TABLE');
   });
 });
 

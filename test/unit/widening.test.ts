@@ -53,7 +53,7 @@ describe('what is carried into a copy', () => {
   const shape = (...columns: Column[]): Shape => ({ columns: [column('id', 1, type(INT4)), ...columns], key: [0] });
   const now_ms = Date.UTC(2026, 0, 2, 3, 4);
   const names = (table: Shape, plan: Shape, options = {}) =>
-    carried(table, plan, { on_type_change: 'widen', on_drop_column: 'keep', now_ms, ...options }).map(
+    carried(table, plan, { on_type_change: 'widen', on_drop_column: 'keep', gone_at_ms: null, now_ms, ...options }).map(
       ({ column: { name }, as }) => [name, as],
     );
 

@@ -1,0 +1,53 @@
+/**
+ * Ends an epoch that goes on beside the log before it is done: because somebody wants it, or because it cannot go on. The stream's table keeps what it has, and
+ * the stream goes on from what is applied (lib/load/cancel.ts).
+ *
+ * Only such an epoch can be given up: after a capture, or a new slot, the log alone does not say what the rows are.
+ */
+import type { SluiceError } from '../errors.ts';
+import type { Doorbell, Epoch, Ledger, Log } from '../ports.ts';
+import { ringLoad } from '../window/announce.ts';
+import { courseOf } from './kinds.ts';
+
+interface CancelPorts {
+  readonly log: Log;
+  readonly ledger: Ledger;
+  readonly doorbell: Doorbell;
+}
+
+/** False: it is over, or none that may be cancelled. */
+export async function cancelEpoch(ports: CancelPorts, epoch: Epoch, reason: string): Promise<boolean> {
+  const { stream, number, state } = epoch;
+  if (courseOf(epoch.kind).goes_on_from !== 'applied' || (state !== 'opened' && state !== 'planned')) return false;
+  if (!(await ports.ledger.updateEpoch({ ...epoch, state: 'cancelled', reason }, state))) return false;
+  // The loader releases the target; where this bell is lost, each window rings again.
+  await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
+  return true;
+}
+
+/**
+ * Gives the epoch up for a fault that would otherwise halt its stream, or have it copied anew: what was asked for beside it is no reason for either. True: it is done.
+ *
+ * A repair that the stream itself needs (doubts) is tried once more, when more of the log has been applied; then the fault is the stream's.
+ */
+export async function givenUp(
+  ports: CancelPorts,
+  stream: string,
+  number: number,
+  fault: SluiceError,
+): Promise<boolean> {
+  const isOfCondition = fault.code === 'BACKFILL_WHERE';
+  if (!isOfCondition && !fault.haltsStream && !fault.copiesAnew) return false;
+  const epoch = await ports.ledger.epoch(stream, number);
+  if (epoch === null) return false;
+  if (epoch.kind === 'repair' && (!fault.copiesAnew || (await followsAnother(ports, epoch)))) return false;
+  if (!(await cancelEpoch(ports, epoch, `${fault.message} ${fault.remedy}`))) return false;
+  const { code, message, remedy } = fault;
+  ports.log.error('epoch_given_up', { stream, epoch: number, kind: epoch.kind, code, message, remedy });
+  return true;
+}
+
+async function followsAnother({ ledger }: CancelPorts, { stream, number }: Epoch): Promise<boolean> {
+  const before = await ledger.epoch(stream, number - 1);
+  return before?.kind === 'repair' && before.state === 'cancelled';
+}

@@ -1,0 +1,170 @@
+/**
+ * INCREMENTAL: which pages of rows lie after the bookmark (design §3: `key >= bookmark ORDER BY key` in pages that cannot stall on ties).
+ *
+ * One query, over the rows that are new, gives the last value of each page; a page is all rows after the last value of the one before, up to and including its
+ * own, so that rows with equal values are never parted, however many there are. Everything is compared by the source, in the column's own order
+ * and collation; values travel as PostgreSQL's text.
+ *
+ * The greatest value is read before any page is. What is committed later with a lesser value is not seen by later runs: `lookback` reads that far back again.
+ * Rows without a value are a page of their own, and the first: a row that gets a value meanwhile is in one that is read later, and one that loses it has its turn in the
+ * next run.
+ * https://www.postgresql.org/docs/current/functions-window.html
+ */
+import type { Client } from 'pg';
+import { SluiceError } from '../errors.ts';
+import type { ChunkRange, Pages, PagesRequest, SourceColumn, SourceTable } from '../ports.ts';
+import { one } from '../postgres/session.ts';
+import { displayName, OWN_TYPE_OID_END, type TableName, type TypeUse } from '../shape.ts';
+import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
+import { hasOwnOrder } from './plan.ts';
+import { fromSql } from './sample.ts';
+
+const LOCK_WAIT_MS_MAX = 60_000;
+
+/** pg_type.dat: what a lookback is taken from, and how. */
+const TIMES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
+const INTEGERS: Readonly<Record<number, string>> = { 21: '-32768', 23: '-2147483648', 20: '-9223372036854775808' };
+const FLOATS: ReadonlySet<number> = new Set([700, 701]);
+const NUMERIC_OID = 1700;
+const IS_NUMBER = /^[\d.]+$/;
+
+/** Over a connection with the pinned settings. Throws REPLICATION_KEY, and what the server says. */
+export async function readPages(client: Client, table: SourceTable, request: PagesRequest): Promise<Pages> {
+  const column = columnOf(table, request.column);
+  const fault = replicationKeyFault(table, column);
+  if (fault) throw fault;
+  const lookback = request.from === null ? null : lookbackSql(table, column, request.from, request.lookback);
+  // With row_security off, rows that a policy would hide are an error, and not a smaller table. A view has those that it shows.
+  const policies = table.kind === 'v' ? 'on' : 'off';
+  await client.query(
+    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL row_security = ${policies}; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
+  );
+  const name = quoteIdentifier(column.name);
+  const from =
+    lookback === null ? null : one((await client.query<{ from: string }>(`SELECT ${lookback} AS "from"`)).rows).from;
+  const filter = request.where === null ? [] : [`(${request.where}\n)`];
+  const after = [...(from === null ? [`${name} IS NOT NULL`] : [`${name} >= ${quoteLiteral(from)}`]), ...filter];
+  const rowsSql = `FROM ${fromSql(table)} WHERE ${after.join(' AND ')}`;
+  const ends = request.rows === null ? [] : await readEnds(client, name, rowsSql, request.rows, request.pages_max);
+  // A run that is too long for one plan ends where its last page does; the next one goes on there.
+  const isWhole = ends.length < request.pages_max;
+  const greatest = await client.query<{ value: string }>(
+    `SELECT ${name}::text AS value ${rowsSql} ORDER BY ${name} DESC LIMIT 1`,
+  );
+  const to = isWhole ? (greatest.rows[0]?.value ?? null) : (ends.at(-1) ?? null);
+  const nulls = column.not_null
+    ? false
+    : one(
+        (
+          await client.query<{ nulls: boolean }>(
+            `SELECT EXISTS (SELECT FROM ${fromSql(table)} WHERE ${[`${name} IS NULL`, ...filter].join(' AND ')}) AS nulls`,
+          )
+        ).rows,
+      ).nulls;
+  await client.query('COMMIT');
+  // The last page ends with the greatest value: one that ends there as well would leave it nothing.
+  return { from, ends: ends.at(-1) === to ? ends.slice(0, -1) : ends, to, nulls };
+}
+
+/** The value at the end of each page of `rows` rows. Pages that would end with the same value are one. */
+async function readEnds(
+  client: Client,
+  name: string,
+  rowsSql: string,
+  rows: number,
+  pages_max: number,
+): Promise<string[]> {
+  const { rows: found } = await client.query<{ value: string }>(
+    `SELECT value::text AS value FROM (
+       SELECT value, place, lag(value) OVER (ORDER BY place) AS before
+         FROM (SELECT ${name} AS value, row_number() OVER (ORDER BY ${name}) AS place ${rowsSql}) AS placed
+        WHERE place % ${rows} = 0
+     ) AS ends
+     WHERE before IS NULL OR value > before
+     ORDER BY place LIMIT ${pages_max}`,
+  );
+  return found.map(({ value }) => value);
+}
+
+/** Chunks of a run: rows without a value first, then the pages in order. None: there is nothing new. Pure. */
+export function pageRanges(column: string, { from, ends, to, nulls }: Pages): ChunkRange[] {
+  const ranges: ChunkRange[] = nulls ? [{ by: 'nulls', column }] : [];
+  if (to === null) return ranges;
+  let before = from;
+  for (const end of [...ends, to]) {
+    ranges.push({ by: 'page', column, from: before, inclusive: before === from, to: end });
+    before = end;
+  }
+  return ranges;
+}
+
+function columnOf(table: SourceTable, name: string): SourceColumn {
+  const column = table.columns.find((known) => known.name === name);
+  if (column) return column;
+  throw new SluiceError('TABLE_COLUMN_MISSING', {
+    table: displayName(table),
+    column: name,
+    option: 'replication_key',
+    columns: table.columns.map((known) => known.name).join(', '),
+  });
+}
+
+/** Why rows cannot be told apart as new by this column; null: they can, or its type is not known yet. Pure. */
+export function replicationKeyFault(table: TableName, column: TypeUse & { readonly name: string }): SluiceError | null {
+  if (hasOwnOrder(column) || (column.type_oid >= OWN_TYPE_OID_END && column.type === undefined)) return null;
+  return new SluiceError('REPLICATION_KEY', {
+    table: displayName(table),
+    column: column.name,
+    reason: "values of its type have no order of PostgreSQL's own that they could be compared by.",
+    remedy:
+      'Name a number, a date, a timestamp, a text or a uuid in replication_key; or set replication_method: FULL_TABLE.',
+  });
+}
+
+/** Text of the value that lies `lookback` before `value`; null: as it is. Throws REPLICATION_KEY where the column's type and the lookback do not fit. */
+export function lookbackSql(table: SourceTable, column: SourceColumn, value: string, lookback: string | null): string {
+  const fault = lookbackFault(table, column, lookback);
+  if (fault) throw fault;
+  const literal = quoteLiteral(value);
+  if (lookback === null) return literal;
+  const oid = baseOid(column);
+  const less = quoteLiteral(lookback);
+  if (TIMES.has(oid)) {
+    const type = oid === 1082 ? 'date' : oid === 1114 ? 'timestamp' : 'timestamptz';
+    return `(${literal}::${type} - ${less}::interval)::${type}::text`;
+  }
+  const least = INTEGERS[oid];
+  if (least !== undefined) return `GREATEST(floor(${literal}::numeric - ${less}::numeric), ${least})::text`;
+  const type = FLOATS.has(oid) ? 'float8' : 'numeric';
+  return `(${literal}::${type} - ${less}::${type})::text`;
+}
+
+/** Why `lookback` cannot be taken from values of the column; null: it can, or there is none. Pure. */
+export function lookbackFault(
+  table: TableName,
+  column: TypeUse & { readonly name: string },
+  lookback: string | null,
+): SluiceError | null {
+  if (lookback === null) return null;
+  const oid = baseOid(column);
+  const isNumber = INTEGERS[oid] !== undefined || FLOATS.has(oid) || oid === NUMERIC_OID;
+  const isTime = TIMES.has(oid);
+  if (isTime && !IS_NUMBER.test(lookback)) return null;
+  if (isNumber && IS_NUMBER.test(lookback)) return null;
+  const facts = { table: displayName(table), column: column.name };
+  const reason = isTime
+    ? `a lookback of ${lookback} says no unit, and it is a time.`
+    : isNumber
+      ? `a lookback of ${lookback} is a time, and it is a number.`
+      : 'a lookback can only be taken from dates, timestamps and numbers.';
+  const remedy = isTime
+    ? `Write lookback: ${lookback} seconds, or another unit.`
+    : isNumber
+      ? 'Write lookback as a number.'
+      : 'Remove lookback.';
+  return new SluiceError('REPLICATION_KEY', { ...facts, reason, remedy });
+}
+
+function baseOid({ type_oid, type }: TypeUse): number {
+  return type?.kind === 'domain' ? baseOid(type.base) : type_oid;
+}

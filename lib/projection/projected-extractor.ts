@@ -1,0 +1,64 @@
+/**
+ * An Extractor for one stream of which columns are hidden, or rows left out: tables are as the stream has them, and lines have masks in place of values. What
+ * lies behind it reads the source; what uses it plans, stages and makes tables, and never sees a hidden value.
+ */
+import { pipeline } from 'node:stream';
+import { SluiceError } from '../errors.ts';
+import type { ChunkRange, ChunkRead, ChunkRequest, Extractor, SourceTable } from '../ports.ts';
+import { displayName } from '../shape.ts';
+import { HashingLines } from './lines.ts';
+import type { Projection } from './projection.ts';
+import { projectedTable } from './table.ts';
+
+/** Both conditions; null: none. Each has its lines to itself, so that a comment at its end does not swallow the rest. */
+export function bothConditions(one: string | null, other: string | null): string | null {
+  if (one === null || other === null) return one ?? other;
+  return `(${one}\n) AND (${other}\n)`;
+}
+
+/** `where`: the stream's row filter. */
+export function projectedExtractor(
+  extractor: Extractor,
+  projection: Projection | null,
+  where: string | null,
+): Extractor {
+  if (projection === null && where === null) return extractor;
+  const request = (asked: ChunkRequest): ChunkRequest => ({
+    ...asked,
+    where: bothConditions(where, asked.where),
+    projection,
+  });
+  return {
+    ...extractor,
+    table: async (name) => {
+      const table = await extractor.table(name);
+      return table && projectedTable(table, projection);
+    },
+    pages: (table, asked) => extractor.pages(table, { ...asked, where: bothConditions(where, asked.where) }),
+    readChunk: async (table, range, asked) => {
+      if (isByHidden(table, range)) {
+        const what =
+          'rows were to be read by a key that the pipeline file hides, and the source knows them by its values only.';
+        throw new SluiceError('TABLE_REWRITTEN', { stream: displayName(table), what });
+      }
+      const read = await extractor.readChunk(table, range, request(asked));
+      return projection === null ? read : projectedRead(read, projection);
+    },
+  };
+}
+
+/** Bounds that are masks are none of the source's values. */
+function isByHidden({ columns }: SourceTable, range: ChunkRange): boolean {
+  const names = 'columns' in range ? range.columns : 'column' in range ? [range.column] : [];
+  return columns.some(({ name, mask }) => mask !== undefined && names.includes(name));
+}
+
+function projectedRead(read: ChunkRead, projection: Projection): ChunkRead {
+  const table = projectedTable(read.table, projection);
+  const hashed = table.columns.map(({ mask }) => mask === 'hash');
+  if (!hashed.includes(true)) return { ...read, table };
+  const lines = new HashingLines(hashed, projection.salt);
+  // An error of either ends the other, and is thrown to whoever reads the lines.
+  pipeline(read.lines, lines, () => {});
+  return { ...read, table, lines };
+}

@@ -1,0 +1,112 @@
+/**
+ * `sluice verify` from the outside: what it says, how it ends, beside a run and without one, and how much memory it takes when everything differs.
+ */
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { KEYS_SHOWN_MAX } from '../../lib/verify/findings.ts';
+import { eventually } from '../support/local-engine.ts';
+import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { type Ended, type Running, type Workplace, workplace } from '../support/sluice.ts';
+
+/** Of a table whose key is text: `key 1` to `key 120000`. */
+const ROWS = 120_000;
+/** Those that sort before `key 13`, in text. */
+const KEYS_FEW = 1 + 3 + 30 + 300 + 3_000 + 20_001;
+/** What all of them may take on top of a part: what a garbage collector leaves, and not the keys. */
+const MORE_BYTES_MAX = 48 * 1024 * 1024;
+
+let source: TestPostgres;
+let target: TestPostgres;
+let place: Workplace;
+const running: Running[] = [];
+
+async function query(server: TestPostgres, sql: string): Promise<void> {
+  const client = await server.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
+
+interface Told {
+  readonly streams: readonly Record<string, unknown>[];
+}
+
+const verify = (...args: string[]): Promise<Ended> => place.command('verify', ...args).ended;
+const told = ({ out }: Ended): Told => JSON.parse(out) as Told;
+
+beforeAll(async () => {
+  [source, target] = await Promise.all([startPostgres(), startPostgres()]);
+  place = await workplace(source, target);
+  await query(
+    source,
+    `CREATE TABLE orders (id int PRIMARY KEY, secret text);
+     INSERT INTO orders SELECT i, 'hidden ' || i FROM generate_series(1, 3000) AS i;
+     CREATE TABLE many (id text PRIMARY KEY); INSERT INTO many SELECT 'key ' || i FROM generate_series(1, ${ROWS}) AS i`,
+  );
+  expect(await verify()).toMatchObject({ code: 2 });
+  expect(await place.run('--until-caught-up').ended).toMatchObject({ code: 0 });
+});
+
+afterEach(async () => {
+  for (const run of running.splice(0)) {
+    run.kill('SIGKILL');
+    await run.ended;
+  }
+});
+
+afterAll(async () => {
+  await place?.[Symbol.asyncDispose]();
+  await Promise.all([source, target].map((server) => server?.stop()));
+});
+
+test('without a run: finds, names keys and no values, repairs, and is clean', async () => {
+  expect(await verify()).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/2 tables, 123,000 rows compared: 2 equal/) as string,
+  });
+  await query(source, 'INSERT INTO orders VALUES (9001, $$new$$)');
+  await query(
+    target,
+    "UPDATE orders SET secret = 'wrong' WHERE id = 17; DELETE FROM orders WHERE id = 18; INSERT INTO orders VALUES (8000, 'wrong')",
+  );
+  const found = await verify('public.orders');
+  expect(found.code).toBe(1);
+  expect(found.out).toContain('3,001 rows, 1 differing, 1 missing, 1 extra');
+  expect(found.out).toMatch(/differing: id\n +17\n +missing: id\n +18\n +extra: id\n +8000/);
+  expect(found.out + found.err).not.toMatch(/hidden|wrong/);
+
+  const repaired = await verify('orders', '--repair', '--json');
+  expect(repaired).toMatchObject({ code: 2 }); // A table has a schema.
+  expect(told(await verify('public.orders', '--repair', '--json')).streams).toMatchObject([
+    { outcome: 'repaired', repaired: 3 },
+  ]);
+  expect(await verify('public.*')).toMatchObject({ code: 0 });
+});
+
+test('beside a run: its windows serve', async () => {
+  const run = place.run('--continuous');
+  running.push(run);
+  await eventually('a stream that is live', () => /\d live/.test(run.said()));
+  await query(target, 'DELETE FROM orders WHERE id = 20');
+  const found = await verify('public.orders', '--json');
+  expect(found.code).toBe(1);
+  expect(told(found).streams).toMatchObject([{ outcome: 'different', missing: { rows: 1, keys: [['20']] } }]);
+  expect(await verify('public.orders', '--repair')).toMatchObject({ code: 0 });
+  expect(await verify('public.orders')).toMatchObject({ code: 0 });
+});
+
+test('memory is bounded, however much differs', async () => {
+  await query(target, `DELETE FROM many WHERE id < 'key 13'`);
+  const few = await verify('public.many', '--json');
+  expect(few.code).toBe(1);
+  const [found] = told(few).streams;
+  await query(target, 'TRUNCATE many');
+  const all = await verify('public.many');
+  expect(all.code).toBe(1);
+  expect(all.out).toContain(`${ROWS.toLocaleString('en-US')} missing`);
+  expect(all.out).toContain(`and ${(ROWS - KEYS_SHOWN_MAX).toLocaleString('en-US')} more`);
+  // Both fill the pool of keys several times.
+  expect(found).toMatchObject({ missing: { rows: KEYS_FEW } });
+  expect(all.rss_bytes_max - few.rss_bytes_max).toBeLessThan(MORE_BYTES_MAX);
+});
