@@ -20,9 +20,10 @@ const backfillEvent = z.union([
 ]);
 
 export const handler = edge('backfill', backfillEvent, async (event) => {
-  const { operate: ports, connectSource } = runtime();
+  const { ports, connector } = runtime();
   if (event.kind === 'cancel') return { streams: await cancelBackfills(ports, event.tables) };
   if ('reset' in event) return { streams: await requestResets(ports, event.tables) };
-  const check = (table: Parameters<typeof checkWhere>[1], where: string) => checkWhere(connectSource, table, where);
+  const check = (table: Parameters<typeof checkWhere>[1], where: string) =>
+    checkWhere(() => connector.connect('source'), table, where);
   return { streams: await requestBackfills(ports, event.tables, event.where, check) };
 });

@@ -1,6 +1,6 @@
 /**
  * What the functions share: the pipeline, the clients of AWS, and lib's ports over them, made once for a process and used by every
- * invocation of it. The only place with the environment in one hand and the adapters in the other.
+ * invocation of it. The only place that has the environment in its hand.
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -10,21 +10,12 @@ import { S3Client } from '@aws-sdk/client-s3';
 import { SQSClient } from '@aws-sdk/client-sqs';
 import type { Pipeline } from '../lib/config/schema.ts';
 import { readShippedPipeline } from '../lib/config/shipped.ts';
-import { postgresComparer } from '../lib/epoch/comparer.ts';
-import { postgresExtractor } from '../lib/epoch/extractor.ts';
 import { SluiceError } from '../lib/errors.ts';
 import { sqsDoorbell } from '../lib/ledger/doorbell.ts';
 import { dynamoLedger } from '../lib/ledger/dynamo.ts';
-import { postgresTarget } from '../lib/load/target.ts';
 import type { OperatePorts } from '../lib/operate.ts';
-import type { DrainPorts, ExtractPorts, LoadPorts } from '../lib/pipeline.ts';
-import type { Clock } from '../lib/ports.ts';
-import type { Connect } from '../lib/postgres/session.ts';
-import { appendPublicationName } from '../lib/slot/append-publication.ts';
-import { openSlotReader } from '../lib/slot/reader.ts';
-import { postgresSource } from '../lib/slot/source.ts';
+import type { Clock, Stage } from '../lib/ports.ts';
 import { s3Stage } from '../lib/stage/s3.ts';
-import { sessionName } from '../lib/window/free-slot.ts';
 import { type Environment, readEnvironment } from './environment.ts';
 import { jsonLog } from './log.ts';
 import { Connector, keptSalt, secretReaders } from './postgres.ts';
@@ -41,11 +32,15 @@ export interface Runtime {
   readonly pipeline: Pipeline;
   readonly environment: Environment;
   readonly sqs: SQSClient;
-  readonly drain: DrainPorts;
-  readonly extract: ExtractPorts;
-  readonly load: LoadPorts;
-  readonly operate: OperatePorts;
-  readonly connectSource: Connect;
+  readonly connector: Connector;
+  /** Of hashed columns; null: no column is hashed. */
+  readonly mask_salt: () => Promise<string | null>;
+  /** What every function has. Those of one function only are made in ports.ts. */
+  readonly ports: OperatePorts & {
+    readonly stage: Stage;
+    readonly newId: () => string;
+    readonly random: () => number;
+  };
 }
 
 export const clock: Clock = {
@@ -86,55 +81,13 @@ function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
   });
   const readers = secretReaders(env, environment.SLUICE_CONFIG, clientOptions(ANSWER_MS_MAX.item));
   const connector = new Connector(pipeline, readers, () => clock.now());
-  const { source: config } = pipeline;
-  const source = postgresSource({
-    config,
-    connect: () => connector.connect('source'),
-    openSlot: async (from, session, appends, tables) =>
-      await openSlotReader({
-        client: await connector.connect('source', {
-          replication: true,
-          application_name: sessionName(config.application_name, session),
-        }),
-        clock,
-        slot: config.replication_slot,
-        plugin: config.plugin,
-        publication: config.publication_name,
-        tables,
-        append_publication: appends ? appendPublicationName(config.publication_name) : null,
-        from,
-        wal_sender_timeout_ms: config.wal_sender_timeout,
-      }),
-  });
-  const extractor = postgresExtractor({
-    connect: () => connector.connect('source'),
-    connectReplication: () => connector.connect('source', { replication: true }),
-    publications: [config.publication_name, appendPublicationName(config.publication_name)],
-    secondary: config.use_secondary ? { connect: () => connector.connect('source', { secondary: true }), clock } : null,
-  });
-  const comparer = postgresComparer({
-    connectSource: () => connector.connect('source'),
-    connectTarget: () => connector.connect('target'),
-    pipeline,
-  });
-  const target = postgresTarget({
-    connect: () => connector.connect('target'),
-    pipeline: name,
-    options: pipeline.target,
-    clock,
-    log,
-  });
-  const ports = { clock, log, stage, ledger, doorbell, newId: randomUUID, random: Math.random };
-  const mask_salt = keptSalt(pipeline, readers);
   return {
     pipeline,
     environment,
     sqs,
-    drain: { ...ports, source, mask_salt },
-    extract: { ...ports, mask_salt, extractor, comparer, target },
-    load: { ...ports, target },
-    operate: ports,
-    connectSource: () => connector.connect('source'),
+    connector,
+    mask_salt: keptSalt(pipeline, readers),
+    ports: { clock, log, stage, ledger, doorbell, newId: randomUUID, random: Math.random },
   };
 }
 

@@ -5,6 +5,7 @@ import { drain } from '../lib/pipeline.ts';
 import { clock, runtime } from './clients.ts';
 import { deadlineOf, edge, mustBeFor } from './edge.ts';
 import { printWindow, rememberGround } from './metrics.ts';
+import { drainPorts } from './ports.ts';
 
 /** To stage, record and confirm what is in hand, and to report. */
 const MARGIN_MS = 30_000;
@@ -21,7 +22,9 @@ const windowEvent = z.strictObject({
 });
 
 export const handler = edge('drain', windowEvent, async (event, context): Promise<ReportStatus> => {
-  const { pipeline, environment, drain: ports } = runtime();
+  const shared = runtime();
+  const { pipeline, environment } = shared;
+  const ports = drainPorts(shared);
   mustBeFor(pipeline.pipeline, event);
   const { source, ground } = rememberGround(ports.source);
   const report = await drain({ ...ports, source }, pipeline, {

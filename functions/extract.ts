@@ -5,9 +5,12 @@ import { clock, runtime } from './clients.ts';
 import { answerDoorbells, doorbellEvent } from './doorbells.ts';
 import { edge } from './edge.ts';
 import { printHalts } from './metrics.ts';
+import { extractPorts } from './ports.ts';
 
 export const handler = edge('extract', doorbellEvent, async (event) => {
-  const { pipeline, environment, sqs, extract: ports } = runtime();
+  const shared = runtime();
+  const { pipeline, environment, sqs } = shared;
+  const ports = extractPorts(shared);
   const name = pipeline.pipeline;
   const bells = { sqs, queue_url: environment.SLUICE_EXTRACT_QUEUE_URL, log: ports.log, random: Math.random };
   return await answerDoorbells(bells, event, async (body) => {

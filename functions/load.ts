@@ -5,12 +5,15 @@ import { clock, runtime } from './clients.ts';
 import { answerDoorbells, doorbellEvent } from './doorbells.ts';
 import { deadlineOf, edge } from './edge.ts';
 import { printHalts } from './metrics.ts';
+import { loadPorts } from './ports.ts';
 
 /** For the cut that is being applied when time runs out: a killed load is rolled back, and its work done again. */
 const MARGIN_MS = 60_000;
 
 export const handler = edge('load', doorbellEvent, async (event, context) => {
-  const { pipeline, environment, sqs, load: ports } = runtime();
+  const shared = runtime();
+  const { pipeline, environment, sqs } = shared;
+  const ports = loadPorts(shared);
   const name = pipeline.pipeline;
   const bells = { sqs, queue_url: environment.SLUICE_LOAD_QUEUE_URL, log: ports.log, random: Math.random };
   return await answerDoorbells(bells, event, async (body) => {

@@ -15,7 +15,7 @@ export const handler = edge(
   'operate',
   operateEvent,
   async (event): Promise<PipelineStatus | { readonly streams: readonly (Resumed | Omit<Resumed, 'resumed'>)[] }> => {
-    const { pipeline, operate: ports } = runtime();
+    const { pipeline, ports } = runtime();
     switch (event.kind) {
       case 'status':
         return await status(ports, pipeline.pipeline);
