@@ -7,6 +7,7 @@
 
 import { nearestName } from './config/nearest.ts';
 import { findStreams } from './config/stream-selector.ts';
+import { endEpoch } from './epoch/cancel.ts';
 import { type EpochProgress, epochProgress } from './epoch/progress.ts';
 import { SluiceError } from './errors.ts';
 import { type ChainPart, type StreamLag, streamLag } from './ledger/lag.ts';
@@ -173,6 +174,7 @@ export async function resume(ports: OperatePorts, named: string): Promise<Resume
   for (const bookmark of streams) {
     const { stream, table, halt } = bookmark;
     if (halt !== null) {
+      if (!isLogBased(bookmark) && halt.code === 'TARGET_REJECTS') await readAnew(ledger, bookmark);
       await ledger.updateBookmark(stream, { halt: null });
       log.info('stream_resumed', { stream, code: halt.code });
       await ring(ports, bookmark, head);
@@ -180,6 +182,12 @@ export async function resume(ports: OperatePorts, named: string): Promise<Resume
     results.push({ stream, table: displayName(table), resumed: halt !== null });
   }
   return results;
+}
+
+/** Rows that the target has refused stay what they are in the stage. Where they came by query, the next window reads them again, as the source has them by then. */
+async function readAnew(ledger: Ledger, { stream, epoch: number }: Bookmark): Promise<void> {
+  const epoch = number > 0 ? await ledger.epoch(stream, number) : null;
+  if (epoch) await endEpoch(ledger, epoch, 'The target refused its rows.');
 }
 
 /** What to do about a stream that cannot simply go on. */
@@ -263,9 +271,8 @@ async function ring(ports: OperatePorts, { stream, state, epoch: number }: Bookm
   else if (head) await ports.doorbell.ringLoad([{ kind: 'cuts', stream, cut: head.number }]);
 }
 
-function isApplying({ state, method }: Pick<Bookmark, 'state' | 'method'>): boolean {
-  if (!isLogBased(method === undefined ? {} : { method })) return false;
-  return state === 'catching_up' || state === 'live';
+function isApplying(bookmark: Bookmark): boolean {
+  return isLogBased(bookmark) && (bookmark.state === 'catching_up' || bookmark.state === 'live');
 }
 
 /** The chain from the stream that is furthest behind. */

@@ -338,7 +338,8 @@ export async function extract(given: ExtractPorts, pipeline: Pipeline, bell: Ext
     if (extractor === null) return nothing;
     const ports = { ...given, extractor };
     if (bell.kind === 'plan') {
-      const paging = { itersize: pipeline.source.itersize, lookback: options?.lookback ?? null };
+      const { itersize, query_chunk_rows: chunk_rows } = pipeline.source;
+      const paging = { itersize, chunk_rows, lookback: options?.lookback ?? null };
       const chunks = await planEpoch(ports, bookmark, epoch, paging);
       return { ...nothing, outcome: chunks === null ? 'nothing' : 'planned', chunks: chunks ?? 0 };
     }

@@ -76,7 +76,10 @@ export interface Pipeline {
 }
 
 /** `host: null` is an embedded server: the local engine knows its address, and brings user, password and database `postgres`. */
-export type SourceConfig = Filled<PipelineFile['source']>;
+export interface SourceConfig extends Filled<PipelineFile['source']> {
+  /** `itersize` where the file gives it: rows of a chunk where a table that is read by query is copied; null: as for other copies. */
+  readonly query_chunk_rows: number | null;
+}
 export type TargetConfig = Filled<PipelineFile['target']>;
 /** What source and target have in common. */
 export type ConnectionConfig = Pick<SourceConfig, keyof SourceConfig & keyof TargetConfig>;
@@ -88,7 +91,8 @@ const ITERSIZE_DEFAULT = 20_000;
 /** Fills in what depends on other options. The file has passed the rules of `rules.ts`. */
 export function pipelineOf(file: PipelineFile): Pipeline {
   const database = file.source.database ?? EMBEDDED_NAME;
-  const itersize = file.source.itersize ?? file.source.batch_fetch_limit ?? ITERSIZE_DEFAULT;
+  const said = file.source.itersize ?? file.source.batch_fetch_limit;
+  const itersize = said ?? ITERSIZE_DEFAULT;
   return {
     pipeline: file.pipeline,
     source: {
@@ -101,6 +105,7 @@ export function pipelineOf(file: PipelineFile): Pipeline {
       publication_name: file.source.publication_name ?? defaultPublicationName(database),
       itersize,
       batch_fetch_limit: itersize,
+      query_chunk_rows: said ?? null,
       // wal2json tells of each partition by its own name.
       fold_partitions: file.source.fold_partitions && file.source.plugin === 'pgoutput',
     },

@@ -61,7 +61,7 @@ export const sourceOptions = z.strictObject({
   }),
   itersize: option(z.int().min(1).max(ITERSIZE_MAX).optional(), {
     sentence:
-      'Rows of a page: `INCREMENTAL` is read, staged and loaded page after page. A page may have more where rows share one value of the replication key. Also written `batch_fetch_limit`.',
+      'Rows that are read, staged and loaded as one: a page of `INCREMENTAL`, which has more where rows share one value of the replication key; and, where it is given, about so many in each chunk of a whole copy by query (`FULL_TABLE`, and the first of `INCREMENTAL`), which has 250,000 otherwise. Also written `batch_fetch_limit`.',
     unit: 'rows',
     default_text: '20000',
     example: '50000',

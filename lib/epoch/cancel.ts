@@ -17,12 +17,26 @@ interface CancelPorts {
 
 /** False: it is over, or none that may be cancelled. */
 export async function cancelEpoch(ports: CancelPorts, epoch: Epoch, reason: string): Promise<boolean> {
-  const { stream, number, state } = epoch;
-  if (courseOf(epoch.kind).goes_on_from !== 'applied' || (state !== 'opened' && state !== 'planned')) return false;
-  if (!(await ports.ledger.updateEpoch({ ...epoch, state: 'cancelled', reason }, state))) return false;
+  const { stream, number, kind } = epoch;
+  if (courseOf(kind).goes_on_from !== 'applied' || !(await endEpoch(ports.ledger, epoch, reason))) return false;
   // The loader releases the target; where this bell is lost, each window rings again.
   await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
   return true;
+}
+
+/** False: it is over. Two looks: its plan may win meanwhile. */
+export async function endEpoch(ledger: Ledger, seen: Epoch, reason: string): Promise<boolean> {
+  let epoch: Epoch | null = seen;
+  for (let look = 0; look < 2; look++) {
+    if (!epoch || isOver(epoch)) return false;
+    if (await ledger.updateEpoch({ ...epoch, state: 'cancelled', reason }, epoch.state)) return true;
+    epoch = await ledger.epoch(seen.stream, seen.number);
+  }
+  return false;
+}
+
+function isOver({ state }: Epoch): boolean {
+  return state === 'done' || state === 'cancelled';
 }
 
 /**
@@ -40,6 +54,8 @@ export async function givenUp(
   if (!isOfCondition && !fault.haltsStream && !fault.copiesAnew) return false;
   const epoch = await ports.ledger.epoch(stream, number);
   if (epoch === null) return false;
+  // Another chunk of it has failed before this one.
+  if (isOver(epoch)) return true;
   if (epoch.kind === 'repair' && (!fault.copiesAnew || (await followsAnother(ports, epoch)))) return false;
   if (!(await cancelEpoch(ports, epoch, `${fault.message} ${fault.remedy}`))) return false;
   const { code, message, remedy } = fault;

@@ -29,7 +29,7 @@ import { ringEpochWork, ringLoad } from '../window/announce.ts';
 import { type PageOptions, planRun, valueBefore } from './incremental.ts';
 import { courseOf } from './kinds.ts';
 import type { PlanWays } from './plan.ts';
-import { planTable, type TablePlan } from './plan-table.ts';
+import { CHUNK_SIZE, planTable, type TablePlan } from './plan-table.ts';
 import { comparedOrReset, heldChunk } from './resync.ts';
 
 interface EpochPorts {
@@ -170,7 +170,9 @@ async function planRanges(
   if (kind === 'incremental') return await planRun(extractor, bookmark, table, paging, from_lsn);
   const copiesForRuns = bookmark.method === 'INCREMENTAL' && courseOf(kind).into === 'shadow';
   const replication_value = copiesForRuns ? await valueBefore(extractor, bookmark, table, from_lsn) : undefined;
-  const plan = await planTable(extractor, table, ways, { from_lsn });
+  const chunk_rows = ways.is_logged ? null : paging.chunk_rows;
+  const size = chunk_rows === null ? CHUNK_SIZE : { ...CHUNK_SIZE, chunk_rows };
+  const plan = await planTable(extractor, table, ways, { from_lsn, size });
   return replication_value === undefined ? plan : { ...plan, replication_value };
 }
 

@@ -25,7 +25,6 @@ import { CopyOut } from '../postgres/copy-out.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
 import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
-import type { Projection } from '../projection/projection.ts';
 import { selectList } from '../projection/select.ts';
 import { customTypeOids, displayName, type GeneratedColumn, type TableName, withTypes } from '../shape.ts';
 import { type CatalogRow, tableOf, tablesSql } from '../slot/catalog.ts';
@@ -33,7 +32,7 @@ import { readTypes } from '../slot/types.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { assertNotRewritten, type ExactSnapshot, exactSnapshot, takeSnapshotSql } from './exact-snapshot.ts';
 import { readPages } from './pages.ts';
-import { rangeConditions } from './range-sql.ts';
+import { rangeColumnNames, rangeConditions } from './range-sql.ts';
 import { fromSql, sampleTable } from './sample.ts';
 import { awaitReplay, replicaSnapshot, type Secondary, type ServerSeen } from './secondary.ts';
 import { whereFault } from './where.ts';
@@ -67,7 +66,7 @@ export function postgresExtractor(options: ExtractorOptions): Extractor {
     pages: (table, request) => pagesOn(options, table, request),
     sample: (table, request) => sampleOn(options, table, request),
     readChunk: async (table, range, request) => {
-      chunkSql(table, range, request.where); // A bound that is none is refused before anything is asked.
+      chunkSql(table, range, request); // A bound that is none is refused before anything is asked.
       const secondary = secondaryFor(options, table, request);
       const client = await (secondary?.connect ?? connect)();
       let exact: ExactSnapshot | null = null;
@@ -76,7 +75,7 @@ export function postgresExtractor(options: ExtractorOptions): Extractor {
         if (isExact(table, request)) exact = await exactSnapshot(client, options.connectReplication, table);
         return await openChunk(client, { table, range, request, publications, exact, replica, primary: connect });
       } catch (error) {
-        const fault = whereFault(error, table, request.where) ?? (await tableFault(client, table, error));
+        const fault = whereFault(error, table, request) ?? (await tableFault(client, table, error));
         await closeClient(client);
         throw fault;
       } finally {
@@ -124,7 +123,8 @@ async function pagesOn(options: ExtractorOptions, table: SourceTable, request: P
       if (secondary) await awaitReplay(client, options.connect, secondary.from_lsn, secondary);
       return await readPages(client, table, request);
     } catch (error) {
-      throw await tableFault(client, table, error);
+      const { filter = null } = request;
+      throw whereFault(error, table, { where: null, filter }) ?? (await tableFault(client, table, error));
     }
   });
 }
@@ -136,16 +136,15 @@ async function pagesOn(options: ExtractorOptions, table: SourceTable, request: P
 export function chunkSql(
   table: SourceTable,
   range: ChunkRange,
-  where: string | null,
+  { filter = null, where, projection = null }: Pick<ChunkRequest, 'where' | 'filter' | 'projection'>,
   version = CHAR_ESCAPED_SINCE,
-  projection: Projection | null = null,
 ): string {
   const columns = selectList(table, projection, ({ name, type_oid }) =>
     type_oid === CHAR_OID && version < CHAR_ESCAPED_SINCE ? charSql(quoteIdentifier(name)) : quoteIdentifier(name),
   );
   const conditions = rangeConditions(range);
-  // A line of its own, so that a comment at its end does not swallow the rest.
-  if (where !== null) conditions.push(`(${where}\n)`);
+  // Each has its lines to itself, so that a comment at its end does not swallow the rest.
+  for (const condition of [filter, where]) if (condition !== null) conditions.push(`(${condition}\n)`);
   const condition = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
   return `COPY (SELECT ${columns} FROM ${fromSql(table)}${condition}) TO STDOUT`;
 }
@@ -272,13 +271,19 @@ async function openChunk(client: Client, asked: ChunkAsked): Promise<ChunkRead> 
     throw new SluiceError('TABLE_REWRITTEN', { stream: displayName(table), what: 'it has lost its key.' });
   }
 
-  const sql = chunkSql(table, range, request.where, await serverVersion(client), request.projection ?? null);
+  // Told apart from a condition that names a column which is not there.
+  const gone = rangeColumnNames(range).find((name) => !table.columns.some((column) => column.name === name));
+  if (gone !== undefined) {
+    const what = `its column ${gone}, by which it was to be read, is gone.`;
+    throw new SluiceError('TABLE_REWRITTEN', { stream: displayName(table), what });
+  }
+  const sql = chunkSql(table, range, request, await serverVersion(client));
   const copy = client.query(new CopyOut(sql));
   const lines = new PassThrough({ highWaterMark: LINES_BYTES_MAX });
   const { promise, resolve, reject } = Promise.withResolvers<{ rows: number; lsn: Lsn }>();
   promise.catch(() => {}); // Whoever asks for the result learns of the failure, and nobody has to ask.
   const fail = async (error: Error): Promise<void> => {
-    lines.destroy(whereFault(error, table, request.where) ?? (await tableFault(client, table, error)));
+    lines.destroy(whereFault(error, table, request) ?? (await tableFault(client, table, error)));
   };
   const finish = async (): Promise<void> => {
     try {

@@ -17,6 +17,8 @@ const PAGES_MAX = 5_000;
 export interface PageOptions {
   /** Rows. */
   readonly itersize: number;
+  /** Rows of a chunk where the whole table is copied; null: CHUNK_SIZE has it. */
+  readonly chunk_rows: number | null;
   readonly lookback: string | null;
 }
 
@@ -30,7 +32,7 @@ export async function planRun(
   extractor: Extractor,
   bookmark: Bookmark,
   table: SourceTable,
-  { itersize, lookback }: PageOptions,
+  { itersize, lookback }: Omit<PageOptions, 'chunk_rows'>,
   from_lsn: Lsn,
 ): Promise<RunPlan> {
   const { key: column, value } = replicationOf(bookmark);
@@ -40,7 +42,6 @@ export async function planRun(
     lookback,
     rows: itersize,
     pages_max: PAGES_MAX,
-    where: null,
     from_lsn,
   });
   return {
@@ -60,7 +61,7 @@ export async function valueBefore(
   from_lsn: Lsn,
 ): Promise<string | null> {
   const { key: column } = replicationOf(bookmark);
-  const asked = { column, from: null, lookback: null, rows: null, pages_max: 1, where: null, from_lsn };
+  const asked = { column, from: null, lookback: null, rows: null, pages_max: 1, from_lsn };
   return (await extractor.pages(table, asked)).to;
 }
 

@@ -7,13 +7,15 @@
  *
  * The greatest value is read before any page is. What is committed later with a lesser value is not seen by later runs: `lookback` reads that far back again.
  * Rows without a value are a page of their own, and the first: a row that gets a value meanwhile is in one that is read later, and one that loses it has its turn in the
- * next run.
+ * next run. So are rows whose value has nothing above it (`infinity`, `NaN`): as the greatest that was seen, it would hide every row to come, so it never is. `-infinity` is
+ * a value like others.
  * https://www.postgresql.org/docs/current/functions-window.html
  */
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import type { ChunkRange, Pages, PagesRequest, SourceColumn, SourceTable } from '../ports.ts';
-import { one } from '../postgres/session.ts';
+import { one, serverVersion } from '../postgres/session.ts';
+import { INTERVAL_INFINITY_SINCE, NUMERIC_INFINITY_SINCE } from '../postgres/versions.ts';
 import { displayName, OWN_TYPE_OID_END, type TableName, type TypeUse } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
 import { hasOwnOrder } from './plan.ts';
@@ -26,6 +28,7 @@ const TIMES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
 const INTEGERS: Readonly<Record<number, string>> = { 21: '-32768', 23: '-2147483648', 20: '-9223372036854775808' };
 const FLOATS: ReadonlySet<number> = new Set([700, 701]);
 const NUMERIC_OID = 1700;
+const INTERVAL_OID = 1186;
 const IS_NUMBER = /^[\d.]+$/;
 
 /** Over a connection with the pinned settings. Throws REPLICATION_KEY, and what the server says. */
@@ -42,8 +45,13 @@ export async function readPages(client: Client, table: SourceTable, request: Pag
   const name = quoteIdentifier(column.name);
   const from =
     lookback === null ? null : one((await client.query<{ from: string }>(`SELECT ${lookback} AS "from"`)).rows).from;
-  const filter = request.where === null ? [] : [`(${request.where}\n)`];
-  const after = [...(from === null ? [`${name} IS NOT NULL`] : [`${name} >= ${quoteLiteral(from)}`]), ...filter];
+  const filter = request.filter == null ? [] : [`(${request.filter}\n)`];
+  const least = leastEndless(column, await serverVersion(client));
+  const after = [
+    from === null ? `${name} IS NOT NULL` : `${name} >= ${quoteLiteral(from)}`,
+    ...(least === null ? [] : [`${name} < ${quoteLiteral(least)}`]),
+    ...filter,
+  ];
   const rowsSql = `FROM ${fromSql(table)} WHERE ${after.join(' AND ')}`;
   const ends = request.rows === null ? [] : await readEnds(client, name, rowsSql, request.rows, request.pages_max);
   // A run that is too long for one plan ends where its last page does; the next one goes on there.
@@ -52,18 +60,17 @@ export async function readPages(client: Client, table: SourceTable, request: Pag
     `SELECT ${name}::text AS value ${rowsSql} ORDER BY ${name} DESC LIMIT 1`,
   );
   const to = isWhole ? (greatest.rows[0]?.value ?? null) : (ends.at(-1) ?? null);
-  const nulls = column.not_null
-    ? false
-    : one(
-        (
-          await client.query<{ nulls: boolean }>(
-            `SELECT EXISTS (SELECT FROM ${fromSql(table)} WHERE ${[`${name} IS NULL`, ...filter].join(' AND ')}) AS nulls`,
-          )
-        ).rows,
-      ).nulls;
+  const hasRows = async (condition: string): Promise<boolean> => {
+    const { rows } = await client.query<{ found: boolean }>(
+      `SELECT EXISTS (SELECT FROM ${fromSql(table)} WHERE ${[condition, ...filter].join(' AND ')}) AS found`,
+    );
+    return one(rows).found;
+  };
+  const nulls = !column.not_null && (await hasRows(`${name} IS NULL`));
+  const endless = least !== null && (await hasRows(`${name} >= ${quoteLiteral(least)}`)) ? least : null;
   await client.query('COMMIT');
   // The last page ends with the greatest value: one that ends there as well would leave it nothing.
-  return { from, ends: ends.at(-1) === to ? ends.slice(0, -1) : ends, to, nulls };
+  return { from, ends: ends.at(-1) === to ? ends.slice(0, -1) : ends, to, nulls, endless };
 }
 
 /** The value at the end of each page of `rows` rows. Pages that would end with the same value are one. */
@@ -86,9 +93,19 @@ async function readEnds(
   return found.map(({ value }) => value);
 }
 
-/** Chunks of a run: rows without a value first, then the pages in order. None: there is nothing new. Pure. */
-export function pageRanges(column: string, { from, ends, to, nulls }: Pages): ChunkRange[] {
+/** The least value of the column's type above which there is no other but its like; null: it has none, and any value can be surpassed. Pure. */
+export function leastEndless(column: TypeUse, version: number): string | null {
+  const oid = baseOid(column);
+  if (TIMES.has(oid)) return 'infinity';
+  if (FLOATS.has(oid)) return 'Infinity'; // Sorted before NaN.
+  if (oid === NUMERIC_OID) return version >= NUMERIC_INFINITY_SINCE ? 'Infinity' : 'NaN';
+  return oid === INTERVAL_OID && version >= INTERVAL_INFINITY_SINCE ? 'infinity' : null;
+}
+
+/** Chunks of a run: rows without a value first, and those with one that has no end; then the pages in order. None: there is nothing new. Pure. */
+export function pageRanges(column: string, { from, ends, to, nulls, endless }: Pages): ChunkRange[] {
   const ranges: ChunkRange[] = nulls ? [{ by: 'nulls', column }] : [];
+  if (endless !== null) ranges.push({ by: 'page', column, from: endless, inclusive: true, to: null });
   if (to === null) return ranges;
   let before = from;
   for (const end of [...ends, to]) {

@@ -49,6 +49,12 @@ export function rangeConditions(
   }
 }
 
+/** Names of the columns that a range is about. */
+export function rangeColumnNames(range: ChunkRange): readonly string[] {
+  if ('columns' in range) return range.columns;
+  return 'column' in range ? [range.column] : [];
+}
+
 /** A row of one column is no row in SQL's grammar. */
 function rowOf(items: readonly string[]): string {
   return items.length === 1 ? String(items[0]) : `(${items.join(', ')})`;

@@ -5,6 +5,7 @@
  * whoever died in between. A stream of the log stays captured all the while, so that no cut is needed (I11): `held_cut` says which capture it is of.
  */
 import { createHash } from 'node:crypto';
+import { isLogBased } from '../ledger/method.ts';
 import type { Bookmark, ChunkRange, Clock, Doorbell, Epoch, EpochRequest, Ledger, Log } from '../ports.ts';
 import { ringExtract } from '../window/announce.ts';
 
@@ -46,6 +47,10 @@ export async function requestEpoch(ports: RequestPorts, stream: string, wanted: 
 export async function openRequested(ports: RequestPorts, seen: Bookmark): Promise<string | null> {
   const { ledger, clock, log } = ports;
   const { stream } = seen;
+  if (!isLogBased(seen)) {
+    await dropRequests(ports, (asked) => asked === stream);
+    return null;
+  }
   const [request] = await ledger.epochRequests(stream);
   if (request === undefined || !isFree(seen)) return null;
   // One that died after opening it has left its request here.
@@ -70,6 +75,19 @@ export async function openRequested(ports: RequestPorts, seen: Bookmark): Promis
 export async function openAllRequested(ports: RequestPorts, bookmarks: readonly Bookmark[]): Promise<void> {
   const waiting = new Set((await ports.ledger.epochRequests(null)).map(({ stream }) => stream));
   for (const bookmark of bookmarks) if (waiting.has(bookmark.stream)) await openRequested(ports, bookmark);
+}
+
+/** What was asked of streams that are not followed by the log any more: should one come back, it is copied as a whole. */
+export async function dropRequests(
+  { ledger, log }: Pick<RequestPorts, 'ledger' | 'log'>,
+  isLeft: (stream: string) => boolean,
+): Promise<void> {
+  for (const request of await ledger.epochRequests(null)) {
+    const { stream, id, kind } = request;
+    if (!isLeft(stream)) continue;
+    await ledger.removeEpochRequest(request);
+    log.warn('request_dropped', { stream, request: id, kind });
+  }
 }
 
 /** Requests that have these keys read again, in as many epochs as they need. `keys`: PostgreSQL's text of each column. */

@@ -4,6 +4,7 @@
  */
 import type { Client, QueryConfig } from 'pg';
 import { SluiceError } from '../errors.ts';
+import type { ChunkRequest } from '../ports.ts';
 import { pinSettingsSql } from '../postgres/connection.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { type Connect, onSource } from '../postgres/session.ts';
@@ -44,15 +45,22 @@ async function explain(client: Client, table: TableName, where: string, text: st
     const query: QueryConfig & { readonly queryMode: 'extended' } = { text, queryMode: 'extended' };
     await client.query(query);
   } catch (error) {
-    throw whereFault(error, table, where) ?? sourceFault(error, `look at a condition on ${displayName(table)}`);
+    throw whereFault(error, table, { where }) ?? sourceFault(error, `look at a condition on ${displayName(table)}`);
   }
 }
 
-/** What the source said of rows that were asked for by a condition, where the condition may be to blame; null: it is not. */
-export function whereFault(error: unknown, table: TableName, where: string | null): SluiceError | null {
+/** What the source said of rows that were asked for by conditions, where one of them may be to blame; null: none is. The stream's own has been read by before. */
+export function whereFault(
+  error: unknown,
+  table: TableName,
+  { where, filter = null }: Pick<ChunkRequest, 'where' | 'filter'>,
+): SluiceError | null {
   const sqlstate = sqlstateOf(error);
-  if (where === null || TABLE_STATES.has(sqlstate) || !CONDITION_CLASSES.has(sqlstate.slice(0, 2))) return null;
-  return fault(table, `${reasonOf(error)} (SQLSTATE ${sqlstate})`, { cause: error });
+  if (TABLE_STATES.has(sqlstate) || !CONDITION_CLASSES.has(sqlstate.slice(0, 2))) return null;
+  const reason = `${reasonOf(error)} (SQLSTATE ${sqlstate})`;
+  if (where !== null) return fault(table, reason, { cause: error });
+  if (filter === null) return null;
+  return new SluiceError('ROW_FILTER', { table: displayName(table), reason: `${reason}.` }, { cause: error });
 }
 
 function fault(table: TableName, reason: string, options?: ErrorOptions): SluiceError {

@@ -165,7 +165,9 @@ export class Applier {
       if (metadata) assertNoMetadataNames(this.#stream, shape);
       await alterTable(this.#session, name, steps, custom_types);
     }
-    if (is_changed || (!this.#catchingUp && typesDiffer(this.#form.shape, shape))) {
+    // Chunks load side by side: what a type has come to be is noted by the next cut.
+    const notesTypes = !this.#catchingUp && this.#chunk === null;
+    if (is_changed || (notesTypes && typesDiffer(this.#form.shape, shape))) {
       await this.#changeForm({ name, shape, metadata });
     }
     // What the table computes by itself is not written to it, also where the log brings it.

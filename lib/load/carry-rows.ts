@@ -33,7 +33,7 @@ export async function carryDeletedRows(
 }
 
 /** Null: the rows cannot be told apart. Pure. */
-export function deletedRowsSql(
+function deletedRowsSql(
   from: Table,
   shadow: Table,
   kept: readonly Carried[],

@@ -26,7 +26,7 @@ import {
 import { addKeySql, dropDefaultsSql, shadowKeyName } from './ddl.ts';
 import { type IndexOption, indexShadow } from './indices.ts';
 import { dropTables, sameTable, tableMoved } from './prepare.ts';
-import { KEY_LIMITS, LOAD_LIMITS, type Session, SWAP_LIMITS } from './session.ts';
+import { KEY_LIMITS, type Limits, LOAD_LIMITS, type Session, SWAP_LIMITS } from './session.ts';
 import { putInPlace } from './swap.ts';
 
 export interface Finish {
@@ -39,10 +39,17 @@ export interface Finish {
   /** What is kept of the table that a shadow replaces. */
   readonly keeping: Keeping;
   readonly indices: readonly IndexOption[];
+  readonly patience: SwapPatience;
 }
 
-/** Whoever reads the table for long keeps the swap waiting: it gives up soon (SWAP_LIMITS), lets the others read, and tries again after these. */
-const SWAP_PAUSES_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
+/** Whoever reads the table for long keeps the swap waiting: each try gives up soon, lets the others read, and after a pause comes the next. */
+export interface SwapPatience {
+  readonly limits: Limits;
+  /** One less than there are tries. */
+  readonly pauses_ms: readonly number[];
+}
+export const SWAP_PATIENCE: SwapPatience = { limits: SWAP_LIMITS, pauses_ms: [1_000, 2_000, 4_000, 8_000, 15_000] };
+
 /** lock_not_available: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const LOCK_NOT_AVAILABLE = '55P03';
 
@@ -134,7 +141,7 @@ async function assertOver(session: Session, owner: Owner, epoch: Epoch, made: bo
 
 /** Tries again while the lock cannot be had. Throws TARGET_TRANSIENT after the last try: the old table is as it was, and the bell comes again. */
 async function swapWhenFree(session: Session, owner: Owner, what: Finish, clock: Clock, log: Log): Promise<boolean> {
-  for (const pause_ms of SWAP_PAUSES_MS) {
+  for (const pause_ms of what.patience.pauses_ms) {
     try {
       return await swap(session, owner, what, log);
     } catch (error) {
@@ -153,7 +160,7 @@ async function swapWhenFree(session: Session, owner: Owner, what: Finish, clock:
 /** False: somebody else has finished it. */
 async function swap(session: Session, owner: Owner, what: Finish, log: Log): Promise<boolean> {
   const { epoch, plan, lsn, held_lsn } = what;
-  return await session.transaction(SWAP_LIMITS, async () => {
+  return await session.transaction(what.patience.limits, async () => {
     const row = streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')));
     const planned = planRowOf(await session.run(planRowSql(owner, epoch.number, plan, 'FOR UPDATE')));
     if (row === null || planned === null || row.hold !== epoch.number) return false;

@@ -249,7 +249,7 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
   if (epoch.state !== 'planned' || epoch.plan === null) return NOTHING;
   const chunks = await ledger.chunks(stream, number, epoch.plan);
   const loaded = await target.loadedChunks(streamOf(bookmark), epoch, epoch.plan);
-  if (chunks.length === 0 || chunks.some((chunk) => chunk.staged === null || !loaded.has(chunk.number))) {
+  if (chunks.length !== epoch.chunks || chunks.some((chunk) => chunk.staged === null || !loaded.has(chunk.number))) {
     // Who rang was too early, or the mirror was ahead: what is missing is rung for again.
     await ringLoad(
       ports,

@@ -17,7 +17,7 @@ import type { Owner, PlanRow, StreamRow } from './control.ts';
 import { addKeySql, addMetadataSql, keyName, shadowKeyName } from './ddl.ts';
 import { dependentsFault } from './faults.ts';
 import { generatedNames } from './generated.ts';
-import { type IndexOption, indexName, namesThere, renameIndicesSql } from './indices.ts';
+import { dropUniques, type IndexOption, indexName, namesThere, renameIndicesSql } from './indices.ts';
 import { tableTaken } from './prepare.ts';
 import type { Row, Session } from './session.ts';
 
@@ -60,7 +60,7 @@ export async function putInPlace(
   }
   await session.run(`LOCK TABLE ${quoteTable(target)} IN ACCESS EXCLUSIVE MODE`, purpose);
   if (!(await isPlain(session, target, row, indices)))
-    return await refill(session, owner, row, plan, shadow, keeping, log);
+    return await refill(session, owner, row, plan, shadow, { keeping, indices }, log);
   await carryRights(session, target, shadow);
   await session.run(`DROP TABLE ${quoteTable(target)}`, purpose);
   await rename(session, shadow, target, indices);
@@ -177,13 +177,14 @@ async function refill(
   row: StreamRow,
   plan: PlanRow,
   shadow: TableName,
-  keeping: Keeping,
+  { keeping, indices }: { readonly keeping: Keeping; readonly indices: readonly IndexOption[] },
   log: Log,
 ): Promise<Form> {
   const { target } = owner.stream;
   const table = quoteTable(target);
   try {
     await session.run(`TRUNCATE ${table}`);
+    await dropUniques(session, target, indices);
     const told = (column: string): void =>
       log.warn('column_kept', { stream: owner.stream.stream, table: displayName(target), column });
     const shape = await reform(session, target, shadow, row, plan, keeping, told);

@@ -23,7 +23,7 @@ import {
   streamRowSql,
 } from './control.ts';
 import { forgetDoubtsSql, unknownKeysSql } from './doubts.ts';
-import { finish } from './finish.ts';
+import { finish, SWAP_PATIENCE, type SwapPatience } from './finish.ts';
 import { addIndices, type IndexOption, indexName, indicesOf, missingIndices } from './indices.ts';
 import { inCopy } from './multiset.ts';
 import { prepare, sameTable, tableMoved } from './prepare.ts';
@@ -44,9 +44,12 @@ export interface PostgresTarget {
   readonly options: LoadOptions;
   readonly clock: Clock;
   readonly log: Log;
+  /** Left out: SWAP_PATIENCE. */
+  readonly patience?: SwapPatience;
 }
 
-export function postgresTarget({ connect, pipeline, options, clock, log }: PostgresTarget): Target {
+export function postgresTarget(given: PostgresTarget): Target {
+  const { connect, pipeline, options, clock, log, patience = SWAP_PATIENCE } = given;
   const on = async <T>(stream: TargetStream, work: (session: Session, owner: Owner) => Promise<T>): Promise<T> => {
     const subject = { stream: stream.stream, table: displayName(stream.target) };
     return await withSession(connect, subject, (session) => work(session, { pipeline, stream }));
@@ -105,7 +108,7 @@ export function postgresTarget({ connect, pipeline, options, clock, log }: Postg
         const gone_at_ms = courseOf(epoch.kind).keeps_deleted && !options.hard_delete ? epoch.opened_at_ms : null;
         const keeping = { on_type_change, on_drop_column, now_ms: clock.now(), gone_at_ms };
         const indices = indicesOf(options.indices, stream.stream);
-        return finish(session, owner, { epoch, plan, lsn, held_lsn, keeping, indices }, clock, log);
+        return finish(session, owner, { epoch, plan, lsn, held_lsn, keeping, indices, patience }, clock, log);
       }),
 
     cancelEpoch: (stream, epoch, lsnOf) => on(stream, (session, owner) => cancel(session, owner, epoch, lsnOf)),

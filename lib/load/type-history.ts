@@ -5,6 +5,7 @@
  * attributes, so one from before an attribute was dropped means something else now; and a value that the type no longer takes was written before its
  * label was renamed, or its attributes were others. Then the table is read again (TABLE_REWRITTEN).
  */
+import { isDeepStrictEqual } from 'node:util';
 import { definitionsIn, type Shape, type SourceType, type TypeUse } from '../shape.ts';
 import { gapsBetween, type RenamedLabel, typeText } from './type-steps.ts';
 
@@ -46,10 +47,10 @@ export function renamedLabels(table: Shape, segment: Shape): RenamedLabel[] {
   });
 }
 
-/** Whether a type of some column is defined otherwise than before. */
+/** Whether a type of some column is defined otherwise than before. In what order its fields come says nothing: jsonb, which keeps shapes, has one of its own. */
 export function typesDiffer(table: Shape, changed: Shape): boolean {
-  const definitions = ({ columns }: Shape): string => JSON.stringify(columns.map(({ type }) => type ?? null));
-  return definitions(table) !== definitions(changed);
+  const definitions = ({ columns }: Shape): unknown => columns.map(({ type }) => type ?? null);
+  return !isDeepStrictEqual(definitions(table), definitions(changed));
 }
 
 type Of<K extends SourceType['kind']> = Extract<SourceType, { readonly kind: K }>;

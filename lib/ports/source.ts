@@ -220,7 +220,10 @@ export interface TableSample {
 
 /** Which rows of a chunk, as what snapshot. */
 export interface ChunkRequest {
+  /** The epoch's condition on rows (backfill). */
   readonly where: string | null;
+  /** The stream's own, from the pipeline file; both must hold. */
+  readonly filter?: string | null;
   /** Columns that the chunk has in their own form, or not at all (lib/projection/select.ts); hashes are made of its lines. */
   readonly projection?: Projection | null;
   /** The table is followed by the log: without a key, its snapshot must be known exactly. False: what is read is all there is (FULL_TABLE, INCREMENTAL). */
@@ -239,7 +242,8 @@ export interface PagesRequest {
   /** Rows of a page; null: only the greatest value is asked for. */
   readonly rows: number | null;
   readonly pages_max: number;
-  readonly where: string | null;
+  /** As ChunkRequest.filter. */
+  readonly filter?: string | null;
   /** As ChunkRequest.from_lsn. */
   readonly from_lsn: Lsn | null;
 }
@@ -250,10 +254,12 @@ export interface Pages {
   readonly from: string | null;
   /** Last values of the pages, ascending, without that of the last page. */
   readonly ends: readonly string[];
-  /** Last value of the run; null: there are no rows. */
+  /** Last value of the run, of those that have an end; null: there are no such rows. */
   readonly to: string | null;
   /** There are rows without a value. */
   readonly nulls: boolean;
+  /** There are rows with this value or a greater one, and no bookmark may come so far (`infinity`, `NaN`); null: there are none. */
+  readonly endless: string | null;
 }
 
 export interface Extractor {

@@ -3,18 +3,13 @@
  * lies behind it reads the source; what uses it plans, stages and makes tables, and never sees a hidden value.
  */
 import { pipeline } from 'node:stream';
+import { rangeColumnNames } from '../epoch/range-sql.ts';
 import { SluiceError } from '../errors.ts';
 import type { ChunkRange, ChunkRead, ChunkRequest, Extractor, SourceTable } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import { HashingLines } from './lines.ts';
 import type { Projection } from './projection.ts';
 import { projectedTable } from './table.ts';
-
-/** Both conditions; null: none. Each has its lines to itself, so that a comment at its end does not swallow the rest. */
-export function bothConditions(one: string | null, other: string | null): string | null {
-  if (one === null || other === null) return one ?? other;
-  return `(${one}\n) AND (${other}\n)`;
-}
 
 /** `where`: the stream's row filter. */
 export function projectedExtractor(
@@ -25,7 +20,7 @@ export function projectedExtractor(
   if (projection === null && where === null) return extractor;
   const request = (asked: ChunkRequest): ChunkRequest => ({
     ...asked,
-    where: bothConditions(where, asked.where),
+    filter: where,
     projection,
   });
   return {
@@ -34,7 +29,7 @@ export function projectedExtractor(
       const table = await extractor.table(name);
       return table && projectedTable(table, projection);
     },
-    pages: (table, asked) => extractor.pages(table, { ...asked, where: bothConditions(where, asked.where) }),
+    pages: (table, asked) => extractor.pages(table, { ...asked, filter: where }),
     readChunk: async (table, range, asked) => {
       if (isByHidden(table, range)) {
         const what =
@@ -49,7 +44,7 @@ export function projectedExtractor(
 
 /** Bounds that are masks are none of the source's values. */
 function isByHidden({ columns }: SourceTable, range: ChunkRange): boolean {
-  const names = 'columns' in range ? range.columns : 'column' in range ? [range.column] : [];
+  const names = rangeColumnNames(range);
   return columns.some(({ name, mask }) => mask !== undefined && names.includes(name));
 }
 

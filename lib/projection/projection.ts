@@ -21,7 +21,7 @@ export interface Projection {
 /** What stands for a value that is redacted. */
 export const REDACTED = '[redacted]';
 /** pg_type.dat: text. */
-export const TEXT_OID = 25;
+const TEXT_OID = 25;
 
 /** Null: nothing is hidden. `salt` must be there where a column is hashed: CONFIG_INVALID. */
 export function projectionOf(
@@ -71,7 +71,7 @@ export function projectionFor(
 /** Identifiers, quoted or not; strings are taken apart as well, which hides more rather than less. */
 const IDENTIFIERS = /"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_$]*/gu;
 
-export function identifiersIn(sql: string): ReadonlySet<string> {
+function identifiersIn(sql: string): ReadonlySet<string> {
   const found = sql.match(IDENTIFIERS) ?? [];
   return new Set(found.map((word) => (word.startsWith('"') ? word.slice(1, -1).replaceAll('""', '"') : word)));
 }
@@ -152,7 +152,11 @@ export function projectionFault(
       'Follow another column, or do not hide it.',
     );
   }
-  if (!table.columns.some((column) => projection.treatmentOf(column.name) !== 'drop')) {
+  // One that has none has nothing to lose.
+  if (
+    table.columns.length > 0 &&
+    table.columns.every(({ name: column }) => projection.treatmentOf(column) === 'drop')
+  ) {
     return wrong(`columns leaves nothing of ${name}`, 'Include at least one column.');
   }
   return null;

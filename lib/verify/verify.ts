@@ -69,6 +69,8 @@ interface Work extends Subject {
   readonly bookmark: Bookmark;
   readonly not_compared: StreamFindings['not_compared'];
   readonly rows_estimate: number;
+  /** The target has hashes of its key. */
+  readonly is_hashed: boolean;
 }
 
 class Course {
@@ -160,19 +162,22 @@ class Verifying {
       source: await this.#look.source.table(table),
       target: await this.#look.target.table(row.target),
     });
-    if (sides.key.length === 0 && table.key.length > 0)
-      course.remarks.add(
-        'Its key is hidden: rows are compared by what else they hold, and cannot be repaired one by one.',
-      );
+    const is_hidden = sides.key.length === 0 && table.key.length > 0;
+    const { not_compared } = sides;
+    const is_hashed = not_compared.some(({ column, why }) => why === 'hashed' && table.key.includes(column));
+    if (is_hidden) {
+      const reason = is_hashed ? 'is hashed' : 'cannot be compared';
+      course.remarks.add(`Its key ${reason}: rows are compared by what else they hold.`);
+    }
     const is_appended = table.key.length === 0 && !is_queried && table.replica_identity !== 'f';
     if (is_appended) course.remarks.add('It has no key: only its inserts are followed.');
     const { hard_delete, on_truncate } = pipeline.target;
-    const { not_compared } = sides;
     return {
       stream,
       bookmark,
       compared: sides,
       not_compared,
+      is_hashed,
       is_queried,
       keeps_deleted: on_truncate === 'ignore' || !(hard_delete || row.metadata) || is_appended,
       rows_estimate: table.rows_estimate,
@@ -229,14 +234,20 @@ class Verifying {
 
   /** True: their rows have been brought again. */
   async #repair(
-    { stream, bookmark, compared: { key }, is_queried }: Work,
+    { stream, bookmark, compared: { key }, is_queried, is_hashed }: Work,
     course: Course,
     differences: Difference[],
   ): Promise<boolean> {
     if (differences.length === 0) return false;
     if (key.length === 0 || is_queried) {
-      const why = is_queried ? 'is read by query' : 'has no key that both sides have';
-      course.remarks.add(`It ${why}, so single rows cannot be brought again: sluice backfill ${stream} --reset`);
+      const why = is_queried
+        ? 'It is read by query'
+        : is_hashed
+          ? 'The target has only hashes of its key, by which the source knows no row'
+          : 'It has no key that both sides have';
+      course.remarks.add(
+        `${why}: single rows cannot be brought again. Copy it anew: sluice backfill ${stream} --reset`,
+      );
       return false;
     }
     this.#options.onWait?.(`${differences.length} rows of ${displayName(bookmark.table)} to be brought again`);

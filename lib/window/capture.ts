@@ -9,7 +9,7 @@
  * whose commit lies before the chain's end may not be seen by snapshots yet (it waits for a synchronous standby), and holds its locks until it is.
  */
 import type { StreamDefinition } from '../config/selection.ts';
-import { openAllRequested } from '../epoch/request.ts';
+import { dropRequests, openAllRequested } from '../epoch/request.ts';
 import { isLogBased } from '../ledger/method.ts';
 import { LSN_ZERO, type Lsn } from '../lsn.ts';
 import type { Bookmark, Clock, Doorbell, Epoch, Followed, Ledger, Log, Published, Source } from '../ports.ts';
@@ -104,9 +104,10 @@ export async function releaseUnfollowed(
   { streams, queries, later = [], bookmarks, tables, isWanted, unfit }: OpenChain,
 ): Promise<void> {
   const followed = new Set([...streams, ...queries, ...later].map(({ id }) => id));
-  for (const bookmark of bookmarks) {
+  const left = bookmarks.filter(({ stream }) => !followed.has(stream));
+  if (left.length > 0) await dropRequests(ports, (stream) => !followed.has(stream));
+  for (const bookmark of left) {
     const { stream, table, reset_requested, resync_requested } = bookmark;
-    if (followed.has(stream)) continue;
     // Whoever comes back is copied anew.
     if (resync_requested) await ports.ledger.updateBookmark(stream, { reset_requested: true, resync_requested: false });
     const exposure = unfit?.get(stream);

@@ -80,7 +80,7 @@ export function goneFault(
   return new SluiceError('TABLE_DROPPED', { table: displayName(table) });
 }
 
-export function renamedFault(table: TableName, now: TableName): SluiceError {
+function renamedFault(table: TableName, now: TableName): SluiceError {
   return new SluiceError('TABLE_RENAMED', { table: displayName(table), now: displayName(now) });
 }
 

@@ -7,6 +7,8 @@
  * copied anew, and that is said.
  */
 import type { StreamDefinition } from '../config/selection.ts';
+import { endEpoch } from '../epoch/cancel.ts';
+import { courseOf } from '../epoch/kinds.ts';
 import { openAllRequested } from '../epoch/request.ts';
 import type { Bookmark, Clock, Cut, Doorbell, Epoch, Ledger, Log, StopReason } from '../ports.ts';
 import { displayName, tableKey } from '../shape.ts';
@@ -57,13 +59,13 @@ async function openRun(
     return;
   }
   // The bookmark may be a moment older than the epoch, and say that it is being read still.
-  const hadRun = begun.state !== 'captured' && newest !== null && since_ms !== null && newest.opened_at_ms >= since_ms;
-  if (hadRun) return;
+  const hadRun = begun.state !== 'captured' && newest !== null && newest.state !== 'cancelled';
+  if (hadRun && since_ms !== null && newest.opened_at_ms >= since_ms) return;
   const now_ms = clock.now();
   const epoch: Epoch = {
     stream: begun.stream,
     number: number + 1,
-    kind: kindOf(begun),
+    kind: kindOf(begun, newest),
     where: null,
     state: 'opened',
     plan: null,
@@ -80,9 +82,12 @@ async function openRun(
 }
 
 /** The first copy and each of FULL_TABLE into a shadow; one that begins anew gives up what was there, as a reset does. */
-function kindOf({ method, epoch, state }: Bookmark): Epoch['kind'] {
-  if (epoch > 0 && state === 'captured') return 'reset';
-  return method === 'INCREMENTAL' && epoch > 0 ? 'incremental' : 'full_table';
+function kindOf({ method, state }: Bookmark, newest: Epoch | null): Epoch['kind'] {
+  if (newest === null) return 'full_table';
+  if (state === 'captured') return 'reset';
+  // A copy that was given up has left no table, or the former one: it is made once more.
+  if (newest.state === 'cancelled' && courseOf(newest.kind).into === 'shadow') return newest.kind;
+  return method === 'INCREMENTAL' ? 'incremental' : 'full_table';
 }
 
 async function isReading(ledger: Ledger, { stream, captured_cut }: Bookmark, epoch: number): Promise<boolean> {
@@ -129,7 +134,9 @@ async function begin(
   }
   const reason = reasonToBeginAnew(known, now);
   if (reason === null) return known;
-  await endRunning(ledger, known, reason);
+  // Whatever is being read is not what is wanted any more.
+  const running = known.epoch > 0 ? await ledger.epoch(id, known.epoch) : null;
+  if (running) await endEpoch(ledger, running, reason);
   await ledger.updateBookmark(id, now);
   log.warn('stream_begins_anew', { stream: id, table: displayName(source), reason });
   return { ...known, ...now };
@@ -148,13 +155,4 @@ function reasonToBeginAnew(known: Bookmark, now: Begun): string | null {
   if (tableKey(known.target) !== tableKey(now.target)) return `it goes to ${displayName(now.target)} now`;
   if (known.incarnation !== now.incarnation) return 'the ledger was begun anew';
   return known.reset_requested ? 'somebody asked for it, or its table had another shape, or was out of sight' : null;
-}
-
-/** Whatever is being read is not what is wanted any more. Two looks: its plan may win meanwhile. */
-async function endRunning(ledger: Ledger, { stream, epoch: number }: Bookmark, reason: string): Promise<void> {
-  for (let look = 0; look < 2; look++) {
-    const epoch = number > 0 ? await ledger.epoch(stream, number) : null;
-    if (!epoch || epoch.state === 'done' || epoch.state === 'cancelled') return;
-    if (await ledger.updateEpoch({ ...epoch, state: 'cancelled', reason }, epoch.state)) return;
-  }
 }

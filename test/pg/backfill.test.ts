@@ -174,6 +174,30 @@ describe('backfill --where', () => {
   });
 });
 
+test('a type that has come to be another since the last cut: the rows are read again, and the row of the stream learns of it from the log', async () => {
+  await using fresh = await open(`CREATE TYPE mood AS ENUM ('a', 'b');
+    CREATE TABLE items (id int PRIMARY KEY, kind mood); INSERT INTO items SELECT n, 'a' FROM generate_series(1, 50) n`);
+  const labels = async () =>
+    (await fresh.to.query(`SELECT shape -> 'columns' -> 1 -> 'type' -> 'labels' AS labels FROM _sluice.streams`)).rows;
+  await fresh.from.query(`UPDATE items SET kind = 'b' WHERE id = 2`);
+  await fresh.equal();
+  await fresh.from.query(`ALTER TYPE mood ADD VALUE 'c'`);
+  await fresh.from.query(`BEGIN; INSERT INTO items VALUES (51, 'c')`);
+  await ask(fresh, 'true');
+  const { extractBells, loadBells } = fresh.line.durable;
+  for (let step = 0; step < 2; step++) {
+    for (const bell of extractBells.splice(0)) await extract(fresh.line.ports(), fresh.line.pipeline, bell);
+  }
+  for (const bell of loadBells.splice(0)) await load(fresh.line.ports(), bell, { deadline_ms: Date.now() + 60_000 });
+  expect(newest(fresh)).toMatchObject({ kind: 'backfill', state: 'done' });
+  expect(await labels()).toEqual([{ labels: ['a', 'b'] }]);
+  await fresh.from.query('COMMIT');
+  await fresh.equal();
+  await fresh.from.query(`UPDATE items SET kind = 'c' WHERE id = 3`);
+  await fresh.equal();
+  expect(await labels()).toEqual([{ labels: ['a', 'b', 'c'] }]);
+});
+
 describe('--cancel', () => {
   test('what waits, what is open and what is under way; the rows that were read again are right', async () => {
     await using fresh = await open();

@@ -88,6 +88,9 @@ test.skipIf(skipDebian)(
   async () => {
     await using debian = await startDebianPostgres();
     const from = await makeDatabase(debian, 'LATIN1');
+    const here = await debian.connect(from.database);
+    await here.query('CREATE TABLE t (id int PRIMARY KEY)');
+    await here.end();
     await using line = await openLine({ source: from, target, config: { source: 'plugin: wal2json' } });
     await expect(line.window()).rejects.toThrow('LATIN1: the server does not convert what wal2json writes');
   },

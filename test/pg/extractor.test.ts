@@ -129,7 +129,7 @@ describe('the chunks of a plan are the table', () => {
     await admin.query('DROP TABLE IF EXISTS planned; CREATE TABLE planned (id int4 PRIMARY KEY, t text)');
     await admin.query("INSERT INTO planned SELECT i, repeat('x', 500) FROM generate_series(1, 5000) i");
     await admin.query('ANALYZE planned');
-    const select = /\((.*)\) TO STDOUT/.exec(chunkSql(await tableOf('planned'), range, null))?.[1];
+    const select = /\((.*)\) TO STDOUT/.exec(chunkSql(await tableOf('planned'), range, { where: null }))?.[1];
     const { rows } = await admin.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${select}`);
     expect(rows.map((row) => row['QUERY PLAN']).join()).toContain(scan);
   });

@@ -131,6 +131,60 @@ test('rows without a value come with each run; a table of none is a table with n
   await expectEqual(run);
 });
 
+describe('a value that has nothing above it', () => {
+  const ENDLESS = [
+    ['timestamptz', "'infinity'", "'-infinity'", (i: number) => `'2026-01-01Z'::timestamptz + interval '${i} days'`],
+    ['timestamp', "'infinity'", "'-infinity'", (i: number) => `'2026-01-01'::timestamp + interval '${i} days'`],
+    ['date', "'infinity'", "'-infinity'", (i: number) => `'2026-01-01'::date + ${i}`],
+    ['float8', "'Infinity'", "'-Infinity'", (i: number) => `${i} / 7.0`],
+    ['float4', "'NaN'", "'-Infinity'", (i: number) => `${i}.5`],
+    ['numeric', "'Infinity'", "'-Infinity'", (i: number) => `${i} / 7.0`],
+    ['numeric', "'NaN'", "'-Infinity'", (i: number) => `${i}`],
+    ['interval', "'infinity'", "'-infinity'", (i: number) => `${i} * interval '1 hour'`],
+    ['until', "'infinity'", "'-infinity'", (i: number) => `'2026-01-01Z'::timestamptz + interval '${i} days'`],
+  ] as const;
+  test.each(ENDLESS)('%s: %s', async (type, endless, first, at) => {
+    const values = (from: number, count: number): string =>
+      Array.from({ length: count }, (_, i) => `(${from + i}, ${at(from + i)}, 'v')`).join(', ');
+    await using run = await line(
+      `CREATE DOMAIN until AS timestamptz; CREATE TABLE t (id int PRIMARY KEY, k ${type}, v text); CREATE INDEX ON t (k);
+       INSERT INTO t VALUES (100, ${endless}, 'endless'), (101, ${endless}, 'endless'), (102, ${first}, 'first')`,
+      entry('replication_key: k'),
+    );
+    const finite = async (): Promise<string | undefined> =>
+      (await run.from.query<{ k: string }>(`SELECT k::text FROM t WHERE k < ${endless} ORDER BY t.k DESC LIMIT 1`))
+        .rows[0]?.k;
+    await expectEqual(run);
+    expect(value(run)).toBe(await finite());
+    await run.from.query(`INSERT INTO t VALUES ${values(1, 8)}`);
+    await expectEqual(run);
+    expect(value(run)).toBe(await finite());
+    // One is changed as it is, one comes to an end, one loses its end, and there are new ones.
+    await run.from.query(
+      `UPDATE t SET v = 'changed' WHERE id = 100; UPDATE t SET k = ${at(20)} WHERE id = 101;
+       UPDATE t SET k = ${endless}, v = 'for ever' WHERE id = 3; INSERT INTO t VALUES ${values(21, 5)}`,
+    );
+    await expectEqual(run);
+    expect(value(run)).toBe(await finite());
+    expect(chunks(run)[0]).toMatchObject({ number: 0, range: { by: 'page', to: null } });
+    expect(chunks(run)[0]?.staged?.rows).toBe(2);
+  });
+});
+
+test('a run that finds nothing at all, not even the last value, ends, and the next one goes on', async () => {
+  await using run = await line(
+    'CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL); INSERT INTO t VALUES (1, 1), (2, 2)',
+    entry('replication_key: k'),
+  );
+  await expectEqual(run);
+  await run.from.query('DELETE FROM t');
+  await run.settle();
+  expect(run.line.bookmark('public.t')).toMatchObject({ state: 'live' });
+  expect([chunks(run), value(run)]).toEqual([[], '2']);
+  await run.from.query('INSERT INTO t VALUES (1, 3), (2, 2), (3, 4)');
+  await expectEqual(run);
+});
+
 test('what it cannot see: rows that are deleted, and keys that go back', async () => {
   await using run = await line(
     "CREATE TABLE t (id int PRIMARY KEY, k int, v text); INSERT INTO t VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c')",

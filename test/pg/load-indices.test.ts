@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { streamId } from '../../lib/config/stream-id.ts';
 import { requestBackfills } from '../../lib/epoch/backfill.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
+import { extract, load } from '../../lib/pipeline.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
@@ -58,6 +59,29 @@ test('made by the first sync, on the shadow where rows of several moments do no 
   const after = await fresh.to.query<{ oid: number }>(`SELECT 'items'::regclass::oid::int4 AS oid`);
   expect(after.rows[0]?.oid).not.toBe(before.rows[0]?.oid);
 });
+
+test('where a view keeps the table, which then gets the rows of a copy, a unique one does not keep them out', async () => {
+  await using fresh = await freshLine({ source, target }, SQL, { target: INDICES });
+  await fresh.equal();
+  await fresh.to.query('CREATE VIEW seen AS SELECT kind FROM items');
+  await fresh.line.ports().ledger.updateBookmark(ID, { reset_requested: true });
+  await fresh.line.window();
+  // As if rows had exchanged a value between two chunks.
+  await fresh.from.query(`UPDATE items SET email = 'free' WHERE id = 1; UPDATE items SET email = 'm1' WHERE id = 2`);
+  const { extractBells, loadBells } = fresh.line.durable;
+  for (const bell of extractBells.splice(0)) await extract(fresh.line.ports(), fresh.line.pipeline, bell);
+  const { rows } = await fresh.to.query<{ shadow: string }>('SELECT shadow FROM _sluice.plans');
+  for (const bell of extractBells.splice(0)) await extract(fresh.line.ports(), fresh.line.pipeline, bell);
+  for (const bell of loadBells.splice(0)) {
+    if (bell.kind !== 'chunk') continue;
+    await fresh.to.query(`CREATE FUNCTION twice() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF new.id = 1 THEN new.email := ''m1''; END IF; RETURN new; END';
+      CREATE TRIGGER twice BEFORE INSERT ON "${rows[0]?.shadow}" FOR EACH ROW EXECUTE FUNCTION twice()`);
+    await load(fresh.line.ports(), bell, { deadline_ms: Date.now() + 60_000 });
+  }
+  await fresh.from.query(`UPDATE items SET kind = 'seen' WHERE id < 3`);
+  await fresh.equal();
+  expect(names(await indexes(fresh))).toEqual(names(ALL));
+}, 60_000);
 
 test('a unique one holds no batch up: values that rows exchange, live and beside a backfill', async () => {
   await using fresh = await freshLine({ source, target }, SQL, { target: INDICES });

@@ -184,13 +184,18 @@ describe('by rename', () => {
   });
 
   test('a reader that does not end: transient, soon, and the old rows stay', async () => {
-    const { stream, target, table } = await loaded(() => '');
+    const patience = { limits: { statement_ms: 60_000, lock_ms: 100 }, pauses_ms: [10, 20] };
+    const { stream, target, table } = await loaded(() => '', { patience });
     const reader = await server.connect();
     await reader.query(`BEGIN; SELECT FROM ${table}`);
+    const before_ms = Date.now();
     await expect(reset(target, stream)).rejects.toMatchObject({
       code: 'TARGET_TRANSIENT',
       facts: { sqlstate: '55P03' },
     });
+    expect(Date.now() - before_ms).toBeGreaterThanOrEqual(3 * 100);
+    const waits = target.events.filter(({ event }) => event === 'swap_waits_for_lock');
+    expect(waits.map(({ facts }) => facts.pause_ms)).toEqual([10, 20]);
     expect(await rowsOf(reader, stream.target)).toEqual([
       ['1', 'old'],
       ['2', 'old'],

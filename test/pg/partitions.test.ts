@@ -258,10 +258,11 @@ describe.each([14, 18] as const)('PostgreSQL %i', (version) => {
     await makeTree();
     await on.query(`
       CREATE TABLE big PARTITION OF root FOR VALUES FROM (1000) TO (2000000);
-      INSERT INTO root SELECT i, 'n' FROM generate_series(1000, 252000) i; ANALYZE root`);
+      INSERT INTO root SELECT i, 'n' FROM generate_series(1000, 450000) i; ANALYZE root`);
     const opened = await open({ tables: '[public.root]' });
     await opened.settle();
-    expect(opened.durable.chunks.size).toBe(2);
+    // By an estimate of the rows.
+    expect(opened.durable.chunks.size).toBeGreaterThan(1);
     const there = await target.connect();
     expect((await there.query('SELECT count(*)::int AS n, sum(id)::text AS s FROM root')).rows).toEqual(
       (await on.query('SELECT count(*)::int AS n, sum(id)::text AS s FROM root')).rows,

@@ -3,6 +3,7 @@
  * for nothing but rows.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { resume } from '../../lib/operate.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { openLine } from '../support/line.ts';
 import { eventually } from '../support/local-engine.ts';
@@ -89,6 +90,30 @@ describe('FULL_TABLE', () => {
     expect(await run.line.rows('target', 'public.m')).toHaveLength(31);
   });
 
+  test('itersize, where the file gives it, is about the rows of a chunk', async () => {
+    const made =
+      'CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, i FROM generate_series(1, 900) i';
+    const rowsOf = ({ line: { durable } }: FreshLine): number[] =>
+      [...durable.chunks.values()].map(({ staged }) => staged?.rows ?? 0);
+    {
+      await using run = await line(made, FULL);
+      await run.equal();
+      expect(rowsOf(run)).toEqual([900]);
+    }
+    for (const option of ['itersize: 100', 'batch_fetch_limit: 100']) {
+      await using run = await line(made, FULL, { source: option });
+      await run.equal();
+      expect(rowsOf(run).length, option).toBeGreaterThan(7);
+      expect(Math.max(...rowsOf(run)), option).toBeLessThan(200);
+    }
+    // And of the first copy of INCREMENTAL.
+    await using run = await line(made, `[{ table: public.t, replication_method: INCREMENTAL, replication_key: id }]`, {
+      source: 'itersize: 300',
+    });
+    await run.equal();
+    expect(rowsOf(run).length).toBeGreaterThan(2);
+  });
+
   test('an empty table is a table with no rows', async () => {
     await using run = await line('CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE bare (v text)', FULL);
     await run.equal();
@@ -159,6 +184,17 @@ describe('FULL_TABLE', () => {
     await equal(run, 'm');
   });
 
+  test('a row filter that fails on a row halts the stream, and is called what it is', async () => {
+    await using run = await line(
+      'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)',
+      '[{ table: public.t, replication_method: FULL_TABLE, where: "10 / (id - 3) <> 0 -- or so" }]',
+    );
+    await expect(run.settle()).rejects.toThrow(/^ROW_FILTER: .*SQLSTATE 22012/);
+    run.line.configure({ tables: '[{ table: public.t, replication_method: FULL_TABLE, where: id < 3 }]' });
+    await run.settle();
+    expect((await run.to.query('SELECT id FROM t ORDER BY id')).rows).toEqual([{ id: 1 }, { id: 2 }]);
+  });
+
   test('a key that does not tell rows apart halts the stream and leaves the table as it was', async () => {
     await using run = await line(
       'CREATE VIEW v AS SELECT i AS id FROM generate_series(1, 3) i',
@@ -168,6 +204,26 @@ describe('FULL_TABLE', () => {
     await run.from.query('CREATE OR REPLACE VIEW v AS SELECT i % 2 AS id FROM generate_series(1, 3) i');
     await expect(run.settle()).rejects.toThrow(/TARGET_REJECTS.*unique_violation/s);
     expect(await run.line.rows('target', 'public.v')).toEqual([['1'], ['2'], ['3']]);
+    // Mended on the source: what was staged is not, and is not tried again.
+    await run.from.query('CREATE OR REPLACE VIEW v AS SELECT i + 10 AS id FROM generate_series(1, 3) i');
+    expect(await resume(run.line.ports(), 'public.v')).toMatchObject([{ resumed: true }]);
+    await equal(run, 'v');
+  });
+
+  test('a first copy that the target refused is made again as one, of an INCREMENTAL stream too', async () => {
+    await using run = await line(
+      'CREATE VIEW v AS SELECT i % 2 AS id, i AS k FROM generate_series(1, 3) i',
+      '[{ table: public.v, replication_method: INCREMENTAL, replication_key: k, key_properties: [id] }]',
+    );
+    await expect(run.settle()).rejects.toThrow(/TARGET_REJECTS/);
+    await run.from.query('CREATE OR REPLACE VIEW v AS SELECT i AS id, i AS k FROM generate_series(1, 3) i');
+    await resume(run.line.ports(), 'public.v');
+    await equal(run, 'v');
+    const kinds = [...run.line.durable.epochs.values()].map(({ kind, state }) => [kind, state]);
+    expect(kinds.slice(0, 2)).toEqual([
+      ['full_table', 'cancelled'],
+      ['full_table', 'done'],
+    ]);
   });
 });
 

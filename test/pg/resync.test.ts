@@ -227,6 +227,14 @@ describe('a slot that was dropped', () => {
     await resync(made);
     await made.settle();
     expect(logged(line, 'epoch_done').at(-1)).toMatchObject({ kind: 'resync', chunks_equal: 0 });
+    // WHEN the target alone differs: rows that the filter leaves out, values that a mask hides.
+    await drop(made);
+    await to.query(
+      `INSERT INTO part (id, v) VALUES (7, 7), (9, 9); UPDATE part SET secret = 'leaked', told = 'leaked' WHERE id = 2`,
+    );
+    await resync(made);
+    await made.settle();
+    expect(logged(line, 'epoch_done').at(-1)).toMatchObject({ kind: 'resync', chunks_equal: 0 });
     const { rows } = await to.query<{ id: number; v: number }>('SELECT * FROM part WHERE id < 11 ORDER BY id');
     expect(rows.map(({ id, v }) => [id, v])).toEqual([
       [2, 2],

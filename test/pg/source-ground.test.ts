@@ -171,13 +171,13 @@ describe('connecting', () => {
         `ALTER ROLE ${ROLE_SQL} SET DateStyle = 'German'; ALTER ROLE ${ROLE_SQL} SET TimeZone = 'Asia/Tokyo'`,
       );
       await admin.query(
-        `ALTER ROLE ${ROLE_SQL} SET statement_timeout = 5; ALTER ROLE ${ROLE_SQL} SET bytea_output = 'escape'`,
+        `ALTER ROLE ${ROLE_SQL} SET statement_timeout = 500; ALTER ROLE ${ROLE_SQL} SET bytea_output = 'escape'`,
       );
       await admin.query(
         `ALTER ROLE ${ROLE_SQL} SET lc_monetary = 'POSIX'; ALTER ROLE ${ROLE_SQL} SET standard_conforming_strings = off`,
       );
       await admin.query(
-        `ALTER ROLE ${ROLE_SQL} SET extra_float_digits = -3; ALTER ROLE ${ROLE_SQL} SET idle_session_timeout = 7`,
+        `ALTER ROLE ${ROLE_SQL} SET extra_float_digits = -3; ALTER ROLE ${ROLE_SQL} SET idle_session_timeout = 700`,
       );
       const endpoint = { side: 'source', connection: connectionTo(server), replication } as const;
       const client = await connectClient(() => new Client(clientConfig(endpoint)), endpoint);

@@ -3,8 +3,10 @@
  * gone. SLUICE_VERIFY_ROWS: rows of each table (20,000; one row in 100,000 is made wrong in each of three ways, and two at least).
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { repairOf, requestEpoch } from '../../lib/epoch/request.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { openLine } from '../support/line.ts';
+import { memoryDoorbell } from '../support/memory-ports.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { MAJORS_HERE, type Major } from '../support/servers.ts';
 import { verifyLine, writingOn } from '../support/verifying.ts';
@@ -235,7 +237,55 @@ describe('tables as the target has them', () => {
       differing: { rows: 2 },
       extra: { keys: [['95']] },
     });
-    expect((await verifyLine(fresh, { repair: true })).a).toMatchObject({ outcome: 'repaired' });
+    expect((await verifyLine(fresh, { repair: true })).a).toMatchObject({ outcome: 'repaired', repaired: 3 });
+    const { rows } = await fresh.to.query(
+      'SELECT id, mail, note, nothing, t FROM a WHERE id IN (1, 2, 95) ORDER BY id',
+    );
+    expect(rows).toEqual([1, 2].map((id) => ({ id, mail: `${id}@b.c`, note: '[redacted]', nothing: null, t: 't' })));
+    // Under writes that change what is hidden, and that move rows over the filter's border.
+    await using writer = writingOn(
+      fresh.from,
+      (n) =>
+        `UPDATE a SET secret = '${n}', note = '${n}', nothing = '${n}' WHERE id % 10 = ${1 + (n % 9)}; UPDATE a SET id = 201 - id WHERE id IN (80, 121)`,
+      20,
+    );
+    await fresh.to.query('DELETE FROM a WHERE id = 10; INSERT INTO a (id) VALUES (99)');
+    expect((await verifyLine(fresh)).a).toMatchObject({
+      outcome: 'different',
+      differing: { rows: 0 },
+      missing: { keys: [['10']] },
+      extra: { keys: [['99']] },
+    });
+    await writer.end();
+  });
+
+  test('of which no log is read: copies by query hide the same', async () => {
+    await using fresh = await freshLine(
+      { source, target },
+      `CREATE TABLE a (id int PRIMARY KEY, secret text, mail text, note text, n int);
+       INSERT INTO a SELECT n, 's' || n, n || '@b.c', 'n', n FROM generate_series(1, 100) AS n; CREATE TABLE i AS TABLE a; ALTER TABLE i ADD PRIMARY KEY (id)`,
+      {
+        tables: `[{ table: public.a, replication_method: FULL_TABLE, columns: { exclude: [secret] }, mask: { note: redact, mail: hash }, where: id <= 90 },
+          { table: public.i, replication_method: INCREMENTAL, replication_key: n, columns: { exclude: [secret] }, mask: { note: 'null', mail: hash }, where: id <= 90 }]`,
+      },
+    );
+    await fresh.settle();
+    const hidden = [
+      { column: 'secret', why: 'excluded' },
+      { column: 'mail', why: 'hashed' },
+    ];
+    for (const found of Object.values(await verifyLine(fresh, { named: true }))) {
+      expect(found).toMatchObject({ outcome: 'equal', rows: 90 });
+      expect(found.not_compared).toEqual(expect.arrayContaining(hidden));
+    }
+    await fresh.to.query(
+      ['a', 'i']
+        .map((name) => `UPDATE ${name} SET note = 'leaked' WHERE id = 1; INSERT INTO ${name} (id) VALUES (95)`)
+        .join(';'),
+    );
+    for (const found of Object.values(await verifyLine(fresh, { named: true }))) {
+      expect(found).toMatchObject({ differing: { keys: [['1']] }, extra: { keys: [['95']] }, missing: { rows: 0 } });
+    }
   });
 
   test('kept after deletion, where the file says so', async () => {
@@ -335,7 +385,55 @@ test('hashed columns are not compared; with a hashed key, rows are known by the 
     extra: { rows: 1, keys: [] },
     not_compared: [{ column: 'id', why: 'hashed' }],
   });
-  expect(b?.remarks.join()).toContain('Its key is hidden');
+  expect(b?.remarks.join()).toContain('Its key is hashed');
+});
+
+describe('a repair by a key that is hashed', () => {
+  const MADE = `CREATE TABLE b (id text, n int, PRIMARY KEY (id, n)); INSERT INTO b SELECT 'k' || n, n FROM generate_series(1, 20) AS n;
+    CREATE TABLE c (id text PRIMARY KEY, n int); INSERT INTO c SELECT 'k' || n, n FROM generate_series(1, 20) AS n`;
+  const TABLES = '[{ table: public.b, mask: { id: hash } }, { table: public.c, mask: { id: hash } }]';
+
+  test('is refused, with what to do instead; nothing is asked for, no row is touched', async () => {
+    await using fresh = await freshLine({ source, target }, MADE, { tables: TABLES });
+    await fresh.settle();
+    await fresh.to.query('UPDATE b SET n = -1 WHERE n = 5; DELETE FROM c WHERE n = 5');
+    const before = await fresh.to.query('SELECT * FROM b ORDER BY id');
+    const found = await verifyLine(fresh, { repair: true });
+    for (const name of ['b', 'c'] as const) {
+      expect(found[name]).toMatchObject({ outcome: 'different', repaired: 0, key: [] });
+      const { stream } = fresh.line.bookmark(`public.${name}`);
+      expect(found[name]?.remarks).toContain(
+        `The target has only hashes of its key, by which the source knows no row: single rows cannot be brought again. Copy it anew: sluice backfill ${stream} --reset`,
+      );
+    }
+    expect(fresh.line.durable.requests.size).toBe(0);
+    expect((await fresh.to.query('SELECT * FROM b ORDER BY id')).rows).toEqual(before.rows);
+  });
+
+  test('and one that is asked for all the same is given up, and takes no row away', async () => {
+    await using fresh = await freshLine({ source, target }, MADE, { tables: TABLES });
+    await fresh.settle();
+    const { rows } = await fresh.to.query<{ id: string }>('SELECT id FROM c ORDER BY id');
+    const { ledger, log, world, durable } = fresh.line;
+    const { stream } = fresh.line.bookmark('public.c');
+    const [wanted] = repairOf(
+      ['id'],
+      rows.map(({ id }) => [id]),
+    );
+    if (!wanted) throw new Error('nothing to repair');
+    const ports = { clock: { now: () => Date.now() }, log, ledger, doorbell: memoryDoorbell(world, durable) };
+    await requestEpoch(ports, stream, wanted);
+    await fresh.settle();
+    expect((await fresh.to.query('SELECT id FROM c ORDER BY id')).rows).toEqual(rows);
+    expect(await ledger.epoch(stream, 2)).toMatchObject({
+      kind: 'repair',
+      state: 'cancelled',
+      reason: expect.stringContaining('by a key that the pipeline file hides') as string,
+    });
+    await fresh.from.query("INSERT INTO c VALUES ('new', 1)");
+    await fresh.settle();
+    expect((await fresh.to.query('SELECT FROM c')).rowCount).toBe(21);
+  });
 });
 
 test('between encodings', async () => {

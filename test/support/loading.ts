@@ -5,6 +5,7 @@
 import type pg from 'pg';
 import { Client } from 'pg';
 import type { LoadOptions } from '../../lib/load/apply.ts';
+import type { SwapPatience } from '../../lib/load/finish.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import type { Chunk, Epoch, Log, SegmentSource, Target, TargetStream } from '../../lib/ports.ts';
@@ -23,6 +24,7 @@ export interface TargetFor extends Partial<LoadOptions> {
   readonly database?: string;
   /** Called with each client as it is handed over: to break it. */
   readonly onClient?: (client: pg.Client) => void;
+  readonly patience?: SwapPatience;
 }
 
 export interface LoggedTarget extends Target {
@@ -32,7 +34,7 @@ export interface LoggedTarget extends Target {
 /** Hard deletes without `add_metadata_columns` unless asked otherwise; those turn metadata columns on (options). */
 export function targetOn(
   server: TestPostgres,
-  { pipeline = 'shop', user, password, database, onClient, ...options }: TargetFor = {},
+  { pipeline = 'shop', user, password, database, onClient, patience, ...options }: TargetFor = {},
 ): LoggedTarget {
   const connect = async (): Promise<pg.Client> => {
     const client = new Client({
@@ -65,7 +67,8 @@ export function targetOn(
     on_drop_column: 'keep',
     ...options,
   } as const;
-  return { ...postgresTarget({ connect, pipeline, options: loadOptions, clock, log }), events };
+  const given = { connect, pipeline, options: loadOptions, clock, log, ...(patience && { patience }) };
+  return { ...postgresTarget(given), events };
 }
 
 export function streamOf(table: TableName, stream = `${table.schema}.${table.table}`): TargetStream {

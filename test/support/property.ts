@@ -1,7 +1,8 @@
 /**
  * Properties: random inputs for as long as a budget of wall-clock time lasts, and on failure one line that says how to see it again.
  *
- * SLUICE_SEED and SLUICE_PATH replay a failure; SLUICE_PROPERTY_SECONDS is the budget of each property (3 without it).
+ * SLUICE_SEED and SLUICE_PATH replay a failure; SLUICE_PROPERTY_SECONDS is the budget of each property (3 without it, or
+ * what a property on real servers asks for).
  */
 import * as fc from 'fast-check';
 import { test } from 'vitest';
@@ -21,8 +22,13 @@ function numberFrom(variable: string): number | undefined {
 }
 
 /** A test that `check` holds for every value of `values`. `check` throws where it does not. */
-export function property<T>(name: string, values: fc.Arbitrary<T>, check: (value: T) => void | Promise<void>): void {
-  const budget_ms = (numberFrom('SLUICE_PROPERTY_SECONDS') ?? SECONDS_DEFAULT) * 1000;
+export function property<T>(
+  name: string,
+  values: fc.Arbitrary<T>,
+  check: (value: T) => void | Promise<void>,
+  seconds = SECONDS_DEFAULT,
+): void {
+  const budget_ms = (numberFrom('SLUICE_PROPERTY_SECONDS') ?? seconds) * 1000;
   const path = process.env.SLUICE_PATH;
   test(name, { timeout: budget_ms + TIMEOUT_SPARE_MS }, async () => {
     const seed = numberFrom('SLUICE_SEED') ?? Date.now() ^ Math.floor(Math.random() * 2 ** 32);

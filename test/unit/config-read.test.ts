@@ -49,6 +49,7 @@ test('the least that a file can say has every default', () => {
       max_run_seconds: 43_200,
       itersize: 20_000,
       batch_fetch_limit: 20_000,
+      query_chunk_rows: null,
       wal_sender_timeout: 3_600_000,
       fold_partitions: true,
       use_secondary: false,
@@ -75,6 +76,7 @@ test('the least that a file can say has every default', () => {
       custom_types: 'create',
       on_type_change: 'widen',
       on_drop_column: 'keep',
+      indices: {},
     },
     schedule: { kind: 'every', every_seconds: 300, anchor: null, timezone: 'UTC', paused: false },
   });
@@ -88,7 +90,7 @@ tables:
   - { table: a.c, replication_method: INCREMENTAL, replication_key: id, lookback: 100 }
   - { table: a.d, replication_method: FULL_TABLE }
 `);
-  expect([source.itersize, source.batch_fetch_limit]).toEqual([500, 500]);
+  expect([source.itersize, source.batch_fetch_limit, source.query_chunk_rows]).toEqual([500, 500, 500]);
   expect(tables).toEqual([
     {
       ...ENTRY,

@@ -234,6 +234,7 @@ describe('what is done about it', () => {
     expect(new SluiceError('UNEXPECTED', { reason: 'x' }).haltsStream).toBe(true);
     expect(ERROR_CODES.filter((code) => new SluiceError(code).copiesAnew)).toEqual(['TABLE_REWRITTEN']);
     expect(ERROR_CODES.filter((code) => new SluiceError(code).disposition === 'usage').sort()).toEqual([
+      'BACKFILL_WHERE',
       'CONFIG_INVALID',
       'USAGE',
     ]);

@@ -3,6 +3,7 @@
  * out of sight.
  */
 import { describe, expect, test } from 'vitest';
+import { openRequested } from '../../lib/epoch/request.ts';
 import type { Bookmark, Cut, Epoch } from '../../lib/ports.ts';
 import { idOf, MemoryPipeline } from '../support/memory-pipeline.ts';
 
@@ -205,6 +206,26 @@ describe('a stream whose changes have been out of sight', () => {
     await p.settle();
     expect(captures(p)).toEqual([[A, B], [A]]);
     expectEqual(p, 'a', 'b');
+  });
+
+  test('what was asked for of one that was taken out of the file is dropped, of others not', async () => {
+    const p = await live();
+    const request = { id: '1-x', kind: 'backfill', where: 'true', ranges: null, requested_at_ms: 1 } as const;
+    for (const stream of [A, B]) {
+      await p.drainPorts().ledger.addEpochRequest({ ...request, stream });
+      p.durable.bookmarks.set(stream, { ...bookmark(p, stream), state: 'syncing' });
+    }
+    await p.window({}, new MemoryPipeline({ tables: '[public.b]' }).pipeline);
+    expect([...p.durable.requests.values()].map(({ stream }) => stream)).toEqual([B]);
+  });
+
+  test('what was asked for of one that is read by query by now is dropped', async () => {
+    const p = await live('a');
+    const request = { stream: A, id: '1-x', kind: 'repair', where: null, ranges: [], requested_at_ms: 1 } as const;
+    await p.drainPorts().ledger.addEpochRequest(request);
+    p.durable.bookmarks.set(A, { ...bookmark(p, A), method: 'FULL_TABLE' });
+    expect(await openRequested(p.drainPorts(), bookmark(p, A))).toBeNull();
+    expect([p.durable.requests.size, bookmark(p, A).epoch]).toEqual([0, 1]);
   });
 
   test('one that somebody wants anew; that ends its halt', async () => {

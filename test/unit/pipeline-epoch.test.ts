@@ -1,7 +1,10 @@
 /** The steps of an epoch, extraction and loading, over ports in memory: each may come twice, late, or out of turn. */
 import { describe, expect, test } from 'vitest';
+import { cancelEpoch } from '../../lib/epoch/cancel.ts';
+import { requestEpoch } from '../../lib/epoch/request.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import type { Bookmark, Chunk, Epoch, ExtractBell, LoadBell } from '../../lib/ports.ts';
+import { haltOrThrow } from '../../lib/window/halt.ts';
 import { idOf, MemoryPipeline } from '../support/memory-pipeline.ts';
 
 const A = idOf('public.a');
@@ -232,4 +235,43 @@ describe('planning that ends half-way', () => {
     expect(opened(p).from_lsn).toBe(p.database.lsn);
     expect(opened(p)).toMatchObject({ rows_estimate: 500_000, bytes_estimate: 50_000_000 });
   });
+});
+
+describe('an epoch beside the log', () => {
+  /** A backfill of a live stream, opened. */
+  async function opened(): Promise<{ readonly p: MemoryPipeline; readonly epoch: Epoch }> {
+    const p = new MemoryPipeline();
+    p.database.makeTable('public.a').write(put(1));
+    await p.settle();
+    expect(await requestEpoch(p.drainPorts(), A, { kind: 'backfill', where: 'true', ranges: null })).toBe('opened');
+    return { p, epoch: p.durable.epochs.get(`${A}/2`) as Epoch };
+  }
+  const state = (p: MemoryPipeline): string | undefined => p.durable.epochs.get(`${A}/2`)?.state;
+
+  test('is cancelled also where its plan wins in that very moment', async () => {
+    const { p, epoch } = await opened();
+    await p.extract({ kind: 'plan', stream: A, epoch: 2 });
+    expect([epoch.state, state(p)]).toEqual(['opened', 'planned']);
+    expect(await cancelEpoch(p.drainPorts(), epoch, 'Enough.')).toBe(true);
+    expect(p.durable.epochs.get(`${A}/2`)).toMatchObject({ state: 'cancelled', reason: 'Enough.', chunks: 1 });
+    expect(await cancelEpoch(p.drainPorts(), epoch, 'Once more.')).toBe(false);
+    await p.pump();
+    expect(bookmark(p)).toMatchObject({ state: 'live', given_up: { epoch: 2, reason: 'Enough.' } });
+  });
+
+  test.each([
+    ['TABLE_REWRITTEN', { stream: 'public.a', what: 'it was altered.' }],
+    ['TABLE_MISSING', { table: 'public.a' }],
+  ] as const)(
+    'ends by its first fault (%s); a second chunk that fails says nothing of the stream',
+    async (code, facts) => {
+      const { p } = await opened();
+      const fault = new SluiceError(code, facts);
+      const seen = bookmark(p);
+      expect(await haltOrThrow(p.drainPorts(), seen, fault, 2)).toBe('nothing');
+      expect(state(p)).toBe('cancelled');
+      expect(await haltOrThrow(p.drainPorts(), seen, fault, 2)).toBe('nothing');
+      expect(bookmark(p)).toMatchObject({ halt: null, reset_requested: false });
+    },
+  );
 });

@@ -203,6 +203,13 @@ describe('history', () => {
     expect(mayChangeUnseen(shapeOf({ ...NAME, kind: 'named', extension: 'citext' }).columns)).toBe(false);
     expect(typesDiffer(shapeOf(enumOf('a')), shapeOf(enumOf('a')))).toBe(false);
     expect(typesDiffer(shapeOf(enumOf('a')), shapeOf(enumOf('a', 'b')))).toBe(true);
+    expect(typesDiffer(shapeOf(enumOf('a', 'b')), shapeOf(enumOf('b', 'a')))).toBe(true);
+  });
+
+  test('a definition that comes back from jsonb is the same, though its fields come in another order', () => {
+    const { kind, name, schema, labels } = { ...NAME, kind: 'enum', labels: ['a', 'b'] } as const;
+    const kept = { kind, name, labels, schema } as const;
+    expect(typesDiffer(shapeOf(enumOf('a', 'b')), shapeOf(kept))).toBe(false);
   });
 });
 
