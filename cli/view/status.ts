@@ -49,6 +49,7 @@ function headLine({ status, now_ms, running_pid, paint }: StatusPage): string {
 function streamTable({ status, now_ms, width, paint }: StatusPage): string[] {
   const { streams } = status;
   const isRenamed = streams.some((stream) => stream.table !== stream.target);
+  const isQueried = streams.some((stream) => !isOfLog(stream));
   const lines = table(
     streams,
     [
@@ -56,10 +57,11 @@ function streamTable({ status, now_ms, width, paint }: StatusPage): string[] {
       ...(isRenamed
         ? [{ title: 'target', text: (stream: StreamStatus) => printable(stream.target), shrinks_to: NAME_WIDTH_MIN }]
         : []),
+      ...(isQueried ? [{ title: 'method', text: methodText }] : []),
       { title: 'state', text: stateText },
       { title: 'copied', align: 'right', text: (stream) => count(stream.rows_copied) },
-      { title: 'changes', align: 'right', text: (stream) => count(stream.changes_applied) },
-      { title: 'applied', align: 'right', text: (stream) => (stream.applied_at === null ? '-' : stream.applied_lsn) },
+      { title: 'changes', align: 'right', text: (stream) => (isOfLog(stream) ? count(stream.changes_applied) : '-') },
+      { title: 'applied', align: 'right', text: appliedText },
       { title: 'behind', align: 'right', text: ({ lag }) => (lag === null ? '-' : bytes(lag.bytes)) },
       { title: '', align: 'right', text: (stream) => timeText(stream, now_ms) },
     ],
@@ -67,6 +69,20 @@ function streamTable({ status, now_ms, width, paint }: StatusPage): string[] {
   );
   const [title = '', ...rest] = lines;
   return [paint('dim', title), ...rest.map((line, i) => coloured(line, streams[i], paint))];
+}
+
+function isOfLog({ method }: StreamStatus): boolean {
+  return method === 'LOG_BASED';
+}
+
+/** `log`, `incremental`, `full table`. */
+function methodText({ method }: StreamStatus): string {
+  return method === 'LOG_BASED' ? 'log' : method.toLowerCase().replaceAll('_', ' ');
+}
+
+/** A position in the log says nothing of rows that were read by query. */
+function appliedText(stream: StreamStatus): string {
+  return stream.applied_at === null || !isOfLog(stream) ? '-' : stream.applied_lsn;
 }
 
 /** How far behind the log it is; read by query, as of when its rows are. */

@@ -7,6 +7,7 @@ import type { SourceTable } from '../ports.ts';
 import type { ConnectionUrl } from './connection-url.ts';
 import { defaultOf } from './expectation.ts';
 import { optionFacts } from './option.ts';
+import { byQuery, queryFault } from './queryable.ts';
 import { defaultPublicationName, defaultSlotName } from './schema.ts';
 import { followFaults, withoutFolded } from './selection.ts';
 import { sourceOptions } from './source.ts';
@@ -53,6 +54,7 @@ export function initialPipeline({ connection, has_password, tables, name }: Init
   const skipped = faults.flatMap(([table, fault]) =>
     fault ? [{ table: formatTableName(table), reason: fault.message }] : [],
   );
+  const by_query = faults.flatMap(([table, fault]) => (fault && isReadable(table, connection.user) ? [table] : []));
   const text = [
     '# A pipeline of Sluice, as `sluice init` found the source. Every option: docs/CONFIGURATION.md',
     '# Check it:  sluice doctor -c FILE        Run it:  sluice run -c FILE',
@@ -61,6 +63,7 @@ export function initialPipeline({ connection, has_password, tables, name }: Init
     ...sourceLines(connection, has_password),
     '',
     ...tableLines(followed, skipped),
+    ...queryLines(by_query),
     '',
     ...targetLines(),
     '',
@@ -124,8 +127,33 @@ function tableLines(followed: readonly SourceTable[], skipped: InitialPipeline['
   return [
     'tables:',
     ...(entries.length > 0 ? entries : none),
-    ...(skipped.length > 0 ? ['  # Left out, because they cannot be followed:', ...listed] : []),
+    ...(skipped.length > 0 ? ['  # Left out, because the log cannot be followed for them:', ...listed] : []),
     ...(more > 0 ? [`  #   and ${more} more`] : []),
+  ];
+}
+
+function isReadable(table: SourceTable, user: string): boolean {
+  const options = {
+    replication_method: 'FULL_TABLE',
+    replication_key: null,
+    lookback: null,
+    key_properties: null,
+  } as const;
+  return queryFault(byQuery(table, null), user, options) === null;
+}
+
+/** Entries for what the log does not have, to be uncommented. */
+function queryLines(tables: readonly SourceTable[]): string[] {
+  if (tables.length === 0) return [];
+  const name = (table: SourceTable): string => scalar(formatTableName(table));
+  const listed = tables.slice(0, NAMES_LISTED_MAX);
+  const [first] = listed.map(name);
+  return [
+    '  # What the log does not have can be read by query at each window: a fresh copy,',
+    ...listed.map((table) => `  # - { table: ${name(table)}, replication_method: FULL_TABLE }`),
+    ...(tables.length > listed.length ? [`  #   and ${tables.length - listed.length} more`] : []),
+    '  # or what is new by a column that each change of a row raises:',
+    `  # - { table: ${first}, replication_method: INCREMENTAL, replication_key: COLUMN, key_properties: [COLUMN] }`,
   ];
 }
 

@@ -74,10 +74,16 @@ export async function cancelBackfills(ports: OperatePorts, named: readonly strin
 
 async function assertNotCopied(
   { ledger }: OperatePorts,
-  { stream, table, state, epoch: number }: Bookmark,
+  { stream, table, state, epoch: number, method = 'LOG_BASED' }: Bookmark,
 ): Promise<void> {
   const epoch = state === 'syncing' ? await ledger.epoch(stream, number) : null;
   if (state !== 'captured' && (epoch === null || courseOf(epoch.kind).goes_on_from === 'applied')) return;
+  if (method !== 'LOG_BASED') {
+    throw new SluiceError('USAGE', {
+      problem: `${displayName(table)} is replicated by query (${method}), and its run is gone through with: nobody has asked for it.`,
+      remedy: 'To stop it for good, take the table out of the pipeline file.',
+    });
+  }
   throw new SluiceError('USAGE', {
     problem: `${displayName(table)} is being copied as a whole, which cannot be cancelled: the log alone does not say what its rows are.`,
     remedy:

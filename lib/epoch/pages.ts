@@ -94,7 +94,7 @@ async function readEnds(
 }
 
 /** The least value of the column's type above which there is no other but its like; null: it has none, and any value can be surpassed. Pure. */
-export function leastEndless(column: TypeUse, version: number): string | null {
+function leastEndless(column: TypeUse, version: number): string | null {
   const oid = baseOid(column);
   if (TIMES.has(oid)) return 'infinity';
   if (FLOATS.has(oid)) return 'Infinity'; // Sorted before NaN.
@@ -139,7 +139,7 @@ export function replicationKeyFault(table: TableName, column: TypeUse & { readon
 }
 
 /** Text of the value that lies `lookback` before `value`; null: as it is. Throws REPLICATION_KEY where the column's type and the lookback do not fit. */
-export function lookbackSql(table: SourceTable, column: SourceColumn, value: string, lookback: string | null): string {
+function lookbackSql(table: SourceTable, column: SourceColumn, value: string, lookback: string | null): string {
   const fault = lookbackFault(table, column, lookback);
   if (fault) throw fault;
   const literal = quoteLiteral(value);

@@ -33,12 +33,7 @@ export async function carryDeletedRows(
 }
 
 /** Null: the rows cannot be told apart. Pure. */
-function deletedRowsSql(
-  from: Table,
-  shadow: Table,
-  kept: readonly Carried[],
-  gone_at_ms: number,
-): string | null {
+function deletedRowsSql(from: Table, shadow: Table, kept: readonly Carried[], gone_at_ms: number): string | null {
   const key = keyPairs(from.shape, shadow.shape);
   if (key === null) return null;
   const computed = generatedNames(shadow.shape);

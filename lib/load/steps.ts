@@ -28,7 +28,7 @@ import type {
 import { displayName } from '../shape.ts';
 import { cutRanges } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
-import { ringEpochWork, ringLoad } from '../window/announce.ts';
+import { ringExtract, ringLoad } from '../window/announce.ts';
 import { captureAnew } from '../window/halt.ts';
 
 /** Cuts of one target transaction, and the COPY text in them. */
@@ -235,7 +235,10 @@ export async function loadChunk(
   }
   const loaded = await target.loadedChunks(streamOf(bookmark), epoch, bell.plan);
   if (loaded.size === epoch.chunks) await finishEpoch(ports, bookmark, bell.epoch);
-  else if (courseOf(epoch.kind).in_order) await ringEpochWork(ports, epoch);
+  else if (courseOf(epoch.kind).in_order) {
+    // A run may have thousands of pages: the next one is known without a look at all of them. Where it is in already, each window rings for what is not.
+    await ringExtract(ports, [{ kind: 'chunk', stream, epoch: bell.epoch, plan: bell.plan, chunk: bell.chunk + 1 }]);
+  }
   return { ...NOTHING, outcome: 'loaded', rows };
 }
 

@@ -209,6 +209,20 @@ describe('status', () => {
     ]);
   });
 
+  test('says how a stream is read where that is not by the log, and as of when its rows are', () => {
+    const read = (table: string, method: StreamStatus['method']): StreamStatus =>
+      stream({ table, target: table, method, as_of: AT, lag: null, changes_applied: 0 });
+    const lines = page({
+      streams: [stream(), read('public.prices', 'FULL_TABLE'), read('public.events', 'INCREMENTAL')],
+    }).slice(2, 6);
+    expect(lines.map((line) => line.trim().split(/ {2,}/u))).toEqual([
+      ['table', 'method', 'state', 'copied', 'changes', 'applied', 'behind'],
+      ['public.orders', 'log', 'live', '1,000', '20', '0/1A2B', '0 B', '0.0 s'],
+      ['public.prices', 'full table', 'live', '1,000', '-', '-', '-', 'as of 30 s ago'],
+      ['public.events', 'incremental', 'live', '1,000', '-', '-', '-', 'as of 30 s ago'],
+    ]);
+  });
+
   test('has a line a stream', () => {
     const behind = stream({
       table: 'public.events',

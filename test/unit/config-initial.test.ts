@@ -51,12 +51,28 @@ test('the file is valid, and selects what it says', () => {
   expect(skipped).toEqual([{ table: 'public.report', reason: expect.stringContaining('is a view') as string }]);
 });
 
+test('what the log does not have is suggested to be read by query, in entries that are valid', () => {
+  const suggested = (method: string): string =>
+    written()
+      .text.replace(new RegExp(`^  # (- .*${method}.*)$`, 'mu'), '  $1')
+      .replaceAll('COLUMN', 'id');
+  for (const method of ['FULL_TABLE', 'INCREMENTAL']) {
+    const { streams, faults } = selectTables(tables, readPipeline(suggested(method), 'pipeline.yaml'));
+    expect(faults).toEqual([]);
+    expect(streams.map(({ source, options }) => [source.table, options.replication_method])).toContainEqual([
+      'report',
+      method,
+    ]);
+  }
+});
+
 test('its comments say what was found', () => {
   const { text } = written();
   expect(text).toContain('  # 2 tables, about 1,234 rows: orders, items\n  - public.*\n');
   expect(text).toContain('  # 1 table, never analysed: t - a.b\n');
   expect(text).toContain('public.report is a view');
   expect(text).toContain('# replication_slot: sluice_web_shop');
+  expect(text).toContain('  # - { table: public.report, replication_method: FULL_TABLE }\n');
   expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(120);
 });
 
