@@ -199,7 +199,7 @@ export function memoryComparer(world: World, database: MemoryDatabase, warehouse
             [...rows.values()]
               .filter(({ values, deleted_at }) => deleted_at === null && isIn(range, values.id ?? ''))
               .map(({ values }) => [values.id, values.v])
-              .sort(),
+              .sort((a, b) => (String(a[0]) < String(b[0]) ? -1 : 1)),
           );
         const source = database.table(displayName(table)).snapshot();
         const text = textOf(source);
