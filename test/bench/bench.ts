@@ -22,7 +22,9 @@ const rows = Number(values.rows);
 const runs = Number(values.runs);
 const isCount = (count: number, least: number): boolean => Number.isInteger(count) && count >= least;
 if (!isCount(copy_rows, 1000) || !isCount(rows, 1000) || !isCount(runs, 1)) {
-  console.error('usage: npm run bench -- [--copy-rows N, at least 1000] [--rows N, at least 1000] [--runs N] [--write]');
+  console.error(
+    'usage: npm run bench -- [--copy-rows N, at least 1000] [--rows N, at least 1000] [--runs N] [--write]',
+  );
   process.exit(2);
 }
 
