@@ -27,9 +27,8 @@ export interface Moving {
   readonly idle_ms_max: number;
 }
 
-const IDLE_OWN_MS_MAX = 180_000;
-/** On top of what the schedule takes to come round. */
-const IDLE_BESIDE_MS_MAX = 600_000;
+/** Of an engine of our own; on top of what the schedule takes to come round, of another. A large table's key is built in one step. */
+const IDLE_MS_MAX = 600_000;
 /** A cron expression may mean any time; who waits so long is told what for. */
 const IDLE_CRON_MS_MAX = 25 * 3_600_000;
 /** Windows with nothing in between would only burden the source. */
@@ -94,7 +93,7 @@ async function onOwn<T>(
     const head = await ports.ledger.head();
     if (head) await ringAgain(ports, await ports.ledger.bookmarks(), head, true);
     const advance = windows(engine, faults, onTrouble);
-    const moving = { pipeline, ports, connections, running_pid: null, advance, idle_ms_max: IDLE_OWN_MS_MAX };
+    const moving = { pipeline, ports, connections, running_pid: null, advance, idle_ms_max: IDLE_MS_MAX };
     return await Promise.race([work(moving), fatal]);
   } finally {
     await engine.stop();
@@ -139,5 +138,5 @@ async function pause(ms: number): Promise<void> {
 /** Pure. */
 function idleMsMax(schedule: ScheduleConfig): number {
   if (schedule.kind === 'cron') return IDLE_CRON_MS_MAX;
-  return IDLE_BESIDE_MS_MAX + (schedule.kind === 'every' ? 2 * schedule.every_seconds * 1000 : 0);
+  return IDLE_MS_MAX + (schedule.kind === 'every' ? 2 * schedule.every_seconds * 1000 : 0);
 }

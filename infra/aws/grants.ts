@@ -68,7 +68,8 @@ export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
     connects: ['source'],
   },
   operate: {
-    ledger: [...LEDGER_READ, ...LEDGER_UPDATE],
+    // An epoch is written as a whole: that of a stream read by query is ended before it is resumed.
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE],
     stage: null,
     rings: ['load', 'extract'],
     answers: null,

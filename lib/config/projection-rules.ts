@@ -1,6 +1,7 @@
 /**
  * What the options that hide columns and rows must say together; a part of `rules.ts`. What depends on the tables themselves is `projection/projection.ts`'s.
  */
+import { conditionFault } from './condition.ts';
 import type { Finding } from './explain.ts';
 import type { PipelineFile } from './schema.ts';
 
@@ -29,6 +30,10 @@ export function projectionFindings(entry: Entry, i: number, file: Partial<Pipeli
       const remedy = 'Add mask_salt: ${env:NAME}, or { secret: NAME }, at the top of the file.';
       wrong(['mask', name], `mask hashes ${name}, and there is no mask_salt: its values could be guessed.`, remedy);
     }
+  }
+  const fault = where === null ? null : conditionFault(where);
+  if (fault !== null) {
+    wrong(['where'], `where ${fault}`, 'Write one condition in SQL, as it would stand between brackets.');
   }
   if (where !== null && replication_method === 'LOG_BASED' && file.source?.plugin === 'wal2json') {
     wrong(

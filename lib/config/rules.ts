@@ -1,6 +1,7 @@
 /**
  * What options must say together. Each rule looks at sections that are valid in themselves, so that one reading of a file lists every fault.
  */
+import { conditionFault } from './condition.ts';
 import { isSameDatabase, targetOf } from './destination.ts';
 import type { Path } from './document.ts';
 import type { Finding } from './explain.ts';
@@ -98,6 +99,11 @@ function indexFindings({ indices, hard_delete }: Target): Finding[] {
     }
     return wanted.flatMap(({ unique, where }, i) => {
       const path = ['target', 'indices', table, i];
+      const fault = where === null ? null : conditionFault(where);
+      if (fault !== null) {
+        const problem = `target.indices: where of an index of ${table} ${fault}`;
+        return [finding(path, 'value', problem, 'Write one condition in SQL, as it would stand between brackets.')];
+      }
       if (unique && !hard_delete) {
         const problem =
           'A unique index needs target.hard_delete: rows that stay after their deletion keep their values.';

@@ -61,9 +61,11 @@ export async function cancelBackfills(ports: OperatePorts, named: readonly strin
   const streams = await namedStreams(ports, named);
   for (const bookmark of streams) await assertNotCopied(ports, bookmark);
   const cancelled: BackfillCancelled[] = [];
-  for (const { stream, table, epoch: number } of streams) {
+  for (const { stream, table } of streams) {
     const requests = await ledger.epochRequests(stream);
     for (const request of requests) await ledger.removeEpochRequest(request);
+    // Looked at now: what waited may have begun since the names were looked up.
+    const number = (await ledger.bookmark(stream))?.epoch ?? 0;
     const epoch = number > 0 ? await ledger.epoch(stream, number) : null;
     const ended = epoch !== null && (await cancelEpoch(ports, epoch, 'It was cancelled.'));
     log.info('backfill_cancelled', { stream, requests: requests.length, epoch: ended ? number : null });

@@ -56,11 +56,17 @@ export async function givenUp(
   if (epoch === null) return false;
   // Another chunk of it has failed before this one.
   if (isOver(epoch)) return true;
-  if (epoch.kind === 'repair' && (!fault.copiesAnew || (await followsAnother(ports, epoch)))) return false;
+  const isOfItself = fault.copiesAnew || isOfKeys(fault);
+  if (epoch.kind === 'repair' && (!isOfItself || (await followsAnother(ports, epoch)))) return false;
   if (!(await cancelEpoch(ports, epoch, `${fault.message} ${fault.remedy}`))) return false;
   const { code, message, remedy } = fault;
   ports.log.error('epoch_given_up', { stream, epoch: number, kind: epoch.kind, code, message, remedy });
   return true;
+}
+
+/** Class 22: a key that it was given is no value of the source's type, as one that was put into the target by hand. */
+function isOfKeys({ code, facts }: SluiceError): boolean {
+  return code === 'SOURCE_REFUSES' && String(facts.sqlstate).startsWith('22');
 }
 
 async function followsAnother({ ledger }: CancelPorts, { stream, number }: Epoch): Promise<boolean> {

@@ -111,7 +111,8 @@ async function sampleOn(options: ExtractorOptions, table: SourceTable, request: 
       if (secondary) await awaitReplay(client, options.connect, secondary.from_lsn, secondary);
       return await sampleTable(client, table, request);
     } catch (error) {
-      throw await tableFault(client, table, error);
+      const { filter = null } = request;
+      throw whereFault(error, table, { where: null, filter }) ?? (await tableFault(client, table, error));
     }
   });
 }

@@ -1,6 +1,6 @@
 /**
  * What follows from an epoch's kind (ports/ledger.ts has the list): where its rows go, what becomes of rows that they replace, and where the stream goes on
- * from. Pure; the only place where the kinds are told apart.
+ * from. Pure; nobody else tells kinds apart by these. Steps that one kind alone has are asked for by its name (extract.ts, cancel.ts).
  */
 import type { EpochKind } from '../ports.ts';
 

@@ -14,6 +14,7 @@
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import type { ChunkRange, Pages, PagesRequest, SourceColumn, SourceTable } from '../ports.ts';
+import { pinSettingsSql } from '../postgres/connection.ts';
 import { one, serverVersion } from '../postgres/session.ts';
 import { INTERVAL_INFINITY_SINCE, NUMERIC_INFINITY_SINCE } from '../postgres/versions.ts';
 import { displayName, OWN_TYPE_OID_END, type TableName, type TypeUse } from '../shape.ts';
@@ -22,6 +23,8 @@ import { hasOwnOrder } from './plan.ts';
 import { fromSql } from './sample.ts';
 
 const LOCK_WAIT_MS_MAX = 60_000;
+/** Each time that a run's pages do not reach past the bookmark. With more than there are rows, there is no page, so that this ends. */
+const PAGE_GROWTH = 4;
 
 /** pg_type.dat: what a lookback is taken from, and how. */
 const TIMES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
@@ -37,10 +40,11 @@ export async function readPages(client: Client, table: SourceTable, request: Pag
   const fault = replicationKeyFault(table, column);
   if (fault) throw fault;
   const lookback = request.from === null ? null : lookbackSql(table, column, request.from, request.lookback);
-  // With row_security off, rows that a policy would hide are an error, and not a smaller table. A view has those that it shows.
+  // Pinned once more, as for a chunk: values are compared and read again as they are printed here. With row_security off, rows that a policy would hide
+  // are an error, and not a smaller table. A view has those that it shows.
   const policies = table.kind === 'v' ? 'on' : 'off';
   await client.query(
-    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL row_security = ${policies}; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
+    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = ${policies}; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
   );
   const name = quoteIdentifier(column.name);
   const from =
@@ -53,11 +57,11 @@ export async function readPages(client: Client, table: SourceTable, request: Pag
     ...filter,
   ];
   const rowsSql = `FROM ${fromSql(table)} WHERE ${after.join(' AND ')}`;
-  const ends = request.rows === null ? [] : await readEnds(client, name, rowsSql, request.rows, request.pages_max);
+  const ends = await readEnds(client, name, rowsSql, request, lookback === null ? null : request.from);
   // A run that is too long for one plan ends where its last page does; the next one goes on there.
   const isWhole = ends.length < request.pages_max;
   const greatest = await client.query<{ value: string }>(
-    `SELECT ${name}::text AS value ${rowsSql} ORDER BY ${name} DESC LIMIT 1`,
+    `SELECT format('%s', ${name}) AS value ${rowsSql} ORDER BY ${name} DESC LIMIT 1`,
   );
   const to = isWhole ? (greatest.rows[0]?.value ?? null) : (ends.at(-1) ?? null);
   const hasRows = async (condition: string): Promise<boolean> => {
@@ -73,8 +77,31 @@ export async function readPages(client: Client, table: SourceTable, request: Pag
   return { from, ends: ends.at(-1) === to ? ends.slice(0, -1) : ends, to, nulls, endless };
 }
 
-/** The value at the end of each page of `rows` rows. Pages that would end with the same value are one. */
+/**
+ * The value at the end of each page. A run that has not room for all comes past the bookmark (`past`) at least, by larger pages: one that ended within the lookback
+ * would take the bookmark back, and so would each after it. The last value is that of a row, which the same snapshot finds again.
+ */
 async function readEnds(
+  client: Client,
+  name: string,
+  rowsSql: string,
+  { rows, pages_max }: PagesRequest,
+  past: string | null,
+): Promise<string[]> {
+  if (rows === null) return [];
+  for (let page_rows = rows; ; page_rows *= PAGE_GROWTH) {
+    const ends = await endsOf(client, name, rowsSql, page_rows, pages_max);
+    const last = ends.at(-1);
+    if (past === null || last === undefined || ends.length < pages_max) return ends;
+    const { rows: found } = await client.query<{ found: boolean }>(
+      `SELECT EXISTS (SELECT ${rowsSql} AND ${name} = ${quoteLiteral(last)} AND ${name} > ${quoteLiteral(past)}) AS found`,
+    );
+    if (one(found).found) return ends;
+  }
+}
+
+/** Of pages of `rows` rows. Pages that would end with the same value are one. */
+async function endsOf(
   client: Client,
   name: string,
   rowsSql: string,
@@ -82,7 +109,7 @@ async function readEnds(
   pages_max: number,
 ): Promise<string[]> {
   const { rows: found } = await client.query<{ value: string }>(
-    `SELECT value::text AS value FROM (
+    `SELECT format('%s', value) AS value FROM (
        SELECT value, place, lag(value) OVER (ORDER BY place) AS before
          FROM (SELECT ${name} AS value, row_number() OVER (ORDER BY ${name}) AS place ${rowsSql}) AS placed
         WHERE place % ${rows} = 0

@@ -101,22 +101,27 @@ function sampleSql(table: SourceTable, request: SampleRequest, { percent, kept, 
   const key = keys.length === 0 ? 'NULL' : keys.join(', ');
   const named = request.columns.map((name, i) => `${quoteIdentifier(name)} AS k${i}, `).join('');
   const bytes = table.columns.map(({ name }) => `COALESCE(pg_column_size(${quoteIdentifier(name)}), 0)`).join(' + ');
+  // A line of its own, so that a comment at its end does not swallow the rest. Rows that it leaves out count for the number of chunks, since each
+  // must be looked at; but no edge is the key of one, for edges lie in the ledger.
+  const shown = request.filter == null ? 'true' : `(${request.filter}\n) IS TRUE`;
   const thinned = kept < 1 ? `WHERE random() < ${kept}` : '';
   const distinct = keys.length === 0 ? 'SELECT NULL::json AS edge, 0 AS nr WHERE false' : edgesSql(keys);
   return `
     WITH sample AS (
       SELECT ${named}(ctid::text::point)[0] AS page,
-             1::float8 / ${request.chunk_rows} + (${bytes || '0'})::float8 / ${request.chunk_bytes} AS weight
+             1::float8 / ${request.chunk_rows} + (${bytes || '0'})::float8 / ${request.chunk_bytes} AS weight,
+             ${shown} AS shown
         FROM ${fromSql(table)} TABLESAMPLE SYSTEM (${percent})
        ${thinned}
     ), weighed AS (
-      SELECT count(*)::float8 AS rows, sum(weight) AS weight,
+      SELECT (count(*) FILTER (WHERE shown))::float8 AS rows, sum(weight) FILTER (WHERE shown) AS weight,
              LEAST(${request.chunks_max}, ceil(COALESCE(sum(weight), 0) * ${scale}))::float8 AS chunks
         FROM sample
     ), placed AS (
       SELECT sample.*, row_number() OVER by_key AS place,
              floor((sum(sample.weight) OVER by_key - sample.weight) / weighed.weight * weighed.chunks) AS part
         FROM sample CROSS JOIN weighed
+       WHERE shown
       WINDOW by_key AS (ORDER BY ${key} ROWS UNBOUNDED PRECEDING)
     ), edges AS (
       ${distinct}

@@ -199,13 +199,15 @@ export interface SampleRequest {
   readonly chunk_rows: number;
   readonly chunk_bytes: number;
   readonly chunks_max: number;
+  /** As ChunkRequest.filter: of rows that it leaves out no key is told. */
+  readonly filter?: string | null;
   /** Not before that: as ChunkRequest.from_lsn. */
   readonly from_lsn: Lsn | null;
 }
 
 /** What a table holds now, by a look at a bounded number of its pages: no estimate of it depends on ANALYZE. */
 export interface TableSample {
-  /** -1: not known. */
+  /** Where it was looked into, those that the filter lets through; -1: not known. */
   readonly rows: number;
   /** Of the table with what is stored beside it (TOAST), without indexes. */
   readonly bytes: number;

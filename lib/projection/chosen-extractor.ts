@@ -18,5 +18,5 @@ export async function chosenExtractor(
   if (options === null) return null;
   const { selection, projection } = chosenBy(options, await saltFor(ports, pipeline));
   if (!isAsCaptured({ selection }, bookmark)) return null;
-  return projectedExtractor(extractor, projection, options.where);
+  return projectedExtractor(extractor, projection, options.where, bookmark.followed?.hidden);
 }

@@ -3,7 +3,7 @@
  *
  * The log names columns and does not number them. A hidden column that is renamed comes under a name of which the file says nothing: so where one is missing,
  * and there is a name that the catalog did not have, the stream is copied anew before a value is taken; what became of the column is then known by its number
- * (window/exposed.ts, window/describing.ts).
+ * (window/projecting.ts, window/describing.ts).
  */
 import type { CapturedStream } from '../cut/captured.ts';
 import { SluiceError } from '../errors.ts';

@@ -36,6 +36,19 @@ export function hiddenNumbers(
     .toSorted((a, b) => a - b);
 }
 
+/** The name of a column that is hidden by its number, and goes by one now of which the projection says nothing; null: there is none. */
+export function exposedColumn(
+  table: Pick<SourceTable, 'columns' | 'generated'>,
+  projection: Projection,
+  hidden: ReadonlySet<number>,
+): string | null {
+  const { treatmentOf } = projectionFor(projection, table);
+  const exposed = [...table.columns, ...(table.generated ?? [])].find(
+    ({ name, number }) => number !== undefined && hidden.has(number) && treatmentOf(name) === 'keep',
+  );
+  return exposed?.name ?? null;
+}
+
 /** A shape as the log has it, with the places of its columns that are left. */
 export function projectedShape(shape: Shape, places: readonly number[], projection: Projection): Shape {
   const columns = places.map((place) => {

@@ -10,7 +10,7 @@ import { versionText } from '../postgres/session.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 
 /** Logical replication with pgoutput came with PostgreSQL 10. */
-export const SOURCE_VERSION_MIN = 100_000;
+const SOURCE_VERSION_MIN = 100_000;
 /**
  * Releases of a major version before which logical decoding loses data (release notes of 10.7 and 11.2: changes of transactions that ended while a
  * slot was made, and of subtransactions with catalog changes). From 12.0 on every release has the fixes.

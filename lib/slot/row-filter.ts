@@ -142,9 +142,12 @@ function refilterSql(publication: string, tables: readonly Publishable[]): strin
   return `ALTER PUBLICATION ${name} DROP TABLE ${tableList(tables)}; ALTER PUBLICATION ${name} ADD TABLE ${memberList(tables)}`;
 }
 
-/** Conditions are compared as they are printed; where lines break does not matter. */
+/** A string, a quoted name, or what lies between two words. */
+const QUOTED_OR_SPACE = /'(?:[^']|'')*'|"(?:[^"]|"")*"|\s+/gu;
+
+/** Conditions are compared as they are printed; where lines break does not matter, but in a string, whose blanks are a value's. */
 function oneLine(text: string): string {
-  return text.replaceAll(/\s+/gu, ' ').trim();
+  return text.replaceAll(QUOTED_OR_SPACE, (part) => (part.trim() === '' ? ' ' : part)).trim();
 }
 
 /** How filters are read, remembered for as long as a process lives: a table's definition and identity are part of what it is known by. */

@@ -33,7 +33,9 @@ export class Passage {
     return await this.#await(stream, async (bookmark) => {
       const head = await this.#ports.ledger.head();
       if (goal === null && head !== null && head.end_lsn >= lsn) goal = head.number;
-      if (goal === null || !isLive(bookmark)) return { done: false, needs_window: true, mark: head?.end_lsn };
+      // Past the goal, a chain that moves on says nothing of a stream that does not.
+      if (goal === null) return { done: false, needs_window: true, mark: head?.end_lsn };
+      if (!isLive(bookmark)) return { done: false, needs_window: true };
       return { done: await this.#hasApplied(bookmark, goal), needs_window: false };
     });
   }

@@ -112,12 +112,13 @@ export async function decide<S extends Subject>(
     for (const [subject, left] of doubts) {
       await guarded(subject, async () => void before.set(subject, await look(ports.source, subject, 'source', left)));
     }
-    const lsn = await ports.source.insertLsn();
+    const isFollowed = [...doubts.keys()].some(({ is_queried }) => !is_queried);
+    const lsn = isFollowed ? await ports.source.insertLsn() : null;
     for (const [subject, left] of doubts) {
       await guarded(subject, async () => {
         const answer = decided.get(subject);
         if (answer === undefined) return;
-        if (!subject.is_queried) answer.stuck = await ports.passage.passed(subject.stream, lsn);
+        if (!subject.is_queried && lsn !== null) answer.stuck = await ports.passage.passed(subject.stream, lsn);
         if (answer.stuck !== null) {
           answer.undecided.push(...left.map(({ difference }) => difference));
           doubts.delete(subject);

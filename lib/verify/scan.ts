@@ -53,10 +53,13 @@ async function scanRange(
   buckets: number,
   { onRows, onDifference, onFull }: Scan,
 ): Promise<void> {
-  const [here, there] = await Promise.all([
+  const asked = [
     source.buckets(bucketsSql(compared.source, range, buckets)),
     target.buckets(bucketsSql(compared.target, range, buckets)),
-  ]);
+  ] as const;
+  // Where one of them fails, the other is waited for: its connection is used for the next stream.
+  await Promise.allSettled(asked);
+  const [here, there] = await Promise.all(asked);
   onRows([...here.values()].reduce((sum, { rows }) => sum + Number(rows), 0));
   const wanted = differingBuckets(here, there);
   if (wanted.length === 0) return;

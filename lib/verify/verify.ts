@@ -9,8 +9,10 @@ import type { Pipeline } from '../config/schema.ts';
 import { streamOptions } from '../config/stream-options.ts';
 import { type RequestPorts, repairOf, requestEpoch } from '../epoch/request.ts';
 import type { SluiceError } from '../errors.ts';
+import { isLogBased } from '../ledger/method.ts';
 import { streamRowOf, streamRowSql } from '../load/control.ts';
 import { targetFault } from '../load/faults.ts';
+import type { Lsn } from '../lsn.ts';
 import type { Bookmark, SourceTable } from '../ports.ts';
 import { sourceFault } from '../postgres/faults.ts';
 import type { Connect } from '../postgres/session.ts';
@@ -106,7 +108,8 @@ class Verifying {
 
   async run(): Promise<StreamFindings[]> {
     const { streams } = this.#options;
-    const lsn = await this.#look.source.insertLsn();
+    // Where no log is read for any of them, the source may be a standby, which has no such position.
+    const lsn = streams.some(isLogBased) ? await this.#look.source.insertLsn() : null;
     for (const bookmark of streams) {
       const course = this.#courseOf(bookmark.stream);
       try {
@@ -121,7 +124,7 @@ class Verifying {
   }
 
   /** Null: it is not compared, and the course says why. */
-  async #prepare(bookmark: Bookmark, course: Course, lsn: Parameters<Passage['passed']>[1]): Promise<Work | null> {
+  async #prepare(bookmark: Bookmark, course: Course, lsn: Lsn | null): Promise<Work | null> {
     const { pipeline, named, onWait } = this.#options;
     const { stream, table: name, method = 'LOG_BASED' } = bookmark;
     const skip = (why: string): null => {
@@ -129,7 +132,7 @@ class Verifying {
       course.remarks.add(why);
       return null;
     };
-    const is_queried = method !== 'LOG_BASED';
+    const is_queried = !isLogBased(bookmark);
     if (is_queried) {
       const as_of = bookmark.applied_at_ms === 0 ? '' : ` of ${new Date(bookmark.applied_at_ms).toISOString()}`;
       const since = `It is read by query (${method}) and is as of its last run${as_of}: rows that were changed since differ`;
@@ -138,7 +141,7 @@ class Verifying {
     }
     const said = streamOptions(pipeline, name);
     if (said === null) return skip('The pipeline file does not mean it any longer.');
-    if (!is_queried) {
+    if (!is_queried && lsn !== null) {
       if (bookmark.halt === null && bookmark.state !== 'live') onWait?.(`${displayName(name)} to have been copied`);
       const stuck = await this.#look.passage.passed(stream, lsn);
       if (stuck !== null) {
@@ -217,8 +220,9 @@ class Verifying {
       if (this.#options.repair && (await this.#repair(work, course, differences))) again.set(work, differences);
     }
     if (again.size === 0) return;
-    for (const [work, { findings, undecided }] of await decide(this.#look, again, this.#onFault)) {
+    for (const [work, { findings, undecided, stuck }] of await decide(this.#look, again, this.#onFault)) {
       const course = this.#courseOf(work.stream);
+      if (stuck !== null) await this.#stick(work.stream, stuck);
       const decidable = again.get(work)?.length ?? 0;
       course.repaired += decidable - findings.length - undecided.length;
       course.left -= decidable - findings.length;

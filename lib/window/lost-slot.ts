@@ -81,9 +81,14 @@ function isIntent({ kind }: Cut): boolean {
   return kind === 'genesis';
 }
 
-/** The log was found to end before the chain does, and has grown past it since. */
+/**
+ * The log was found to end before the chain does, and has grown past it since. A stream that is captured anew whatever its halt says, as one that the file no
+ * longer names, is no witness: its halt outlasts the new beginning.
+ */
 function leftBehind({ head, bookmarks }: Looked): SluiceError | null {
-  if (head === null || isIntent(head) || !bookmarks.some(({ halt }) => halt?.code === 'CLUSTER_BEHIND')) return null;
+  const isWitness = ({ halt, reset_requested }: Bookmark): boolean =>
+    halt?.code === 'CLUSTER_BEHIND' && !reset_requested;
+  if (head === null || isIntent(head) || !bookmarks.some(isWitness)) return null;
   return new SluiceError('CLUSTER_BEHIND', { expected: formatLsn(head.end_lsn) });
 }
 

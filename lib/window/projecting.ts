@@ -10,6 +10,7 @@ import { SELECTION_OF_OLD, selectionDigest } from '../config/stream-options.ts';
 import { SluiceError } from '../errors.ts';
 import type { Bookmark, Source } from '../ports.ts';
 import { projectionFor, projectionOf } from '../projection/projection.ts';
+import { exposedColumn } from '../projection/table.ts';
 import { displayName, tableKey } from '../shape.ts';
 import { publishedFilter, rowFilterFault } from '../slot/row-filter.ts';
 
@@ -92,9 +93,6 @@ export function isAsCaptured(
 function exposedFault(stream: StreamDefinition & Chosen, bookmark: Bookmark | null): SluiceError | null {
   const { table, projection } = stream;
   if (!projection || !bookmark || !isAsCaptured(stream, bookmark)) return null;
-  const hidden = new Set(bookmark.followed?.hidden);
-  const column = [...table.columns, ...(table.generated ?? [])].find(
-    ({ name, number }) => number !== undefined && hidden.has(number) && projection.treatmentOf(name) === 'keep',
-  );
-  return column ? new SluiceError('COLUMN_EXPOSED', { table: displayName(table), column: column.name }) : null;
+  const column = exposedColumn(table, projection, new Set(bookmark.followed?.hidden));
+  return column === null ? null : new SluiceError('COLUMN_EXPOSED', { table: displayName(table), column });
 }

@@ -2,7 +2,7 @@
  * Copies of a table that is written to all the time, by processes that are killed at random moments: a first sync, a reset, and a backfill of some rows
  * into a target that somebody has spoilt. Each ends equal to the source, and the slot follows the log all the while: a copy never holds it back.
  *
- * SLUICE_COPY_ROWS (default 200,000) is the size of the largest table, SLUICE_COPY_KILLS (default 6) how often the process is killed, over all three;
+ * SLUICE_COPY_ROWS (default 100,000) is the size of the largest table, SLUICE_COPY_KILLS (default 3) how often the process is killed, over all three;
  * SLUICE_SEED the moments: printed, to be replayed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,8 +16,8 @@ import { seeded } from '../support/seeded.ts';
 import { type Workplace, workplace } from '../support/sluice.ts';
 import { makeTpcb, TPCB_TABLES, writeTpcb } from '../support/tpcb.ts';
 
-const ROWS = Number(process.env.SLUICE_COPY_ROWS ?? 200_000);
-const KILLS = Number(process.env.SLUICE_COPY_KILLS ?? 6);
+const ROWS = Number(process.env.SLUICE_COPY_ROWS ?? 100_000);
+const KILLS = Number(process.env.SLUICE_COPY_KILLS ?? 3);
 const SCALE = Math.max(1, Math.round(ROWS / 100_000));
 const CLIENTS = 4;
 const SEED = Number(process.env.SLUICE_SEED ?? Math.floor(Math.random() * 2 ** 31));

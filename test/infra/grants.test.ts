@@ -98,7 +98,7 @@ test.each([
       ...SOURCE_SECRET,
     ],
   ],
-  ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_UPDATE, ...RING_LOAD, ...RING_EXTRACT]],
+  ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...RING_LOAD, ...RING_EXTRACT]],
   ['Window', ['lambda:InvokeFunction Drain']],
 ])('%s may do this and nothing else', (id, expected) => {
   expect(rightsOf(synthesized, id)).toEqual([...expected].sort());

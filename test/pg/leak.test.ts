@@ -4,6 +4,8 @@
  * marks. What is not hidden carries another mark, which must be found: the search itself works.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { projectedExtractor } from '../../lib/projection/projected-extractor.ts';
+import { projectionOf } from '../../lib/projection/projection.ts';
 import { skipDebian, startDebianPostgres } from '../support/debian-postgres.ts';
 import { everything } from '../support/everything.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
@@ -189,6 +191,34 @@ describe.each(PLUGINS.filter((plugin) => plugin === 'pgoutput' || !skipDebian))(
     expect(await found(fresh)).toEqual({ hidden: [], seen: true });
     expect((await fresh.to.query('SELECT id FROM t ORDER BY id')).rows).toHaveLength(5);
   });
+
+  test.each(['LOG_BASED', 'FULL_TABLE'])(
+    'a hidden column that gets another name before its copy is planned, and before it is read: %s',
+    async (method) => {
+      const tables = (column: string): string =>
+        `[{ table: public.t, replication_method: ${method}, columns: { exclude: [${column}] } }]`;
+      await using fresh = await open(
+        `CREATE TABLE t (id int PRIMARY KEY, secret text, name text); INSERT INTO t VALUES (1, '${MARK}', '${SEEN}')`,
+        tables('secret'),
+      );
+      await fresh.line.window();
+      const { followed } = fresh.line.bookmark('public.t');
+      const projection = projectionOf({ table: 't', columns: { include: null, exclude: ['secret'] }, mask: {} }, null);
+      const extractor = projectedExtractor(fresh.line.ports().extractor, projection, null, followed?.hidden);
+      const table = await extractor.table({ schema: 'public', table: 't' });
+      if (!table) throw new Error('no table t');
+      await fresh.from.query('ALTER TABLE t RENAME secret TO open');
+      await expect(fresh.line.pump()).rejects.toThrow(/column open .* has come up/u);
+      const request = { where: null, is_logged: true, from_lsn: null };
+      await expect(extractor.readChunk(table, { by: 'whole' }, request)).rejects.toThrow(/column open .* has come up/u);
+      expect((await found(fresh)).hidden).toEqual([]);
+      await fresh.line.window();
+      expect(fresh.line.bookmark('public.t').halt).toMatchObject({ code: 'COLUMN_EXPOSED' });
+      fresh.line.configure({ tables: tables('open') });
+      await fresh.settle();
+      expect(await found(fresh)).toEqual({ hidden: [], seen: true });
+    },
+  );
 
   test('errors of the target, of the log and of the source', async () => {
     await using fresh = await open(

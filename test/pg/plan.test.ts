@@ -13,6 +13,7 @@ import { postgresExtractor } from '../../lib/epoch/extractor.ts';
 import { CHUNK_SIZE, type ChunkSize, planTable, type TablePlan } from '../../lib/epoch/plan-table.ts';
 import type { ChunkRange, SourceTable } from '../../lib/ports.ts';
 import { clientConfig, connectClient } from '../../lib/postgres/connection.ts';
+import { projectedExtractor } from '../../lib/projection/projected-extractor.ts';
 import { insertSql, KEY_KINDS, KEY_TYPES_SQL, type KeyKind, tableSql } from '../support/keys.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { property } from '../support/property.ts';
@@ -254,6 +255,30 @@ test('several tables are read at once, chunk by chunk', async () => {
 test('the sizes of a copy: a small table is one chunk that nobody looks into', async () => {
   const table = await tableOf(server, 'inorder');
   expect((await plan(table, CHUNK_SIZE)).ranges).toEqual([{ by: 'whole' }]);
+});
+
+test('no bound is the key of a row that a filter leaves out, and every other row is in one chunk', async () => {
+  await admin.query(`
+    CREATE TABLE sieved (k text COLLATE "C" PRIMARY KEY, region text, n int, pad text);
+    INSERT INTO sieved SELECT CASE WHEN n % 4 = 0 THEN 'shown' ELSE 'hidden' END || md5(n::text), CASE WHEN n % 4 = 0 THEN 'eu' ELSE 'us' END, n, ''
+      FROM generate_series(0, 7999) n`);
+  const filtered = projectedExtractor(extractorOf(server), null, "region = 'eu' -- of Europe");
+  const table = await tableOf(server, 'sieved');
+  const cut = await planTable(filtered, table, { is_logged: false }, { from_lsn: null, size: sizeOf(400) });
+  expect(cut.ranges.length).toBeGreaterThan(10);
+  const bounds = cut.ranges.flatMap((range) =>
+    range.by === 'key' ? [...(range.from ?? []), ...(range.to ?? [])] : [],
+  );
+  expect(bounds.length).toBeGreaterThan(10);
+  expect(bounds.filter((bound) => !bound.startsWith('shown'))).toEqual([]);
+  expect(cut.rows_estimate).toBe(2000);
+  const numbers: number[] = [];
+  for (const range of cut.ranges) numbers.push(...(await numbersIn(server, table, range)));
+  expect([numbers.length, new Set(numbers).size]).toEqual([8000, 8000]);
+  // Of none that is shown, none is told.
+  const none = projectedExtractor(extractorOf(server), null, "region = 'asia'");
+  const whole = await planTable(none, table, { is_logged: false }, { from_lsn: null, size: sizeOf(400) });
+  expect(whole.ranges).toEqual([{ by: 'whole' }]);
 });
 
 test.each(MAJORS_HERE)('PostgreSQL %i: tables are cut and covered', { timeout: 120_000 }, async (version) => {

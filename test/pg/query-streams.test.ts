@@ -9,6 +9,7 @@ import { openLine } from '../support/line.ts';
 import { eventually } from '../support/local-engine.ts';
 import { startPostgres, startStandby, type TestPostgres } from '../support/postgres.ts';
 import { makeRole, ROLE, ROLE_PASSWORD, ROLE_SQL } from '../support/source-role.ts';
+import { verifyLine } from '../support/verifying.ts';
 
 let source: TestPostgres;
 let target: TestPostgres;
@@ -262,6 +263,16 @@ test('a source that is a standby: both methods, what is committed on the primary
       }
     };
     await expectEqual();
+    // A standby has no position of its own to insert at; nobody need wait for one.
+    const [from, to] = await Promise.all([standby.connect(), target.connect()]);
+    await to.query("UPDATE far.f SET v = 'by hand'");
+    const found = await verifyLine({ line: run, from, to }, { named: true });
+    expect(Object.values(found).map(({ table, outcome }) => [table, outcome])).toEqual([
+      ['far.f', 'different'],
+      ['far.i', 'equal'],
+      ['far.v', 'equal'],
+    ]);
+    await Promise.all([from.end(), to.end()]);
     await primary.query(
       "INSERT INTO far.f VALUES (2, 'b'); DELETE FROM far.f WHERE id = 1; INSERT INTO far.i VALUES (2, 2)",
     );

@@ -87,6 +87,18 @@ test('another filter, and none: the stream is captured anew, and that is said', 
   expect(fresh.line.bookmark('public.t').captured_cut).toBe(captured_cut);
 });
 
+test('another filter that differs by the blanks in a string is another filter', async () => {
+  await using fresh = await open(
+    `${TABLE}; UPDATE t SET region = 'a  b' WHERE id < 5; UPDATE t SET region = 'a b' WHERE id > 15`,
+    '[{ table: public.t, where: "region = \'a  b\'" }]',
+  );
+  expect(await filtered(fresh, 't', "region = 'a  b'")).toHaveLength(4);
+  fresh.line.configure({ tables: '[{ table: public.t, where: "region = \'a b\'" }]' });
+  expect(await filtered(fresh, 't', "region = 'a b'")).toHaveLength(5);
+  await fresh.from.query("INSERT INTO t VALUES (100, 'a b'), (101, 'a  b')");
+  expect(await filtered(fresh, 't', "region = 'a b'")).toHaveLength(6);
+});
+
 test('somebody else changes the filter: it is set again, and the stream captured anew', async () => {
   await using fresh = await open(TABLE, EU);
   await filtered(fresh, 't', "region = 'eu'");

@@ -499,3 +499,44 @@ test('a stream that is halted, or has no table any more, says so, and hides no o
   expect(found.b).toMatchObject({ outcome: 'failed', error: { code: expect.any(String) as string } });
   expect(found.c).toMatchObject({ outcome: 'equal', rows: 1 });
 });
+
+test('a repair by keys that the source cannot have is given up, and the stream goes on', async () => {
+  await using fresh = await freshLine(
+    { source, target },
+    "CREATE TYPE size AS ENUM ('s', 'm'); CREATE TABLE a (id size PRIMARY KEY, n int); INSERT INTO a VALUES ('s', 1), ('m', 2)",
+    { target: 'hard_delete: true, custom_types: text' },
+  );
+  await fresh.settle();
+  await fresh.to.query("INSERT INTO a (id, n) VALUES ('by hand', 3)");
+  const { a } = await verifyLine(fresh, { repair: true });
+  expect(a).toMatchObject({ outcome: 'different', extra: { rows: 1, keys: [['by hand']] }, repaired: 0 });
+  expect(fresh.line.bookmark('public.a')).toMatchObject({ state: 'live', halt: null, given_up: { kind: 'repair' } });
+  await fresh.from.query('UPDATE a SET n = 5');
+  await fresh.settle();
+  expect((await fresh.to.query("SELECT n FROM a WHERE id <> 'by hand'")).rows).toEqual([{ n: 5 }, { n: 5 }]);
+});
+
+test('a stream that halts after its repair has not been compared to the end', async () => {
+  await using fresh = await freshLine(
+    { source, target },
+    'CREATE TABLE a (id int PRIMARY KEY, n int); INSERT INTO a SELECT n, n FROM generate_series(1, 20) AS n; CREATE TABLE busy (id int PRIMARY KEY)',
+  );
+  await fresh.settle();
+  await fresh.to.query('UPDATE a SET n = 0 WHERE id = 5');
+  await using _ = writingOn(fresh.from, (n) => `INSERT INTO busy VALUES (${n})`);
+  const isMended = async (): Promise<boolean> => {
+    const { rowCount } = await fresh.to.query('SELECT FROM a WHERE id = 5 AND n = 5');
+    return rowCount === 1 && fresh.line.bookmark('public.a').state === 'live' && fresh.line.durable.requests.size === 0;
+  };
+  const { a } = await verifyLine(fresh, {
+    tables: ['a'],
+    repair: true,
+    onAdvance: async () => {
+      if (!(await isMended())) return;
+      const halt = { code: 'X', message: 'Halted.', remedy: 'Wait.', cut: null, at_ms: 0, must_reset: false };
+      const now = fresh.line.bookmark('public.a');
+      fresh.line.durable.bookmarks.set(now.stream, { ...now, halt });
+    },
+  });
+  expect(a).toMatchObject({ outcome: 'failed', differing: { rows: 1 }, repaired: 0, undecided: { rows: 1 } });
+});

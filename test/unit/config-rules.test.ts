@@ -34,6 +34,13 @@ testFaults([
     'change replication_method',
   ],
   [
+    'a condition that leaves its brackets',
+    `${ENTRY}, where: "a) OR (b" }\n`,
+    '3:19',
+    'tables[0].where closes a bracket that it has not opened.',
+    'one condition in SQL',
+  ],
+  [
     'a column twice in a key',
     `${ENTRY}, replication_method: FULL_TABLE, key_properties: [id, id] }\n`,
     '3:67',
@@ -137,6 +144,13 @@ testFaults([
     '8:30',
     'cannot be checked at commit',
     'Remove `unique` or `where`',
+  ],
+  [
+    'a condition of an index that leaves its brackets',
+    `${HEAD}${TARGET}  indices: { public.a: [{ columns: [x], where: "a) ; DROP TABLE b; --(" }] }\n`,
+    '7:25',
+    'closes a bracket that it has not opened',
+    'one condition in SQL',
   ],
   [
     'indexes of a glob',

@@ -297,6 +297,22 @@ describe('a resync', () => {
     expect(p.both('public.a').target).toEqual(p.both('public.a').source);
   });
 
+  test('of a log that was set back is over, whatever became of a stream that the file no longer names', async () => {
+    const p = await live();
+    p.database.lsn = lsnOf(p.database.lsn - 1n);
+    await p.window();
+    expect(bookmark(p, A).halt?.code).toBe('CLUSTER_BEHIND');
+    await requestResync(p.drainPorts());
+    const narrow = new MemoryPipeline({ tables: '[public.b]' }).pipeline;
+    for (let i = 0; i < 3; i++) {
+      expect((await p.window({ ring_all: true }, narrow)).error).toBeNull();
+      await p.pump();
+      p.database.write(put('b', i, 'goes on'));
+    }
+    expect(kindsOf(p).filter((kind) => kind === 'genesis')).toHaveLength(2);
+    expect(bookmark(p, B)).toMatchObject({ halt: null, resync_requested: false });
+  });
+
   test('leaves a stream alone that the file no longer names; when it comes back it is copied anew', async () => {
     const p = await live();
     const narrow = new MemoryPipeline({ tables: '[public.b]' }).pipeline;

@@ -1,7 +1,8 @@
 /** The steps of an epoch, extraction and loading, over ports in memory: each may come twice, late, or out of turn. */
 import { describe, expect, test } from 'vitest';
+import { cancelBackfills } from '../../lib/epoch/backfill.ts';
 import { cancelEpoch } from '../../lib/epoch/cancel.ts';
-import { requestEpoch } from '../../lib/epoch/request.ts';
+import { openRequested, requestEpoch } from '../../lib/epoch/request.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import type { Bookmark, Chunk, Epoch, ExtractBell, LoadBell } from '../../lib/ports.ts';
 import { haltOrThrow } from '../../lib/window/halt.ts';
@@ -274,4 +275,22 @@ describe('an epoch beside the log', () => {
       expect(bookmark(p)).toMatchObject({ halt: null, reset_requested: false });
     },
   );
+});
+
+test('a backfill that begins while it is cancelled ends as well', async () => {
+  const p = new MemoryPipeline();
+  p.database.makeTable('public.a').write(put(1));
+  await p.settle();
+  const ports = p.drainPorts();
+  const { ledger } = ports;
+  const request = { stream: A, id: '1', kind: 'backfill', where: 'true', ranges: null, requested_at_ms: 1 } as const;
+  await ledger.addEpochRequest(request);
+  const epochRequests = async (stream: string | null) => {
+    const waiting = await ledger.epochRequests(stream);
+    await openRequested(ports, bookmark(p));
+    return waiting;
+  };
+  const cancelled = await cancelBackfills({ ...ports, ledger: { ...ledger, epochRequests } }, ['public.a']);
+  expect(cancelled).toMatchObject([{ requests: 1, epoch: 2 }]);
+  expect(p.durable.epochs.get(`${A}/2`)?.state).toBe('cancelled');
 });

@@ -4,7 +4,7 @@ import { summaryLine, verifyPage } from '../../cli/view/verify.ts';
 import { type Difference, type DigestRow, differences } from '../../lib/verify/differences.ts';
 import { KEYS_SHOWN_MAX, type StreamFindings, Tally } from '../../lib/verify/findings.ts';
 import { Passage } from '../../lib/verify/passage.ts';
-import { differingBuckets } from '../../lib/verify/scan.ts';
+import { differingBuckets, scan } from '../../lib/verify/scan.ts';
 import { type Look, type Seen, verdictOf } from '../../lib/verify/verdict.ts';
 import { Durable, memoryLedger, World } from '../support/memory-ports.ts';
 
@@ -155,4 +155,62 @@ test('a chain that does not move is not waited for without end', async () => {
   expect(windows).toBeGreaterThan(10);
   durable.bookmarks.set('s', { stream: 's', state: 'live', halt: { code: 'X' } } as never);
   expect(await passage.passed('s', 1n as never)).toBe('halted');
+});
+
+test('a stream that does not move is not waited for without end, though the chain moves on', async () => {
+  let now_ms = 0;
+  const durable = new Durable();
+  durable.bookmarks.set('s', { stream: 's', state: 'syncing', halt: null, applied_cut: 0 } as never);
+  durable.chain.push({ number: 0, end_lsn: 10n, streams: {} } as never);
+  let windows = 0;
+  const passage = new Passage({
+    clock: {
+      now: () => now_ms,
+      sleep: async (ms) => {
+        now_ms += ms;
+      },
+    },
+    ledger: memoryLedger(new World(), durable),
+    advance: async () => {
+      windows += 1;
+      durable.chain.push({ number: windows, end_lsn: 10n + BigInt(windows), streams: {} } as never);
+      if (windows > 1_000) throw new Error('without end');
+    },
+    idle_ms_max: 10_000,
+  });
+  expect(await passage.passed('s', 1n as never)).toBe('late');
+});
+
+test('where one side cannot be read, the other is no longer asked when that is told', async () => {
+  const answer = Promise.withResolvers<ReadonlyMap<number, never>>();
+  let told = false;
+  const ports = {
+    source: { buckets: () => Promise.reject(new Error('no right to read it')) },
+    target: { buckets: () => answer.promise },
+    range_rows: 10,
+  };
+  const side = {
+    from: 'a',
+    values: ['n'],
+    key: [],
+    key_columns: [],
+    conditions: [],
+    nameOf: (name: string) => name,
+    utf8: true,
+    version: '',
+  };
+  const compared = { source: side, target: side, key: [], ranges: false, not_compared: [] };
+  const onFull = () => Promise.resolve();
+  const scanned = scan(ports as never, compared, 1, {
+    onRows: () => undefined,
+    onDifference: () => true,
+    onFull,
+  }).finally(() => {
+    told = true;
+  });
+  scanned.catch(() => undefined); // Looked at below.
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(told).toBe(false);
+  answer.resolve(new Map<number, never>());
+  await expect(scanned).rejects.toThrow('no right to read it');
 });
