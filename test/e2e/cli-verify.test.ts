@@ -35,7 +35,8 @@ const told = ({ out }: Ended): Told => JSON.parse(out) as Told;
 
 beforeAll(async () => {
   [source, target] = await Promise.all([startPostgres(), startPostgres()]);
-  place = await workplace(source, target);
+  // What verify waits for is recorded by the end of a window at the latest.
+  place = await workplace(source, target, { source: '  max_run_seconds: 3' });
   await query(
     source,
     `CREATE TABLE orders (id int PRIMARY KEY, secret text);
