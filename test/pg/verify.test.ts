@@ -88,7 +88,7 @@ const write = (n: number): string => {
 };
 
 describe('faults that were put into the target by hand', () => {
-  test('are found exactly, under writes, and repaired', { timeout: 120_000 + ROWS / 10 }, async () => {
+  test('are found exactly, under writes, and repaired', { timeout: 120_000 + ROWS * 2 }, async () => {
     await using fresh = await freshLine({ source, target }, KINDS.map(makeSql).join('\n'));
     await fresh.from.query(KINDS.map((kind) => `CREATE INDEX ON ${kind} (n)`).join(';'));
     await fresh.settle();
