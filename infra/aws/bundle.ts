@@ -1,5 +1,6 @@
 /**
- * One function's code: its entry in `functions/` with everything that it imports in one file, and beside it the pipeline file as JSON.
+ * One function's code: its entry in `functions/` with everything that it imports in one file, and beside it the pipeline file as JSON. What it imports
+ * only when a pipeline asks for it (`import()`) has files of its own, which others do not pay for.
  *
  * esbuild is called here and not through NodejsFunction: in this process instead of by a shell for each function, with the pipeline written
  * in the same step, and with a list of what went in, which the tests look at. The AWS SDK is bundled: what runs is what the lockfile says,
@@ -41,9 +42,11 @@ export function bundleOf(request: BundleRequest): Bundle {
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
   const { metafile } = buildSync({
-    entryPoints: [join(request.functions_dir, `${request.name}.ts`)],
-    outfile: join(directory, 'index.mjs'),
+    entryPoints: { index: join(request.functions_dir, `${request.name}.ts`) },
+    outdir: directory,
+    outExtension: { '.js': '.mjs' },
     bundle: true,
+    splitting: true,
     platform: 'node',
     target: 'node24',
     format: 'esm',
@@ -51,6 +54,8 @@ export function bundleOf(request: BundleRequest): Bundle {
     banner: { js: REQUIRE_BANNER },
     // An optional driver in C that pg tries to load; it is not installed.
     external: ['pg-native'],
+    // Faster ciphers of ssh2 that a compiler would have to make; it does without.
+    loader: { '.node': 'empty' },
     minify: true,
     legalComments: 'none',
     metafile: true,
