@@ -234,15 +234,21 @@ export async function requestResets(
   ports: Pick<OperatePorts, 'ledger' | 'log'>,
   named: readonly string[],
 ): Promise<{ readonly stream: string; readonly table: string }[]> {
-  const streams = new Map<string, Bookmark>();
-  for (const name of named) {
-    for (const bookmark of await streamsOf(ports.ledger, name)) streams.set(bookmark.stream, bookmark);
-  }
-  for (const stream of streams.keys()) {
+  const streams = await namedStreams(ports.ledger, named);
+  for (const { stream } of streams) {
     await ports.ledger.updateBookmark(stream, { reset_requested: true });
     ports.log.info('reset_requested', { stream });
   }
-  return [...streams.values()].map(({ stream, table }) => ({ stream, table: displayName(table) }));
+  return streams.map(({ stream, table }) => ({ stream, table: displayName(table) }));
+}
+
+/** Each stream once, in the order of the names. Throws USAGE for a name that means none. */
+export async function namedStreams(ledger: Ledger, named: readonly string[]): Promise<Bookmark[]> {
+  const streams = new Map<string, Bookmark>();
+  for (const name of named) {
+    for (const bookmark of await streamsOf(ledger, name)) streams.set(bookmark.stream, bookmark);
+  }
+  return [...streams.values()];
 }
 
 /** Throws USAGE for a name that means no stream. */

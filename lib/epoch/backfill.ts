@@ -5,7 +5,8 @@
  * Beside the path: only the ledger is written to, and what is asked for begins when its stream is free (request.ts).
  */
 import { SluiceError } from '../errors.ts';
-import { type OperatePorts, streamsOf } from '../operate.ts';
+import { isLogBased } from '../ledger/method.ts';
+import { namedStreams, type OperatePorts } from '../operate.ts';
 import type { Bookmark } from '../ports.ts';
 import { displayName, type TableName } from '../shape.ts';
 import { cancelEpoch } from './cancel.ts';
@@ -30,7 +31,7 @@ export async function requestBackfills(
   where: string,
   check: (table: TableName, where: string) => Promise<void>,
 ): Promise<BackfillAsked[]> {
-  const bookmarks = await namedStreams(ports, named);
+  const bookmarks = await namedStreams(ports.ledger, named);
   for (const bookmark of bookmarks) assertPossible(bookmark);
   for (const { table } of bookmarks) await check(table, where);
   const asked: BackfillAsked[] = [];
@@ -58,7 +59,7 @@ export interface BackfillCancelled {
  */
 export async function cancelBackfills(ports: OperatePorts, named: readonly string[]): Promise<BackfillCancelled[]> {
   const { ledger, log } = ports;
-  const streams = await namedStreams(ports, named);
+  const streams = await namedStreams(ledger, named);
   for (const bookmark of streams) await assertNotCopied(ports, bookmark);
   const cancelled: BackfillCancelled[] = [];
   for (const { stream, table } of streams) {
@@ -74,13 +75,11 @@ export async function cancelBackfills(ports: OperatePorts, named: readonly strin
   return cancelled;
 }
 
-async function assertNotCopied(
-  { ledger }: OperatePorts,
-  { stream, table, state, epoch: number, method = 'LOG_BASED' }: Bookmark,
-): Promise<void> {
+async function assertNotCopied({ ledger }: OperatePorts, bookmark: Bookmark): Promise<void> {
+  const { stream, table, state, epoch: number, method } = bookmark;
   const epoch = state === 'syncing' ? await ledger.epoch(stream, number) : null;
   if (state !== 'captured' && (epoch === null || courseOf(epoch.kind).goes_on_from === 'applied')) return;
-  if (method !== 'LOG_BASED') {
+  if (!isLogBased(bookmark)) {
     throw new SluiceError('USAGE', {
       problem: `${displayName(table)} is replicated by query (${method}), and its run is gone through with: nobody has asked for it.`,
       remedy: 'To stop it for good, take the table out of the pipeline file.',
@@ -93,18 +92,10 @@ async function assertNotCopied(
   });
 }
 
-/** Each stream once, in the order of the names. */
-async function namedStreams({ ledger }: Pick<OperatePorts, 'ledger'>, named: readonly string[]): Promise<Bookmark[]> {
-  const streams = new Map<string, Bookmark>();
-  for (const name of named) {
-    for (const bookmark of await streamsOf(ledger, name)) streams.set(bookmark.stream, bookmark);
-  }
-  return [...streams.values()];
-}
-
-function assertPossible({ stream, table, method = 'LOG_BASED', followed }: Bookmark): void {
+function assertPossible(bookmark: Bookmark): void {
+  const { stream, table, method, followed } = bookmark;
   const name = displayName(table);
-  if (method !== 'LOG_BASED') {
+  if (!isLogBased(bookmark)) {
     throw new SluiceError('USAGE', {
       problem: `${name} is replicated by query (${method}): its rows are read again anyhow.`,
       remedy: `To begin it anew: sluice backfill ${stream} --reset`,

@@ -11,11 +11,13 @@ import { type StreamRow, streamRowOf, streamRowSql } from '../load/control.ts';
 import { targetFault } from '../load/faults.ts';
 import { sameTable } from '../load/prepare.ts';
 import { sameShape } from '../load/reshape.ts';
-import { type Lsn, parseLsn } from '../lsn.ts';
+import type { Lsn } from '../lsn.ts';
 import type { ChunkRange, Comparer, SourceTable, TargetStream } from '../ports.ts';
-import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
+import { closeClient } from '../postgres/connection.ts';
 import { sourceFault, sqlstateOf } from '../postgres/faults.ts';
-import { type Connect, one } from '../postgres/session.ts';
+import { readInsertLsn } from '../postgres/log-position.ts';
+import { beginReadOnlySql } from '../postgres/read-only.ts';
+import type { Connect } from '../postgres/session.ts';
 import { projectionOf } from '../projection/projection.ts';
 import { displayName, type Shape } from '../shape.ts';
 import { tableShape } from '../slot/table-shape.ts';
@@ -24,8 +26,6 @@ import { bucketsSql } from '../verify/checksum.ts';
 import { type Compared, compared, type NotCompared } from '../verify/compared.ts';
 import { findTable, readBuckets } from '../verify/reader.ts';
 
-/** Whoever has locked the table is waited for; the chunk's bell comes again. */
-const LOCK_WAIT_MS_MAX = 60_000;
 /** One chunk's checksum takes seconds. */
 const STATEMENT_MS_MAX = 15 * 60_000;
 
@@ -79,6 +79,8 @@ interface Asked {
   readonly fault: (error: unknown) => Error;
 }
 
+type Isolation = Parameters<typeof beginReadOnlySql>[0];
+
 interface Sides {
   readonly source: Asked;
   readonly target: Asked;
@@ -97,24 +99,25 @@ async function onBoth<T>(
     target: (error: unknown) => targetFault(error, context),
   };
   const opened: Client[] = [];
-  const open = async (side: keyof Sides, connect: Connect, begin: string): Promise<Asked> => {
+  const open = async (side: keyof Sides, connect: Connect, isolation: Isolation): Promise<Asked> => {
     try {
       const client = await connect();
       client.on('error', () => undefined); // A connection that breaks while nobody waits for it fails the next statement.
       opened.push(client);
-      const limits = `SET LOCAL row_security = off; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}; SET LOCAL statement_timeout = ${STATEMENT_MS_MAX}`;
       const asked = { client, fault: fault[side] };
-      await ask(asked, () => client.query(`${begin} READ ONLY; ${pinSettingsSql('LOCAL')}; ${limits}`));
+      await ask(asked, () =>
+        client.query(`${beginReadOnlySql(isolation)}; SET LOCAL statement_timeout = ${STATEMENT_MS_MAX}`),
+      );
       return asked;
     } catch (error) {
       throw error instanceof Changed ? error : fault[side](error);
     }
   };
   try {
-    const source = await open('source', connectSource, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
+    const source = await open('source', connectSource, 'REPEATABLE READ');
     // Before the snapshot, which LOCK does not take: after a rewrite that committed in between, the snapshot would see an empty table.
     await ask(source, (client) => client.query(`LOCK TABLE ${quoteTable(table)} IN ACCESS SHARE MODE`));
-    return await work({ source, target: await open('target', connectTarget, 'BEGIN ISOLATION LEVEL READ COMMITTED') });
+    return await work({ source, target: await open('target', connectTarget, 'READ COMMITTED') });
   } finally {
     for (const client of opened) await closeClient(client);
   }
@@ -166,10 +169,7 @@ async function equalRows(
   range: ChunkRange,
 ): Promise<{ readonly rows: number; readonly lsn: Lsn } | null> {
   // After the snapshot, which the catalog's queries have taken: past every commit in it.
-  const lsn = await ask(source, async (client) => {
-    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-    return parseLsn(one(rows).lsn);
-  });
+  const lsn = await ask(source, readInsertLsn);
   const [here, there] = await Promise.all([
     ask(source, (client) => readBuckets(client, bucketsSql(pair.source, range, 1))),
     ask(target, (client) => readBuckets(client, bucketsSql(pair.target, range, 1))),

@@ -20,10 +20,12 @@ import type {
   SourceTable,
   TableSample,
 } from '../ports.ts';
-import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
+import { closeClient } from '../postgres/connection.ts';
 import { CopyOut } from '../postgres/copy-out.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
-import { type Connect, onSource, serverVersion } from '../postgres/session.ts';
+import { lastRecordEnd, readInsertLsn, WAL_SIZES_SQL, type WalSizes } from '../postgres/log-position.ts';
+import { beginReadOnlySql } from '../postgres/read-only.ts';
+import { type Connect, one, onSource, serverVersion } from '../postgres/session.ts';
 import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
 import { selectList } from '../projection/select.ts';
 import { customTypeOids, displayName, type GeneratedColumn, type TableName, withTypes } from '../shape.ts';
@@ -40,8 +42,6 @@ import { whereFault } from './where.ts';
 /** `"char"`, and when a byte of it that is no ASCII came to be printed as `\ooo` (release notes of 16). */
 const CHAR_OID = 18;
 const CHAR_ESCAPED_SINCE = 160_000;
-/** A chunk waits for whoever alters the table; its bell comes again. */
-const LOCK_WAIT_MS_MAX = 60_000;
 /** Lines on their way to the stage. */
 const LINES_BYTES_MAX = 1024 * 1024;
 
@@ -60,7 +60,6 @@ export function postgresExtractor(options: ExtractorOptions): Extractor {
   return {
     table: (name) =>
       onSource(connect, `describe ${displayName(name)}`, (client) => readTable(client, name, publications)),
-    version: () => onSource(connect, 'tell its version', serverVersion),
     insertLsn: () => onSource(connect, 'tell its position', readInsertLsn),
     position: () => onSource(connect, 'tell its position', readPosition),
     pages: (table, request) => pagesOn(options, table, request),
@@ -202,17 +201,11 @@ async function readPublished(
 
 /** As `insertLsn`; where the source is a standby itself, what it has replayed. Of no use where the log goes on from it. */
 async function readPosition(client: Client): Promise<Lsn> {
-  const { rows } = await client.query<{ lsn: string | null }>(
-    'SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn',
+  const { rows } = await client.query<WalSizes & { lsn: string | null }>(
+    `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn, ${WAL_SIZES_SQL}`,
   );
-  return parseLsn(rows[0]?.lsn ?? '0/0');
-}
-
-async function readInsertLsn(client: Client): Promise<Lsn> {
-  const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-  const [row] = rows;
-  if (!row) throw new RangeError('no position');
-  return parseLsn(row.lsn);
+  const row = one(rows);
+  return lastRecordEnd(parseLsn(row.lsn ?? '0/0'), row);
 }
 
 interface ChunkAsked extends Pick<ExtractorOptions, 'publications'> {
@@ -238,15 +231,14 @@ const LOCKED_KINDS: ReadonlySet<string> = new Set(['r', 'p']);
  */
 async function beginChunk(client: Client, table: SourceTable): Promise<void> {
   const locks = LOCKED_KINDS.has(table.kind);
-  // What a view shows is what it is for.
-  const policies = table.kind === 'v' ? 'on' : 'off';
-  // Pinned once more for this transaction: a pooler may give each transaction another session. With row_security off, rows that a policy
-  // would hide are an error, and not a smaller table.
-  await client.query(
-    `BEGIN ISOLATION LEVEL ${locks ? 'REPEATABLE READ' : 'READ COMMITTED'} READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = ${policies}; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
-  );
+  await client.query(beginReadOnlySql(locks ? 'REPEATABLE READ' : 'READ COMMITTED', policiesOn(table)));
   const name = quoteTable(table);
   await client.query(locks ? `LOCK TABLE ${name} IN ACCESS SHARE MODE` : `SELECT FROM ${name} WHERE false`);
+}
+
+/** What a view shows is what it is for. */
+function policiesOn({ kind }: SourceTable): 'on' | 'off' {
+  return kind === 'v' ? 'on' : 'off';
 }
 
 /** Takes the transaction's snapshot. A position past every commit that it sees. */

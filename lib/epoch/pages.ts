@@ -14,7 +14,7 @@
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import type { ChunkRange, Pages, PagesRequest, SourceColumn, SourceTable } from '../ports.ts';
-import { pinSettingsSql } from '../postgres/connection.ts';
+import { beginReadOnlySql } from '../postgres/read-only.ts';
 import { one, serverVersion } from '../postgres/session.ts';
 import { INTERVAL_INFINITY_SINCE, NUMERIC_INFINITY_SINCE } from '../postgres/versions.ts';
 import { displayName, OWN_TYPE_OID_END, type TableName, type TypeUse } from '../shape.ts';
@@ -22,7 +22,6 @@ import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
 import { hasOwnOrder } from './plan.ts';
 import { fromSql } from './sample.ts';
 
-const LOCK_WAIT_MS_MAX = 60_000;
 /** Each time that a run's pages do not reach past the bookmark. With more than there are rows, there is no page, so that this ends. */
 const PAGE_GROWTH = 4;
 
@@ -40,12 +39,8 @@ export async function readPages(client: Client, table: SourceTable, request: Pag
   const fault = replicationKeyFault(table, column);
   if (fault) throw fault;
   const lookback = request.from === null ? null : lookbackSql(table, column, request.from, request.lookback);
-  // Pinned once more, as for a chunk: values are compared and read again as they are printed here. With row_security off, rows that a policy would hide
-  // are an error, and not a smaller table. A view has those that it shows.
-  const policies = table.kind === 'v' ? 'on' : 'off';
-  await client.query(
-    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = ${policies}; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
-  );
+  // As for a chunk: values are compared and read again as they are printed here.
+  await client.query(beginReadOnlySql('REPEATABLE READ', table.kind === 'v' ? 'on' : 'off'));
   const name = quoteIdentifier(column.name);
   const from =
     lookback === null ? null : one((await client.query<{ from: string }>(`SELECT ${lookback} AS "from"`)).rows).from;

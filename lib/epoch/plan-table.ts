@@ -34,7 +34,7 @@ export async function planTable(
   // What has no files of its own (views, foreign tables) cannot be looked into.
   const hasFiles = table.kind === 'r' || table.kind === 'p' || table.kind === 'm';
   const sample = hasFiles ? await extractor.sample(table, { ...size, columns, from_lsn }) : null;
-  const plan = planChunks({ table, version: await extractor.version(), sample, ways });
+  const plan = planChunks({ table, sample, ways });
   return {
     ...plan,
     rows_estimate: sample?.rows ?? table.rows_estimate,

@@ -27,8 +27,6 @@ const RANGE_OIDS: ReadonlySet<number> = new Set([
 
 export interface PlanRequest {
   readonly table: SourceTable;
-  /** server_version_num of the server that the chunks are read from. */
-  readonly version: number;
   /** Null: the table is not looked into, and read as one chunk. */
   readonly sample: TableSample | null;
   readonly ways: PlanWays;
@@ -82,9 +80,9 @@ export function mayBeCut({ table, ways }: Pick<PlanRequest, 'table' | 'ways'>): 
   return rangeColumns(table).length > 0 || rowsMayMove(table, ways);
 }
 
-export function planChunks({ table, version, sample, ways }: PlanRequest): ChunkPlan {
+export function planChunks({ table, sample, ways }: PlanRequest): ChunkPlan {
   if (sample === null || sample.chunks < 2 || !mayBeCut({ table, ways })) return WHOLE;
-  const byCtid = version >= TID_RANGE_SINCE && rowsMayMove(table, ways) ? ctidRanges(sample) : null;
+  const byCtid = sample.version >= TID_RANGE_SINCE && rowsMayMove(table, ways) ? ctidRanges(sample) : null;
   const byKey = keyRanges(rangeColumns(table), sample.edges);
   const lies = Math.abs(sample.correlation ?? 1);
   return (lies < CORRELATION_MIN ? (byCtid ?? byKey) : (byKey ?? byCtid)) ?? WHOLE;

@@ -9,8 +9,8 @@
  */
 import type { Client } from 'pg';
 import type { SampleRequest, SourceTable, TableSample } from '../ports.ts';
-import { pinSettingsSql } from '../postgres/connection.ts';
-import { one } from '../postgres/session.ts';
+import { beginReadOnlySql } from '../postgres/read-only.ts';
+import { one, serverVersion } from '../postgres/session.ts';
 import { treeSql } from '../slot/partitions.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 
@@ -22,8 +22,6 @@ const PAGES_MAX = 20_000;
 const ROWS_MAX = 200_000;
 /** A page of 8 kB has no more rows (MaxHeapTuplesPerPage, access/htup_details.h); of other block sizes the first look is a guess. */
 const ROWS_PER_PAGE_MAX = 291;
-/** Whoever has locked the table is waited for. */
-const LOCK_WAIT_MS_MAX = 60_000;
 
 interface Size {
   readonly bytes: number;
@@ -39,14 +37,11 @@ interface SampleRow {
 
 /** One table's sample, over a connection with the pinned settings. Throws what the server says. */
 export async function sampleTable(client: Client, table: SourceTable, request: SampleRequest): Promise<TableSample> {
-  // Pinned once more, as for a chunk: keys are compared and read again as they are printed here. With row_security off, rows that a policy would hide
-  // are an error, and not a smaller table.
-  await client.query(
-    `BEGIN READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = off; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`,
-  );
+  // As for a chunk: keys are compared and read again as they are printed here.
+  await client.query(beginReadOnlySql('READ COMMITTED'));
   const size = await readSize(client, table);
   const { chunk_rows, chunk_bytes, chunks_max } = request;
-  const known = { bytes: size.bytes, pages: size.pages };
+  const known = { version: await serverVersion(client), bytes: size.bytes, pages: size.pages };
   const heaviest = (size.pages * ROWS_PER_PAGE_MAX) / chunk_rows + size.bytes / chunk_bytes;
   if (heaviest <= 1) {
     await client.query('COMMIT');

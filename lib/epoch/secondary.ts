@@ -9,16 +9,14 @@
  */
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
-import { formatLsn, LSN_ZERO, type Lsn, lsnOf, parseLsn } from '../lsn.ts';
+import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from '../lsn.ts';
 import type { Clock } from '../ports.ts';
+import { lastRecordEnd, WAL_SIZES_SQL, type WalSizes } from '../postgres/log-position.ts';
 import { type Connect, one, onSource } from '../postgres/session.ts';
 
 /** One bell waits so long; it comes again, and each window rings for what is not staged. */
 const REPLAY_WAIT_MS_MAX = 60_000;
 const POLL_MS = 500;
-/** Of the log (XLOG_BLCKSZ), with a header of 24 bytes: SizeOfXLogShortPHD, access/xlog_internal.h. */
-const WAL_PAGE_BYTES = 8192n;
-const WAL_PAGE_HEADER_BYTES = 24n;
 
 export interface Secondary {
   /** A connection to the replica. */
@@ -46,13 +44,14 @@ const SERVER_SQL = `
          CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
               ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int4 END AS timeline,
          pg_is_in_recovery() AS in_recovery,
-         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn`;
+         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text AS lsn,
+         ${WAL_SIZES_SQL}`;
 
 /** In a transaction that has no snapshot yet, it takes one before it looks. */
 export async function seeServer(client: Client): Promise<ServerSeen> {
-  const { rows } = await client.query<Omit<ServerSeen, 'lsn'> & { lsn: string | null }>(SERVER_SQL);
-  const { lsn, ...row } = one(rows);
-  return { ...row, lsn: lsn === null ? null : parseLsn(lsn) };
+  const { rows } = await client.query<Omit<ServerSeen, 'lsn'> & WalSizes & { lsn: string | null }>(SERVER_SQL);
+  const { lsn, page_bytes, segment_bytes, ...row } = one(rows);
+  return { ...row, lsn: lsn === null ? null : lastRecordEnd(parseLsn(lsn), { page_bytes, segment_bytes }) };
 }
 
 /** Why it is no replica of `primary`; null: it is one. Pure. */
@@ -77,14 +76,13 @@ export async function awaitReplay(
   { clock, wait_ms_max = REPLAY_WAIT_MS_MAX }: Pick<Secondary, 'clock' | 'wait_ms_max'>,
 ): Promise<ServerSeen> {
   const source = await onSource(primary, 'tell its position', seeServer);
-  const end_lsn = lastRecordEnd(from_lsn);
   const until_ms = clock.now() + wait_ms_max;
   for (;;) {
     const replica = await seeServer(client);
     const fault = replicaFault(replica, source);
     if (fault) throw fault;
     const sameTimeline = replica.timeline === source.timeline;
-    if (sameTimeline && replica.lsn !== null && replica.lsn >= end_lsn) return replica;
+    if (sameTimeline && replica.lsn !== null && replica.lsn >= from_lsn) return replica;
     if (clock.now() >= until_ms) {
       throw new SluiceError('REPLICA_BEHIND', {
         replayed: formatLsn(replica.lsn ?? LSN_ZERO),
@@ -120,13 +118,4 @@ export async function replicaSnapshot(
     throw new SluiceError('SOURCE_TRANSIENT', { reason: 'the source is no primary now', sqlstate: 'none' });
   }
   return source.lsn;
-}
-
-/**
- * A primary that has just filled a page says that it writes behind the next one's header, and a replica, that it has replayed to the page's end: if
- * nothing is written any more, for ever. No record ends in between.
- */
-function lastRecordEnd(insert_lsn: Lsn): Lsn {
-  const isHeader = insert_lsn % WAL_PAGE_BYTES === WAL_PAGE_HEADER_BYTES;
-  return isHeader ? lsnOf(insert_lsn - WAL_PAGE_HEADER_BYTES) : insert_lsn;
 }

@@ -32,8 +32,8 @@ import { putInPlace } from './swap.ts';
 export interface Finish {
   readonly epoch: Epoch;
   readonly plan: string;
-  /** Past what every chunk saw. */
-  readonly lsn: Lsn;
+  /** Past what every chunk saw; null: no log goes on from it. */
+  readonly lsn: Lsn | null;
   /** Position of the cut that the stream goes on from. */
   readonly held_lsn: Lsn;
   /** What is kept of the table that a shadow replaces. */
@@ -173,18 +173,18 @@ async function swap(session: Session, owner: Owner, what: Finish, log: Log): Pro
     );
     const { goes_on_from } = courseOf(epoch.kind);
     // Beside rows of the chunks' time lie rows of what was applied: until the chain has come past both, the stream catches up.
-    const catching_up_to = { held: '$4', applied: 'GREATEST(catching_up_to, $4)', none: 'NULL' }[goes_on_from];
+    const catching_up_to = goes_on_from === 'applied' ? 'GREATEST(catching_up_to, $4::pg_lsn)' : '$4::pg_lsn';
     const applied =
       goes_on_from === 'applied' ? '' : `, incarnation = $7, applied_cut = $8, applied_lsn = $9, applied_at = now()`;
     await session.query(
-      `UPDATE _sluice.streams SET hold = NULL, epoch = $3, catching_up_to = ${catching_up_to}::pg_lsn, shape = $5::jsonb, metadata = $6,
+      `UPDATE _sluice.streams SET hold = NULL, epoch = $3, catching_up_to = ${catching_up_to}, shape = $5::jsonb, metadata = $6,
          made = made OR ${shadow !== null}${applied}
-       WHERE pipeline = $1 AND stream = $2 AND $4::pg_lsn IS NOT NULL`,
+       WHERE pipeline = $1 AND stream = $2`,
       [
         owner.pipeline,
         owner.stream.stream,
         epoch.number,
-        formatLsn(lsn),
+        lsn === null ? null : formatLsn(lsn),
         JSON.stringify(form.shape),
         form.metadata,
         ...(goes_on_from === 'applied' ? [] : [planned.incarnation, epoch.held_cut, formatLsn(held_lsn)]),

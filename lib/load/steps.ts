@@ -262,7 +262,6 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
     );
     return NOTHING;
   }
-  const lsn = newestOf(chunks);
   // What the target had already is not copied (resync).
   const equal = chunks.filter(({ staged }) => staged?.object === null);
   const copied = chunks.filter(({ staged }) => staged?.object !== null);
@@ -272,6 +271,7 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
   const isLogged = isLogBased(bookmark);
   const held_lsn =
     goes_on_from === 'applied' || !isLogged ? bookmark.applied_lsn : (await heldCut(ledger, epoch, bookmark)).end_lsn;
+  const lsn = isLogged ? newestOf(chunks) : null;
   await target.finishEpoch(streamOf(bookmark), epoch, epoch.plan, lsn, held_lsn);
   const done_at_ms = clock.now();
   const ended: Partial<Bookmark> =

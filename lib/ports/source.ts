@@ -167,7 +167,7 @@ export interface Source {
   advanceSlot(lsn: Lsn): Promise<void>;
   /** Transactions that hold a lock of ROW EXCLUSIVE or stronger on one of the tables now, prepared ones included (I11). */
   writers(tables: readonly SourceTable[]): Promise<Writer[]>;
-  /** pg_current_wal_insert_lsn: past every commit that any snapshot taken before this call can see. */
+  /** Past every commit that any snapshot taken before this call can see (lib/postgres/log-position.ts). */
   insertLsn(): Promise<Lsn>;
   /** Describes tables and types, by OID, in one look. One that is gone is not in the answer. */
   describe(tables: readonly number[], types: readonly number[]): Promise<Described>;
@@ -207,6 +207,8 @@ export interface SampleRequest {
 
 /** What a table holds now, by a look at a bounded number of its pages: no estimate of it depends on ANALYZE. */
 export interface TableSample {
+  /** server_version_num of the server that was asked. */
+  readonly version: number;
   /** Where it was looked into, those that the filter lets through; -1: not known. */
   readonly rows: number;
   /** Of the table with what is stored beside it (TOAST), without indexes. */
@@ -268,7 +270,6 @@ export interface Extractor {
   /** One table as it is now; null: there is none. Asked of the primary. */
   table(name: TableName): Promise<SourceTable | null>;
   /** Of the primary, likewise. */
-  version(): Promise<number>;
   insertLsn(): Promise<Lsn>;
   /** The same, and of a source that is a standby where it has replayed to: past what no log goes on from. */
   position(): Promise<Lsn>;

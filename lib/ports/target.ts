@@ -86,10 +86,10 @@ export interface Target {
   loadedChunks(stream: TargetStream, epoch: Epoch, plan: string): Promise<Set<number>>;
   /**
    * When every chunk is marked (EPOCH_INCOMPLETE otherwise): gives the shadow its key; then, all in one transaction, swaps it in by rename, sets
-   * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn`, and releases the hold. In place there is nothing to swap; where the stream goes on from, and
+   * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn` (null: no log is read for it, and there is nothing to catch up with), and releases the hold. In place there is nothing to swap; where the stream goes on from, and
    * whether it has to catch up, `courseOf(epoch.kind)` says. Done already: changes nothing.
    */
-  finishEpoch(stream: TargetStream, epoch: Epoch, plan: string, lsn: Lsn, held_lsn: Lsn): Promise<void>;
+  finishEpoch(stream: TargetStream, epoch: Epoch, plan: string, lsn: Lsn | null, held_lsn: Lsn): Promise<void>;
   /**
    * Ends an epoch in place as it is: what has been loaded stays, nothing more is, and the hold is released. `lsnOf`: past what these chunks saw, which the
    * stream catches up to; null: none was loaded. An epoch that is not prepared will not be. Done already: changes nothing.

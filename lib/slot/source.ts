@@ -9,6 +9,7 @@ import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
 import type { Ground, SlotRow, Source, SourceTable, Writer } from '../ports.ts';
 import { reasonOf, sqlstateOf } from '../postgres/faults.ts';
+import { readInsertLsn } from '../postgres/log-position.ts';
 import { type Connect, currentUser, one, onSource, serverVersion } from '../postgres/session.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import { readTables } from './catalog.ts';
@@ -215,11 +216,6 @@ async function readWriters(client: Client, tables: readonly SourceTable[]): Prom
 async function readFilledBefore(client: Client, partitions: readonly number[]): Promise<number[]> {
   const { rows } = await client.query<{ oid: string }>(FILLED_BEFORE_SQL, [partitions]);
   return rows.map(({ oid }) => Number(oid));
-}
-
-async function readInsertLsn(client: Client): Promise<Lsn> {
-  const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-  return parseLsn(one(rows).lsn);
 }
 
 /** Only while it is the reader of our slot: a pid may be somebody else's by now. */

@@ -4,9 +4,11 @@
  */
 import type { Client } from 'pg';
 import type { SluiceError } from '../errors.ts';
-import { type Lsn, parseLsn } from '../lsn.ts';
-import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
+import type { Lsn } from '../lsn.ts';
+import { closeClient } from '../postgres/connection.ts';
 import { isServerError } from '../postgres/faults.ts';
+import { readInsertLsn } from '../postgres/log-position.ts';
+import { beginReadOnlySql } from '../postgres/read-only.ts';
 import { type Connect, one, serverVersion } from '../postgres/session.ts';
 import type { TableName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
@@ -29,11 +31,8 @@ const PROVIDERS_SINCE = 150_000;
 const FETCH_ROWS = 2_000;
 /** Keys that one statement asks for: more of them, and the server plans longer than it reads. */
 const KEYS_A_STATEMENT = 500;
-/** Whoever has locked the table is waited for so long. */
-const LOCK_WAIT_MS_MAX = 60_000;
 
-/** Rows that a policy would hide are an error, and not a smaller table. */
-const BEGIN_SQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; ${pinSettingsSql('LOCAL')}; SET LOCAL row_security = off; SET LOCAL lock_timeout = ${LOCK_WAIT_MS_MAX}`;
+const BEGIN_SQL = beginReadOnlySql('READ COMMITTED');
 
 /** What the catalog says of a table that is there. */
 export async function findTable(client: Client, name: TableName): Promise<FoundTable> {
@@ -148,10 +147,7 @@ export class Reader implements AsyncDisposable {
 
   /** The position that lies past every commit that statements before this call have seen (I11). */
   async insertLsn(): Promise<Lsn> {
-    const { rows } = await this.read((client) =>
-      client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn'),
-    );
-    return parseLsn(one(rows).lsn);
+    return await this.read(readInsertLsn);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,22 +4,13 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { startPostgres, startStandby, type TestPostgres } from '../support/postgres.ts';
+import { query, startPostgres, startStandby, type TestPostgres } from '../support/postgres.ts';
 import { startSluice, type Workplace, workplace } from '../support/sluice.ts';
 
 let source: TestPostgres;
 let target: TestPostgres;
 let replica: TestPostgres;
 let place: Workplace;
-
-async function query(server: TestPostgres, sql: string): Promise<Record<string, unknown>[]> {
-  const client = await server.connect();
-  try {
-    return (await client.query<Record<string, unknown>>(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
 
 beforeAll(async () => {
   [source, target, replica] = await Promise.all([

@@ -1,20 +1,11 @@
 /** The loss of a slot from the outside: what a run says of it, what status shows, and how it goes on when that is asked for. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { query, startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { type Ended, type Workplace, workplace } from '../support/sluice.ts';
 
 let source: TestPostgres;
 let target: TestPostgres;
 let place: Workplace;
-
-async function query(server: TestPostgres, sql: string): Promise<Record<string, unknown>[]> {
-  const client = await server.connect();
-  try {
-    return (await client.query<Record<string, unknown>>(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
 
 beforeAll(async () => {
   [source, target] = await Promise.all([startPostgres(), startPostgres()]);

@@ -4,7 +4,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { KEYS_SHOWN_MAX } from '../../lib/verify/findings.ts';
 import { eventually } from '../support/local-engine.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { query, startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { type Ended, type Running, type Workplace, workplace } from '../support/sluice.ts';
 
 /** Of a table whose key is text: `key 1` to `key 120000`. */
@@ -16,15 +16,6 @@ let source: TestPostgres;
 let target: TestPostgres;
 let place: Workplace;
 const running: Running[] = [];
-
-async function query(server: TestPostgres, sql: string): Promise<void> {
-  const client = await server.connect();
-  try {
-    await client.query(sql);
-  } finally {
-    await client.end();
-  }
-}
 
 interface Told {
   readonly streams: readonly Record<string, unknown>[];

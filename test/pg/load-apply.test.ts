@@ -3,7 +3,7 @@
  * Method: a stream is synchronised with a few rows, segments are applied, and the table's text is compared.
  */
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Shape } from '../../lib/shape.ts';
 import {
   DELETED_AT,
@@ -14,21 +14,15 @@ import {
   SOFT,
   threeRows,
 } from '../support/loaded-stream.ts';
-import { applyCut, connectionsLeft, streamOf, type TargetFor, targetOn } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { applyCut, onLoaderServer, streamOf, type TargetFor, targetOn } from '../support/loading.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { EXTRACTED_AT, type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterAll(async () => {
-  const left = await connectionsLeft(client);
-  await server.stop();
-  expect(left).toBe(0);
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const streamWith = (options: TargetFor, shape?: Shape, rows?: readonly Line[]) =>

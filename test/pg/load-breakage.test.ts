@@ -4,35 +4,28 @@
  */
 import { Readable } from 'node:stream';
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { SegmentSource, TargetTransaction } from '../../lib/ports.ts';
 import { loadedStream, TWO_COLUMNS as SHAPE, upsertOf as upsert } from '../support/loaded-stream.ts';
 import {
   applyCut,
-  connectionsLeft,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   type TargetFor,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, startStandby, type TestPostgres } from '../support/postgres.ts';
+import { startStandby, type TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const streamWith = (lines: readonly Line[], options?: TargetFor) => loadedStream(server, lines, options);

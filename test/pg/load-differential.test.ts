@@ -24,6 +24,7 @@ import {
   targetOn,
 } from '../support/loading.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { seededBelow } from '../support/seeded.ts';
 import { type BlockOf, type Line, type SegmentOf, segmentOf, shapeOf, type Value } from '../support/segments.ts';
 
 let server: TestPostgres;
@@ -49,17 +50,6 @@ interface Fields {
   a: Value;
   /** Undefined: the log has left it out. */
   big: Value | undefined;
-}
-
-/** Deterministic: mulberry32. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
 }
 
 /** One share of a cut, folded by key. A change that needs the target's row as it is after what is here begins another share. */
@@ -139,7 +129,7 @@ test.each(
     { seed, soft: true },
   ]),
 )('FC_SEED=$seed soft=$soft', async ({ seed, soft }) => {
-  const random = randomOf(seed);
+  const random = seededBelow(seed);
   const pick = <T>(of: readonly T[]): T => of[random(of.length)] as T;
   const oracle = { schema: 'oracle', table: `t${seed}_${soft}` };
   const stream = streamOf({ schema: 'differential', table: oracle.table });

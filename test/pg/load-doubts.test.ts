@@ -8,7 +8,7 @@
  * must read the same keys again as the model, and leave the same. The seed is in the name; FC_SEED replays it.
  */
 import type pg from 'pg';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { Shape } from '../../lib/shape.ts';
 import {
@@ -17,12 +17,14 @@ import {
   epochOf,
   HELD_LSN,
   INCARNATION,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
+import { seededBelow } from '../support/seeded.ts';
 import { type BlockOf, type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 type Change =
@@ -43,17 +45,6 @@ interface History {
   readonly states: readonly ReadonlyMap<number, Row>[];
   /** For each key: after how many changes the chunk that holds it was read. */
   readonly readAfter: readonly number[];
-}
-
-/** Deterministic: mulberry32. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
 }
 
 function historyOf(random: (below: number) => number, reuse: boolean): History {
@@ -241,9 +232,9 @@ const LOADED = 40;
 test(`the rules leave no wrong row, and nothing to do (FC_SEED=${firstSeed})`, async () => {
   let doubts = 0;
   for (let seed = firstSeed; seed < firstSeed + MODELLED; seed++) {
-    const history = historyOf(randomOf(seed), true);
+    const history = historyOf(seededBelow(seed), true);
     const model = new Model(history);
-    const doubted = await replay(history, model, randomOf(seed + 1));
+    const doubted = await replay(history, model, seededBelow(seed + 1));
     if (doubted.length > 0) doubts++;
     expect(rowsIn(model.rows), `seed ${seed}`).toEqual(rowsIn(history.states.at(-1) ?? new Map()));
   }
@@ -254,7 +245,7 @@ test(`the rules leave no wrong row, and nothing to do (FC_SEED=${firstSeed})`, a
 
 test(`where no key is used again, a row that moves within its chunk is never in doubt (FC_SEED=${firstSeed})`, async () => {
   for (let seed = firstSeed; seed < firstSeed + MODELLED / 5; seed++) {
-    const history = historyOf(randomOf(seed), false);
+    const history = historyOf(seededBelow(seed), false);
     const once = { ...history, readAfter: history.readAfter.map(() => history.readAfter[0] ?? 0) };
     const model = new Model(once);
     const nothingElse = (): number => 0;
@@ -266,12 +257,8 @@ test(`where no key is used again, a row that moves within its chunk is never in 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 /** A key of two columns, so that its text is more than one value's. */
@@ -340,14 +327,14 @@ test.each([false, true])(
     };
 
     for (let seed = firstSeed; seed < firstSeed + LOADED; seed++) {
-      const history = historyOf(randomOf(seed), true);
+      const history = historyOf(seededBelow(seed), true);
       const lines = history.readAfter.flatMap((after, key) => rowLines(history.states[after] ?? new Map(), [key]));
       number++;
       const kind = number === 1 ? 'first_sync' : 'reset';
       await synchronise(target, stream, SHAPE, [lines], { number, kind, plan: `plan-${number}`, held_cut: cut });
-      const doubted = await replay(history, table, randomOf(seed + 1));
+      const doubted = await replay(history, table, seededBelow(seed + 1));
       const model = new Model(history);
-      expect([seed, doubted]).toEqual([seed, await replay(history, model, randomOf(seed + 1))]);
+      expect([seed, doubted]).toEqual([seed, await replay(history, model, seededBelow(seed + 1))]);
       const alive = await rowsOf(client, stream.target, 'x, a, big, "_sdc_deleted_at" IS NULL');
       const left = alive
         .filter((row) => row[3] === 't')

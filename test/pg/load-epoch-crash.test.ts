@@ -2,24 +2,17 @@
  * Goal: an epoch ends right after a crash at any point. Method: the connection is cut at each statement in turn, and all is done again.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Target, TargetStream } from '../../lib/ports.ts';
-import { connectionsLeft, rowsOf, streamOf, synchronise, targetOn } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { onLoaderServer, rowsOf, streamOf, synchronise, targetOn } from '../support/loading.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);

@@ -3,37 +3,30 @@
  * Method: tables and rows of others are in the way; ledgers change; a backfill runs in place; the table grows while it is copied.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Epoch, Target, TargetStream } from '../../lib/ports.ts';
 import type { Shape } from '../../lib/shape.ts';
 import {
   applyCut,
   CHUNKS_LSN,
   chunkOf,
-  connectionsLeft,
   epochOf,
   HELD_LSN,
   INCARNATION,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);

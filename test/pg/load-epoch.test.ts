@@ -4,7 +4,7 @@
  */
 import { Readable } from 'node:stream';
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { Epoch, Target, TargetStream } from '../../lib/ports.ts';
 import type { Shape, TableName } from '../../lib/shape.ts';
@@ -12,30 +12,23 @@ import {
   applyCut,
   CHUNKS_LSN,
   chunkOf,
-  connectionsLeft,
   epochOf,
   HELD_LSN,
   INCARNATION,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);

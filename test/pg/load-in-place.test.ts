@@ -4,37 +4,30 @@
  * Method: each course on a table that was synchronised, with rows that match, differ, are missing and are left over; twice, cancelled, and late.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import type { ChunkRange, Epoch, Target, TargetStream } from '../../lib/ports.ts';
 import {
   applyCut,
   chunkOf,
-  connectionsLeft,
   epochOf,
   HELD_LSN,
   INCARNATION,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   type TargetFor,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const SHAPE = shapeOf({ id: 'int4', tenant: 'text', a: 'text' }, ['id', 'tenant']);

@@ -3,24 +3,18 @@
  * Method: a stream is synchronised with a few rows, segments are applied, and the table's text is compared.
  */
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Shape } from '../../lib/shape.ts';
 import { DELETED_AT, HARD, PLAIN, THREE_ROWS as ROWS, SOFT, threeRows } from '../support/loaded-stream.ts';
-import { connectionsLeft, type TargetFor } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { onLoaderServer, type TargetFor } from '../support/loading.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterAll(async () => {
-  const left = await connectionsLeft(client);
-  await server.stop();
-  expect(left).toBe(0);
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const streamWith = (options: TargetFor, shape?: Shape, rows?: readonly Line[]) =>

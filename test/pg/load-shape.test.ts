@@ -3,34 +3,27 @@
  * Method: segments of other shapes are applied to a loaded table.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Column, Shape, TableName } from '../../lib/shape.ts';
 import { quoteTable } from '../../lib/sql-text.ts';
 import { loadedStream, TWO_COLUMNS as SHAPE, upsertOf as upsert } from '../support/loaded-stream.ts';
 import {
   applyCut,
-  connectionsLeft,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   type TargetFor,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 let tables = 0;

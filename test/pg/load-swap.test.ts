@@ -3,33 +3,26 @@
  * Method: things are built on a loaded table, a reset runs, and the things are looked at.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Target, TargetStream } from '../../lib/ports.ts';
 import type { Shape } from '../../lib/shape.ts';
 import {
   applyCut,
-  connectionsLeft,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   type TargetFor,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const SHAPE = shapeOf({ id: 'int4', a: 'text' }, ['id']);

@@ -3,27 +3,20 @@
  * Method: two loaders at once, and work that throws; then the rows are looked at.
  */
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { TargetTransaction } from '../../lib/ports.ts';
 import { loadedStream, TWO_COLUMNS as SHAPE, upsertOf as upsert } from '../support/loaded-stream.ts';
-import { connectionsLeft, INCARNATION, rowsOf, streamOf, type TargetFor, targetOn } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { INCARNATION, onLoaderServer, rowsOf, streamOf, type TargetFor, targetOn } from '../support/loading.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterEach(async () => {
-  expect(await connectionsLeft(client)).toBe(0);
-});
-afterAll(async () => {
-  await server.stop();
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const streamWith = (lines: readonly Line[], options?: TargetFor) => loadedStream(server, lines, options);

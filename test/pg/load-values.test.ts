@@ -2,32 +2,26 @@
  * Goal: values and names arrive as they were sent (I6). Method: nasty ones go through a first sync and a cut, and the table's text is compared.
  */
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Shape } from '../../lib/shape.ts';
 import { DELETED_AT, HARD, THREE_COLUMNS as SHAPE, threeRows } from '../support/loaded-stream.ts';
 import {
   applyCut,
-  connectionsLeft,
+  onLoaderServer,
   rowsOf,
   streamOf,
   synchronise,
   type TargetFor,
   targetOn,
 } from '../support/loading.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import type { TestPostgres } from '../support/postgres.ts';
 import { type Line, segmentOf, shapeOf } from '../support/segments.ts';
 
 let server: TestPostgres;
 let client: pg.Client;
 
-beforeAll(async () => {
-  server = await startPostgres();
-  client = await server.connect();
-});
-afterAll(async () => {
-  const left = await connectionsLeft(client);
-  await server.stop();
-  expect(left).toBe(0);
+onLoaderServer((opened) => {
+  ({ server, client } = opened);
 });
 
 const streamWith = (options: TargetFor, shape?: Shape, rows?: readonly Line[]) =>

@@ -3,7 +3,7 @@
  * for nothing but rows.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { resume } from '../../lib/operate.ts';
+import { requestResets, resume } from '../../lib/operate.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { openLine } from '../support/line.ts';
 import { eventually } from '../support/local-engine.ts';
@@ -89,6 +89,17 @@ describe('FULL_TABLE', () => {
     );
     await equal(run, ...names);
     expect(await run.line.rows('target', 'public.m')).toHaveLength(31);
+  });
+
+  test('a reset catches up with nothing: there is no log that goes on', async () => {
+    await using run = await line("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')", FULL);
+    await run.equal();
+    await run.from.query("UPDATE t SET v = 'b'");
+    await requestResets(run.line.ports(), ['public.t']);
+    await run.equal();
+    const { rows } = await run.to.query('SELECT catching_up_to, hold, epoch FROM _sluice.streams');
+    expect(rows).toEqual([{ catching_up_to: null, hold: null, epoch: 2 }]);
+    expect(run.line.bookmark('public.t')).toMatchObject({ state: 'live', epoch: 2 });
   });
 
   test('itersize, where the file gives it, is about the rows of a chunk', async () => {

@@ -75,8 +75,7 @@ test('every key is in one chunk', () => {
       const ways = { is_logged: false };
       const { ranges } = planChunks({
         table: table(),
-        version: 130_000,
-        sample: { ...seen, correlation: null },
+        sample: { ...seen, version: 130_000, correlation: null },
         ways,
       });
       expect(ranges.length).toBeLessThanOrEqual(seen.edges.length + 1);
@@ -91,8 +90,7 @@ test('every ctid is in one chunk, also in pages that came after the plan', () =>
     fc.property(sample, blocks, (seen, anywhere) => {
       const { ranges } = planChunks({
         table: table(),
-        version: 180_000,
-        sample: { ...seen, correlation: 0 },
+        sample: { ...seen, version: 180_000, correlation: 0 },
         ways: { is_logged: true },
       });
       expect(ranges.length).toBeLessThanOrEqual(Math.max(seen.chunks, seen.edges.length + 1));

@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { Client } from 'pg';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { LoadOptions } from '../../lib/load/apply.ts';
 import type { SwapPatience } from '../../lib/load/finish.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
@@ -11,8 +12,25 @@ import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import type { Chunk, Epoch, Log, SegmentSource, Target, TargetStream } from '../../lib/ports.ts';
 import type { Shape, TableName } from '../../lib/shape.ts';
 import { quoteIdentifier, quoteTable } from '../../lib/sql-text.ts';
-import type { TestPostgres } from './postgres.ts';
+import { startPostgres, type TestPostgres } from './postgres.ts';
 import { type Line, segmentOf } from './segments.ts';
+
+/** A server for the tests of one file; each leaves no connection of a target behind. */
+export function onLoaderServer(
+  use: (opened: { readonly server: TestPostgres; readonly client: pg.Client }) => void,
+): void {
+  let server: TestPostgres;
+  let client: pg.Client;
+  beforeAll(async () => {
+    server = await startPostgres();
+    client = await server.connect();
+    use({ server, client });
+  }, 60_000);
+  afterEach(async () => {
+    expect(await connectionsLeft(client)).toBe(0);
+  });
+  afterAll(() => server.stop());
+}
 
 export const APPLICATION = 'sluice/test-load';
 export const INCARNATION = 'chain-1';

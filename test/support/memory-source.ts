@@ -404,7 +404,6 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
   };
   return {
     table: (name) => look(() => database.tables.get(displayName(name))?.source ?? null),
-    version: () => look(() => database.version),
     sample: (table, { columns, chunk_rows, chunks_max }) =>
       look(() => {
         const { rows_estimate: rows, pages } = table;
@@ -414,6 +413,7 @@ export function memoryExtractor(world: World, database: MemoryDatabase): Extract
         const places = Array.from({ length: chunks - 1 }, (_, i) => Math.floor((sorted.length * (i + 1)) / chunks));
         const edges = [...new Set(places)].map((place) => sorted[place]).filter((id) => id !== undefined);
         return {
+          version: database.version,
           rows,
           bytes: rows * 100,
           pages,

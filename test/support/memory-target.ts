@@ -152,11 +152,7 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
           hold: null,
           ...(goes_on_from === 'applied' ? {} : { applied_cut: epoch.held_cut, applied_lsn: held_lsn }),
           catching_up_to:
-            goes_on_from === 'none'
-              ? null
-              : goes_on_from === 'held'
-                ? lsn
-                : lsnMax(lsn, state.row.catching_up_to ?? lsn),
+            lsn === null || goes_on_from !== 'applied' ? lsn : lsnMax(lsn, state.row.catching_up_to ?? lsn),
         };
         const rows = into === 'shadow' ? new Map(finished?.shadow) : state.rows;
         streams.set(stream.stream, { row, rows, epoch: epoch.number });

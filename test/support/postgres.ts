@@ -33,6 +33,16 @@ export interface TestPostgres extends Omit<EmbeddedPostgres, 'ended'> {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** One statement's rows, over a connection of its own. */
+export async function query(server: TestPostgres, sql: string): Promise<Record<string, unknown>[]> {
+  const client = await server.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
 const UNSAFE_AND_FAST: Settings = {
   fsync: 'off',
   full_page_writes: 'off',

@@ -38,6 +38,7 @@ function table(overrides: Partial<SourceTable> = {}): SourceTable {
 }
 
 const SAMPLE: TableSample = {
+  version: 180_004,
   rows: 1000,
   bytes: 400_000,
   pages: 50,
@@ -49,7 +50,6 @@ const SAMPLE: TableSample = {
 function plan({ sample = {}, ...overrides }: Partial<Omit<PlanRequest, 'sample'>> & { sample?: Partial<TableSample> }) {
   return planChunks({
     table: table(),
-    version: 180_004,
     ways: LOGGED,
     ...overrides,
     sample: { ...SAMPLE, ...sample },
@@ -97,7 +97,7 @@ describe('by ctid it is not cut', () => {
   const random = { correlation: 0 };
 
   test('before 14, where each chunk would read the whole table', () => {
-    expect(plan({ sample: random, version: 130_022 })).toEqual(BY_KEY);
+    expect(plan({ sample: { ...random, version: 130_022 } })).toEqual(BY_KEY);
   });
 
   test('where a row that moves may be incomplete in the log', () => {
@@ -131,7 +131,7 @@ describe('a table is one chunk', () => {
 
   test('that is small, that nobody looked into, or that has no rows in all its pages', () => {
     expect(plan({ sample: { chunks: 1 } })).toEqual(WHOLE);
-    expect(planChunks({ table: table(), version: 180_004, sample: null, ways: LOGGED })).toEqual(WHOLE);
+    expect(planChunks({ table: table(), sample: null, ways: LOGGED })).toEqual(WHOLE);
     expect(plan({ sample: { edges: [] }, ways: { is_logged: false } })).toEqual(WHOLE);
     expect(plan({ sample: { pages: 1, correlation: 0, edges: [] } })).toEqual(WHOLE);
   });
