@@ -1,10 +1,12 @@
 /**
  * The pipeline file that a command is given by `-c FILE`.
  */
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { readPipeline } from '../lib/config/read.ts';
 import type { Pipeline } from '../lib/config/schema.ts';
+import { namesSchemas, withSchemas } from '../lib/config/schema-files.ts';
 import { SluiceError } from '../lib/errors.ts';
 
 export interface PipelineFile {
@@ -24,7 +26,23 @@ const REASONS: Readonly<Record<string, string>> = {
 /** Throws USAGE for a file that cannot be read, CONFIG_INVALID for what is wrong in it. */
 export async function readPipelineFile(path: string): Promise<PipelineFile> {
   const text = await readText(path);
-  return { pipeline: readPipeline(text, path), text, directory: resolve(dirname(path)) };
+  const directory = resolve(dirname(path));
+  return { pipeline: await withItsSchemas(readPipeline(text, path), text, path, directory), text, directory };
+}
+
+/** What tables.json_schema names, read and looked at. */
+async function withItsSchemas(pipeline: Pipeline, text: string, path: string, directory: string): Promise<Pipeline> {
+  if (!namesSchemas(pipeline)) return pipeline;
+  const { ajvCompiler } = await import('../lib/validation/ajv-compiler.ts');
+  const read = (file: string): string => {
+    try {
+      return readFileSync(resolve(directory, file), 'utf8');
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+      throw new Error(`it ${REASONS[code] ?? `cannot be read (${code})`}`, { cause: error });
+    }
+  };
+  return withSchemas(pipeline, { text, fileName: path, read, compile: ajvCompiler.compile });
 }
 
 async function readText(path: string): Promise<string> {

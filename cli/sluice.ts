@@ -12,6 +12,7 @@ import { registerDoctor } from './doctor.ts';
 import { failureOf } from './failure.ts';
 import { registerInit } from './init.ts';
 import type { CliIo } from './io.ts';
+import { registerRejects } from './rejects.ts';
 import { registerResume } from './resume.ts';
 import { registerRun } from './run.ts';
 import { registerStatus } from './status.ts';
@@ -49,6 +50,7 @@ registerRun(program, io, terminal);
 registerStatus(program, io, page);
 registerResume(program, io);
 registerBackfill(program, io);
+registerRejects(program, io, page);
 registerVerify(program, io, { terminal, page });
 
 // Whoever reads our output may stop reading (`| head`): then there is nobody left to tell anything.

@@ -19,6 +19,8 @@ const windowEvent = z.strictObject({
   ring_all: z.boolean().optional(),
   /** Streams that are read by query have a run only if their last was opened before this time, ms since the Unix epoch. */
   runs_since_ms: z.int().nonnegative().optional(),
+  /** Tables are loaded and read by query as if none had a schedule of its own. */
+  ignore_schedules: z.boolean().optional(),
 });
 
 export const handler = edge('drain', windowEvent, async (event, context): Promise<ReportStatus> => {
@@ -37,6 +39,7 @@ export const handler = edge('drain', windowEvent, async (event, context): Promis
     ...(event.break_at_end_lsn !== undefined && { break_at_end_lsn: event.break_at_end_lsn }),
     ...(event.ring_all !== undefined && { ring_all: event.ring_all }),
     ...(event.runs_since_ms !== undefined && { runs_since_ms: event.runs_since_ms }),
+    ...(event.ignore_schedules !== undefined && { ignore_schedules: event.ignore_schedules }),
   });
   await printWindow(ports, pipeline.pipeline, report, ground());
   return reportStatus(report);

@@ -13,6 +13,7 @@ const MARGIN_MS = 60_000;
 export const handler = edge('load', doorbellEvent, async (event, context) => {
   const shared = runtime();
   const { pipeline, environment, sqs } = shared;
+  const { consistency } = pipeline.target;
   const ports = loadPorts(shared);
   const name = pipeline.pipeline;
   const bells = { sqs, queue_url: environment.SLUICE_LOAD_QUEUE_URL, log: ports.log, random: Math.random };
@@ -20,6 +21,7 @@ export const handler = edge('load', doorbellEvent, async (event, context) => {
     const bell = parseLoadBell(name, body);
     const began_ms = clock.now();
     const report = await load(ports, bell, {
+      consistency,
       get deadline_ms() {
         return deadlineOf(context, MARGIN_MS, clock.now());
       },

@@ -6,6 +6,7 @@ import { lsnBytesBetween } from '../lib/lsn.ts';
 import { type MetricValues, metricLine } from '../lib/metrics.ts';
 import { appliedLagSeconds } from '../lib/operate.ts';
 import type { Clock, Ground, Ledger, Log, RunReport, Source } from '../lib/ports.ts';
+import { rejectedCount } from '../lib/validation/rejected-count.ts';
 import { printLine } from './clients.ts';
 
 interface MetricPorts {
@@ -45,6 +46,7 @@ export async function printWindow(
   await print(ports, pipeline, async () => ({
     ...windowMetrics(report, ground),
     applied_lag_seconds: await appliedLagSeconds(ports),
+    rejected_rows: await rejectedCount(ports.ledger),
   }));
 }
 

@@ -7,13 +7,20 @@ import { postgresTarget } from '../lib/load/target.ts';
 import type { DrainPorts, ExtractPorts, LoadPorts } from '../lib/pipeline.ts';
 import type { Source, Target } from '../lib/ports.ts';
 import { appendPublicationName } from '../lib/slot/append-publication.ts';
+import { openPeekReader } from '../lib/slot/peek-reader.ts';
 import { openSlotReader } from '../lib/slot/reader.ts';
 import { postgresSource } from '../lib/slot/source.ts';
+import type { SchemaCompiler } from '../lib/validation/compiler.ts';
 import { sessionName } from '../lib/window/free-slot.ts';
 import type { Runtime } from './clients.ts';
 
+/** A file of its own, for those that validate. */
+async function schemas(): Promise<SchemaCompiler> {
+  return (await import('../lib/validation/ajv-compiler.ts')).ajvCompiler;
+}
+
 export function drainPorts(runtime: Runtime): DrainPorts {
-  return { ...runtime.ports, mask_salt: runtime.mask_salt, source: sourceOf(runtime) };
+  return { ...runtime.ports, mask_salt: runtime.mask_salt, schemas, source: sourceOf(runtime) };
 }
 
 export function extractPorts(runtime: Runtime): ExtractPorts {
@@ -32,7 +39,7 @@ export function extractPorts(runtime: Runtime): ExtractPorts {
     connectTarget: () => connector.connect('target'),
     pipeline,
   });
-  return { ...ports, mask_salt, extractor, comparer, target: targetOf(runtime) };
+  return { ...ports, mask_salt, schemas, extractor, comparer, target: targetOf(runtime) };
 }
 
 export function loadPorts(runtime: Runtime): LoadPorts {
@@ -44,12 +51,10 @@ function sourceOf({ pipeline, connector, ports }: Runtime): Source {
   return postgresSource({
     config,
     connect: () => connector.connect('source'),
-    openSlot: async (from, session, appends, tables) =>
-      await openSlotReader({
-        client: await connector.connect('source', {
-          replication: true,
-          application_name: sessionName(config.application_name, session),
-        }),
+    connectReplication: () => connector.connect('source', { replication: true }),
+    openSlot: async (from, session, appends, tables) => {
+      const application_name = sessionName(config.application_name, session);
+      const read = {
         clock: ports.clock,
         slot: config.replication_slot,
         plugin: config.plugin,
@@ -57,8 +62,13 @@ function sourceOf({ pipeline, connector, ports }: Runtime): Source {
         tables,
         append_publication: appends ? appendPublicationName(config.publication_name) : null,
         from,
-        wal_sender_timeout_ms: config.wal_sender_timeout,
-      }),
+      };
+      if (config.slot_reader === 'peek') {
+        return await openPeekReader({ ...read, connect: () => connector.connect('source', { application_name }) });
+      }
+      const client = await connector.connect('source', { replication: true, application_name });
+      return await openSlotReader({ ...read, client, wal_sender_timeout_ms: config.wal_sender_timeout });
+    },
   });
 }
 

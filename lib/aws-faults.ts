@@ -6,7 +6,7 @@
  */
 import { SluiceError } from './errors.ts';
 
-export type AwsService = 'DynamoDB' | 'S3' | 'SQS' | 'Secrets Manager';
+export type AwsService = 'DynamoDB' | 'S3' | 'SQS' | 'Secrets Manager' | 'RDS';
 
 /** Names of errors that pass by themselves, over all of them (their API references, "Common Errors" and each operation's errors). */
 const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
@@ -48,6 +48,7 @@ const MISSING_RESOURCE: Readonly<Record<AwsService, string>> = {
   S3: 'such bucket',
   SQS: 'such queue',
   'Secrets Manager': 'such secret',
+  RDS: 'such database',
 };
 
 const DENIED_NAMES: ReadonlySet<string> = new Set([

@@ -12,12 +12,14 @@ import { COMMAND_ERRORS } from './error-catalogue/command.ts';
 import type { Entry } from './error-catalogue/entry.ts';
 import { RECORD_ERRORS } from './error-catalogue/record.ts';
 import { SOURCE_ERRORS } from './error-catalogue/source.ts';
+import { SSH_ERRORS } from './error-catalogue/ssh.ts';
 import { TARGET_ERRORS } from './error-catalogue/target.ts';
 
 export type { Disposition, Facts } from './error-catalogue/entry.ts';
 
 export const CATALOGUE = {
   ...COMMAND_ERRORS,
+  ...SSH_ERRORS,
   ...SOURCE_ERRORS,
   ...RECORD_ERRORS,
   ...TARGET_ERRORS,

@@ -18,6 +18,11 @@ const GROUND_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'DATABASE_MISSING',
   'TLS_FAILED',
   'SECRET_UNREADABLE',
+  'SSH_UNREACHABLE',
+  'SSH_HOST_KEY',
+  'SSH_KEY_UNREADABLE',
+  'SSH_KEY_REFUSED',
+  'SSH_FORWARDING_REFUSED',
   // What a temporary slot needs, for the copy of a table without a key.
   'SLOTS_EXHAUSTED',
   'REPLICATION_NOT_ALLOWED',

@@ -38,6 +38,11 @@ export const METRICS = {
     sentence:
       'Windows that ended without an error: 1 or 0 for each. Printed by drain after every window; one that was skipped because another holds the lease prints nothing.',
   },
+  rejected_rows: {
+    unit: 'Count',
+    sentence:
+      'Rows that were left out because they are not valid (`target.on_invalid: reject`), and neither loaded again nor discarded. Printed by drain after every window.',
+  },
   applied_lag_seconds: {
     unit: 'Seconds',
     sentence:

@@ -10,7 +10,7 @@ import { findStreams } from './config/stream-selector.ts';
 import { endEpoch } from './epoch/cancel.ts';
 import { type EpochProgress, epochProgress } from './epoch/progress.ts';
 import { SluiceError } from './errors.ts';
-import { type ChainPart, type StreamLag, streamLag } from './ledger/lag.ts';
+import { type ChainPart, type StreamLag, scheduledSeconds, streamLag } from './ledger/lag.ts';
 import { isLogBased } from './ledger/method.ts';
 import { formatLsn } from './lsn.ts';
 import type {
@@ -28,6 +28,7 @@ import type {
 } from './ports.ts';
 import { displayName } from './shape.ts';
 import { isPositionLost } from './slot/ground.ts';
+import { rowsOf } from './validation/rejected-count.ts';
 import { ringEpochWork } from './window/announce.ts';
 
 /** Cuts that are looked at for lags. Who is further behind than these has its lag from the oldest of them, or none told. */
@@ -64,10 +65,14 @@ export interface StreamStatus {
   readonly applied_cut: number;
   readonly applied_lsn: string;
   readonly applied_at: string | null;
+  /** Of a table that is loaded, or read by query, at times of its own; null: at each window. `next_at` null: paused, or never again. */
+  readonly schedule: { readonly paused: boolean; readonly next_at: string | null } | null;
   /** Null while it is synchronised, and where it is too far behind to tell. */
   readonly lag: StreamLag | null;
   readonly rows_copied: number;
   readonly changes_applied: number;
+  /** Rows that were left out because they are not valid, and neither loaded again nor discarded. */
+  readonly rejected_rows: number;
   /** Number of the newest epoch; 0: none yet. */
   readonly epoch_number: number;
   /** The epoch that is under way; null: none. */
@@ -116,11 +121,12 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
   const head = await ledger.head();
   const part = await chainPart(ledger, bookmarks, head);
   const now_ms = clock.now();
+  const rejects = Map.groupBy(await ledger.rejects(null), ({ stream }) => stream);
   const streams: StreamStatus[] = [];
   for (const bookmark of bookmarks) {
     const epoch = await epochStatus(ledger, bookmark, now_ms);
     const lag = head && isApplying(bookmark) ? streamLag(bookmark, part, head, now_ms) : null;
-    streams.push(streamStatus(bookmark, lag, epoch));
+    streams.push({ ...streamStatus(bookmark, lag, epoch), rejected_rows: rowsOf(rejects.get(bookmark.stream) ?? []) });
   }
   return {
     pipeline,
@@ -136,7 +142,10 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
   };
 }
 
-/** How long the oldest change that a live stream has not applied has been waiting, halted streams left out; null where no stream can tell. */
+/**
+ * How long the oldest change that a live stream has not applied has been waiting, halted streams left out; of a table that is loaded at times of its own, since
+ * that time. Null where no stream can tell.
+ */
 export async function appliedLagSeconds(ports: Pick<OperatePorts, 'clock' | 'ledger'>): Promise<number | null> {
   const head = await ports.ledger.head();
   if (!head) return null;
@@ -144,10 +153,13 @@ export async function appliedLagSeconds(ports: Pick<OperatePorts, 'clock' | 'led
     .filter(isLogBased)
     .filter(({ halt, state }) => halt === null && state === 'live');
   const part = await chainPart(ports.ledger, live, head);
-  const lags = live.map((bookmark) => streamLag(bookmark, part, head, ports.clock.now()));
+  const now_ms = ports.clock.now();
+  const lags = live.map(
+    (bookmark) => scheduledSeconds(bookmark, now_ms) ?? streamLag(bookmark, part, head, now_ms)?.seconds ?? null,
+  );
   // Who is too far behind to tell must not hide the others.
-  const known = lags.filter((lag) => lag !== null);
-  return known.length === 0 && lags.length > 0 ? null : Math.max(0, ...known.map(({ seconds }) => seconds));
+  const known = lags.filter((seconds) => seconds !== null);
+  return known.length === 0 && lags.length > 0 ? null : Math.max(0, ...known);
 }
 
 /** What was done about one stream. */
@@ -310,7 +322,11 @@ async function epochStatus(
   };
 }
 
-function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochStatus | null): StreamStatus {
+function streamStatus(
+  bookmark: Bookmark,
+  lag: StreamLag | null,
+  epoch: EpochStatus | null,
+): Omit<StreamStatus, 'rejected_rows'> {
   const { halt } = bookmark;
   return {
     stream: bookmark.stream,
@@ -332,6 +348,12 @@ function streamStatus(bookmark: Bookmark, lag: StreamLag | null, epoch: EpochSta
     applied_cut: bookmark.applied_cut,
     applied_lsn: formatLsn(bookmark.applied_lsn),
     applied_at: bookmark.applied_at_ms === 0 ? null : iso(bookmark.applied_at_ms),
+    schedule: bookmark.schedule
+      ? {
+          paused: bookmark.schedule.paused,
+          next_at: bookmark.schedule.next_ms === null ? null : iso(bookmark.schedule.next_ms),
+        }
+      : null,
     lag,
     rows_copied: bookmark.rows_copied,
     changes_applied: bookmark.changes_applied,

@@ -9,16 +9,16 @@
  * doorbell points at (I4, I5, I9). All branching of the path is here; what is called decides (pure) or acts (an adapter), not both.
  */
 import type { Pipeline } from './config/schema.ts';
-import type { StreamDefinition } from './config/selection.ts';
 import { streamOptions } from './config/stream-options.ts';
 import type { CapturedStream } from './cut/captured.ts';
 import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
-import type { OpenCut } from './cut/open-cut.ts';
 import { logDecoder } from './decode/choose.ts';
 import { planEpoch, readChunk } from './epoch/extract.ts';
 import { queryExtractor } from './epoch/stream-extractor.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
-import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk } from './load/steps.ts';
+import { noteHalts } from './load/note-halts.ts';
+import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk, type StepPorts } from './load/steps.ts';
+import { loadTogether } from './load/together.ts';
 import { LSN_ZERO, lsnMax } from './lsn.ts';
 import type {
   Clock,
@@ -37,30 +37,33 @@ import type {
   Target,
 } from './ports.ts';
 import { chosenExtractor } from './projection/chosen-extractor.ts';
-import { projectedTable } from './projection/table.ts';
-import { tableShape } from './slot/table-shape.ts';
 import { cutStreams, StagedCut } from './stage/staged-cut.ts';
-import { Announcer, ringAgain, ringCatchingUp } from './window/announce.ts';
+import { checkedExtractor } from './validation/checked-extractor.ts';
+import { checkedStreams, type SchemaPort } from './validation/checked-streams.ts';
+import { keepRejects } from './validation/reject-writer.ts';
+import { Announcer, ringAgain, ringCatchingUp, ringHalted } from './window/announce.ts';
 import { beforeAppends, lookAgain } from './window/appends.ts';
 import { beforeNames } from './window/by-name.ts';
 import { capture } from './window/capture.ts';
 import { capturedStreams } from './window/captured-streams.ts';
 import { Describing } from './window/describing.ts';
+import { followFailover } from './window/failover.ts';
 import { freeSlot } from './window/free-slot.ts';
-import { captureAnew, haltOrThrow, haltStream } from './window/halt.ts';
+import { haltOrThrow, stopStream } from './window/halt.ts';
 import { LeaseKeeper } from './window/lease-keeper.ts';
 import { OneBehind } from './window/one-behind.ts';
 import { type OpenChain, openChain } from './window/open-chain.ts';
 import type { SaltPort } from './window/projecting.ts';
 import { prune } from './window/prune.ts';
-import { endSlotless, openRuns } from './window/queries.ts';
+import { endSlotless, openRuns, openRunsDue } from './window/queries.ts';
 import { Reading } from './window/reading.ts';
 import { RunLog } from './window/run-log.ts';
-import { rememberTold, type ShapeNews, shapeNews } from './window/shape-news.ts';
+import { rememberTold, type ShapeNews, shapeNews, tellNews } from './window/shape-news.ts';
 import { windowMsMax } from './window/stop.ts';
+import { TableSchedules } from './window/table-schedules.ts';
 import { logsTruncate, noteTruncated } from './window/truncated.ts';
 
-export interface DrainPorts extends SaltPort {
+export interface DrainPorts extends SaltPort, SchemaPort {
   readonly clock: Clock;
   readonly log: Log;
   readonly source: Source;
@@ -85,6 +88,8 @@ export interface Window {
   readonly ring_all?: boolean;
   /** Streams that are read by query have their run only if their last was opened before this time, ms since the Unix epoch. Left out: each has one. */
   readonly runs_since_ms?: number;
+  /** Tables are loaded and read by query as if none had a schedule of its own, or were paused. */
+  readonly ignore_schedules?: boolean;
   /** Shall the window end now? */
   readonly asked?: () => boolean;
 }
@@ -103,16 +108,20 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
   let error: SluiceError | null = null;
   try {
     const opened = await run.timed('ground', () => openChain(ports, pipeline));
-    await openRuns(ports, opened, window.runs_since_ms ?? null);
-    await ringAgain(ports, opened.bookmarks, opened.chain.head, window.ring_all ?? false);
+    const schedules = new TableSchedules(ports, pipeline, opened, window.ignore_schedules ?? false);
+    const noted = await schedules.begin(opened.bookmarks);
+    await openRuns(ports, opened, schedules, window.runs_since_ms ?? null);
+    const together = pipeline.target.consistency === 'transaction';
+    await ringAgain(ports, noted, opened.chain.head, window.ring_all ?? false, together, window.ignore_schedules);
     if (opened.lost) throw opened.lost;
     stopped_by = opened.slotless
       ? await endSlotless(ports, opened)
-      : await drainLog(ports, pipeline, window, { run, keeper, ...opened });
+      : await drainLog(ports, pipeline, window, { run, keeper, schedules, ...opened });
 
     const bookmarks = await ledger.bookmarks();
     await prune(ports, pipeline, bookmarks, opened.chain.head);
     await ringCatchingUp(ports, bookmarks, opened.chain.head);
+    await ringHalted(ports, bookmarks, run.started_at_ms);
   } catch (thrown) {
     error = asSluiceError(thrown);
     stopped_by = 'failed';
@@ -128,12 +137,14 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
 interface OpenWindow extends OpenChain {
   readonly run: RunLog;
   readonly keeper: LeaseKeeper;
+  readonly schedules: TableSchedules;
 }
 
 /** The slot, from where the chain ends; twice, where it must be read to its end before some streams can be captured. */
 async function drainLog(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
   const { replication_slot: slot, application_name } = pipeline.source;
   await freeSlot(ports, open.ground, { slot, application_name, token: open.keeper.token });
+  await followFailover(ports, pipeline, open.ground);
   const early = (await beforeAppends(ports, pipeline, open)) ?? (await beforeNames(ports, pipeline, open));
   if (!early) return await drainSlot(ports, pipeline, window, open);
   const stopped_by = await drainSlot(ports, pipeline, { ...window, break_at_end_lsn: true }, { ...open, ...early });
@@ -146,18 +157,14 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   const { clock, source, stage } = ports;
   const { run, keeper, chain, ground } = open;
   const { target } = pipeline;
-  const captured = await capture(ports, open, window.asked);
-  const streams = await capturedStreams(ports.ledger, open.streams, captured, !target.primary_key_required);
+  const captured = await capture(ports, open, window.asked, (stream) => open.schedules.isPaused(stream));
+  const followed = await capturedStreams(ports.ledger, open.streams, captured, !target.primary_key_required);
+  const streams = await checkedStreams(ports, pipeline, followed, { captured, head: chain.head.number });
   const news = await shapeNews(ports, { ...open, captured }, pipeline.source.plugin);
   const { reader, reading } = await openReading(ports, pipeline, window, open, streams, news);
   const { cut } = reading;
   const describing = new Describing(source, streams);
-  const announcer = new Announcer(ports, {
-    batch_size_rows: target.batch_size_rows,
-    batch_flush_interval_ms: target.batch_flush_interval * 1000,
-    batch_flush_min_time_gap_ms: target.batch_flush_min_time_gap * 1000,
-    flush_all_streams: target.flush_all_streams,
-  });
+  const announcer = new Announcer(ports, target, open.schedules);
   /** What is taken from the cut is staged and recorded while the next is read; `settled` before anything else is taken. */
   const behind = new OneBehind();
   const unfinished = new Set<StagedCut>();
@@ -176,6 +183,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     await haltFaulty();
     staged ??= new StagedCut(stage, objectName(pipeline, 'cuts', chain.head.number + 1, ports.newId()));
     unfinished.add(staged);
+    await staged.reject(cut.rejected.take());
     return { into: staged, shares: cut.takePart(), extracted_at: new Date(clock.now()).toISOString() };
   };
 
@@ -197,6 +205,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       const streams = cutStreams(counts, object);
       const { object: name, object_bytes, index } = object;
       const next = { kind: 'changes', end_lsn, committed_at_ms, object: name, object_bytes, index, streams } as const;
+      run.rejected(await keepRejects(ports.ledger, object.rejected, { cut: chain.head.number + 1 }, clock.now()));
       const recorded = await run.timed('record', () => chain.append(next));
       unfinished.delete(into);
       // Only now (I1).
@@ -227,7 +236,8 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       if (step === 'cut') await finishCut();
       else if (step === 'part') await stagePart();
       else if (step === 'empty') await finishEmptyCut();
-      else if (step === 'quiet') await announcer.tick();
+      else if (step === 'quiet') await announcer.tick(behind.isFree && !cut.hasChanges && !cut.inTransaction);
+      await openRunsDue(ports, open, open.schedules);
       reason = (await keeper.keep()) ? reading.stopReason() : 'lease_lost';
     }
     if (!cut.inTransaction && reason !== 'lease_lost') {
@@ -237,7 +247,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       await rememberTold(ports, told);
     }
     await behind.settled();
-    await announcer.ringAll();
+    await announcer.ringAll(reason, run.started_at_ms);
     return reason;
   } finally {
     await behind.settled().catch(() => {}); // It is what is being thrown, or it came after that.
@@ -283,29 +293,7 @@ async function openReading(
   return { reader, reading };
 }
 
-/** Tells of shapes in their place in the order: when everything has been read that was written in the former ones. Returns of whose. */
-function tellNews(
-  cut: OpenCut,
-  streams: readonly CapturedStream[],
-  news: ShapeNews | null,
-): readonly StreamDefinition[] {
-  if (news === null || cut.end_lsn < news.lsn) return [];
-  for (const { id, table } of news.streams) {
-    const stream = streams.find((captured) => captured.stream === id);
-    if (stream) cut.tell(stream, table.oid, tableShape(projectedTable(table, stream.projection ?? null)));
-  }
-  return news.streams;
-}
-
-/** Changes of the stream have been passed over. Where it can be copied anew as soon as its table is there, nobody need ask for that. */
-async function stopStream(ports: DrainPorts, stream: string, fault: SluiceError): Promise<void> {
-  if (fault.copiesAnew) return await captureAnew(ports, stream, { reason: fault.message });
-  // Copied anew as soon as its names are as they were.
-  const mayComeBack = fault.code === 'TABLE_RENAMED' || fault.code === 'TABLE_NAME_LONG';
-  await haltStream(ports, stream, fault, { cut: null, must_reset: true }, mayComeBack ? { reset_requested: true } : {});
-}
-
-export interface ExtractPorts extends SaltPort {
+export interface ExtractPorts extends SaltPort, SchemaPort {
   readonly clock: Clock;
   readonly log: Log;
   readonly extractor: Extractor;
@@ -344,7 +332,8 @@ export async function extract(given: ExtractPorts, pipeline: Pipeline, bell: Ext
       return { ...nothing, outcome: chunks === null ? 'nothing' : 'planned', chunks: chunks ?? 0 };
     }
     const object = objectName(pipeline, `chunks/${stream}/${bell.epoch}`, bell.chunk, ports.newId());
-    const rows = await readChunk(ports, bookmark, epoch, bell, object);
+    const checked = { ...ports, extractor: await checkedExtractor(ports, pipeline, bell, object) };
+    const rows = await readChunk(checked, bookmark, epoch, bell, object);
     return {
       ...nothing,
       outcome: rows === null ? 'nothing' : 'staged',
@@ -356,23 +345,23 @@ export async function extract(given: ExtractPorts, pipeline: Pipeline, bell: Ext
   }
 }
 
-export interface LoadPorts {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly stage: Stage;
-  readonly ledger: Ledger;
-  readonly doorbell: Doorbell;
-  readonly target: Target;
-}
+export type LoadPorts = StepPorts;
 
 export type LoadReport = LoadOutcome & { readonly stream: string };
 
 /** load ─► target: everything after the applied cut, in order; or one chunk; or the end of an epoch. Throws as `extract` does. */
 export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits): Promise<LoadReport> {
   const { stream } = bell;
+  if (bell.kind === 'cuts' && limits.consistency === 'transaction') {
+    return { stream, ...(await loadTogether(ports, bell, limits)) };
+  }
+  const nothing = { stream, outcome: 'nothing', cuts: 0, changes: 0, rows: 0 } as const;
   const bookmark = await ports.ledger.bookmark(stream);
-  if (!bookmark) return { stream, outcome: 'nothing', cuts: 0, changes: 0, rows: 0 };
-  if (bookmark.halt !== null) return { stream, outcome: 'halted', cuts: 0, changes: 0, rows: 0 };
+  if (!bookmark) return nothing;
+  if (bookmark.halt !== null) {
+    await noteHalts(ports, [bookmark]);
+    return { ...nothing, outcome: 'halted' };
+  }
   try {
     switch (bell.kind) {
       case 'cuts':
@@ -386,8 +375,10 @@ export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits)
     }
   } catch (thrown) {
     const epoch = bell.kind === 'cuts' ? null : bell.epoch;
-    const outcome = await haltOrThrow(ports, bookmark, asSluiceError(thrown), epoch);
-    return { stream, outcome, cuts: 0, changes: 0, rows: 0 };
+    const fault = asSluiceError(thrown);
+    const outcome = await haltOrThrow(ports, bookmark, fault, epoch);
+    if (outcome === 'halted') await noteHalts(ports, [{ stream, halt: fault }]);
+    return { ...nothing, outcome };
   }
 }
 

@@ -57,6 +57,30 @@ export interface Shape {
   readonly hidden?: readonly number[];
   /** Columns that the source computes and the log does not carry: made as such on the target where they can be. */
   readonly generated?: readonly GeneratedColumn[];
+  /** Of a table on the target: its columns that stand for keys of its json columns (lib/load/flatten.ts). */
+  readonly flattened?: Flattened;
+}
+
+/** The columns beside json columns, as a table on the target has them. */
+export interface Flattened {
+  /** Down to here keys have been looked for in all of its rows (target.data_flattening_max_level). */
+  readonly level: number;
+  readonly columns: readonly FlattenedColumn[];
+  /** There were more keys than can have columns, and that has been told. */
+  readonly is_full: boolean;
+}
+
+export type FlattenedKind = 'text' | 'numeric' | 'boolean' | 'jsonb';
+
+export interface FlattenedColumn {
+  readonly name: string;
+  /** Name of the json column that it stands beside. */
+  readonly of: string;
+  /** The keys that lead to its value. */
+  readonly path: readonly string[];
+  readonly kind: FlattenedKind;
+  /** It shows objects as well: its key was at the last level. */
+  readonly objects: boolean;
 }
 
 /** A column that is computed from others of its row. */

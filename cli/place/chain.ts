@@ -3,6 +3,7 @@
  * it, which ends with the command.
  */
 import type { Engine } from '../../infra/local/engine.ts';
+import { scheduleOf } from '../../lib/config/schedule.ts';
 import type { Pipeline, ScheduleConfig } from '../../lib/config/schema.ts';
 import { asSluiceError } from '../../lib/errors.ts';
 import type { OperatePorts, ReportStatus } from '../../lib/operate.ts';
@@ -46,7 +47,7 @@ export async function onMovingChain<T>(
     if (running_pid === null) return null;
     const { pipeline } = await readPipelineFile(backend.configPath);
     const reachable = { pipeline, config_path: backend.configPath, environment: backend.environment };
-    const idle_ms_max = idleMsMax(pipeline.schedule);
+    const idle_ms_max = idleMsMax(pipeline);
     return {
       value: await work({
         pipeline,
@@ -124,7 +125,7 @@ function windows(
 async function windowFault(engine: Pick<Engine, 'window'>, ring_all: boolean): Promise<Told | null> {
   try {
     // What `drain` answers (functions/drain.ts).
-    return ((await engine.window({ break_at_end_lsn: true, ring_all })) as ReportStatus).error;
+    return ((await engine.window({ break_at_end_lsn: true, ring_all, ignore_schedules: true })) as ReportStatus).error;
   } catch (thrown) {
     const { code, message, remedy } = asSluiceError(thrown);
     return { code, message, remedy };
@@ -135,8 +136,13 @@ async function pause(ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Pure. */
-function idleMsMax(schedule: ScheduleConfig): number {
+/** What the slowest of the schedules takes, of the pipeline or of a table, and what is idle on top of it. Pure. */
+function idleMsMax({ schedule, tables }: Pick<Pipeline, 'schedule' | 'tables'>): number {
+  const own = tables.flatMap(({ schedule: given }) => (given === null ? [] : [scheduleOf(given)]));
+  return Math.max(...[schedule, ...own].map(idleOf));
+}
+
+function idleOf(schedule: ScheduleConfig): number {
   if (schedule.kind === 'cron') return IDLE_CRON_MS_MAX;
   return IDLE_MS_MAX + (schedule.kind === 'every' ? 2 * schedule.every_seconds * 1000 : 0);
 }

@@ -166,7 +166,7 @@ async function windowReport(
 ): Promise<Pick<ReportStatus, 'stopped_by' | 'error'>> {
   try {
     // What `drain` answers (functions/drain.ts).
-    return (await engine.window({ break_at_end_lsn: true, ...options })) as ReportStatus;
+    return (await engine.window({ break_at_end_lsn: true, ignore_schedules: true, ...options })) as ReportStatus;
   } catch (thrown) {
     if (!(thrown instanceof SluiceError)) throw thrown;
     const { code, message, remedy } = thrown;

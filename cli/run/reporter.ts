@@ -90,11 +90,15 @@ export class Reporter {
 }
 
 export function windowText(
-  report: Pick<ReportStatus, 'changes' | 'transactions' | 'cuts' | 'object_bytes' | 'started_at' | 'ended_at'>,
+  report: Pick<
+    ReportStatus,
+    'changes' | 'transactions' | 'cuts' | 'object_bytes' | 'rejected_rows' | 'started_at' | 'ended_at'
+  >,
 ): string {
-  const { changes, transactions, cuts, object_bytes, started_at, ended_at } = report;
+  const { changes, transactions, cuts, object_bytes, rejected_rows = 0, started_at, ended_at } = report;
+  const rejected = rejected_rows === 0 ? '' : `, ${counted(rejected_rows, 'row')} rejected`;
   const seconds = (Date.parse(ended_at) - Date.parse(started_at)) / 1000;
-  return `Window: ${counted(changes, 'change')} of ${counted(transactions, 'transaction')} in ${counted(cuts, 'cut')}, ${bytes(object_bytes)} staged, in ${duration(seconds)}`;
+  return `Window: ${counted(changes, 'change')} of ${counted(transactions, 'transaction')} in ${counted(cuts, 'cut')}, ${bytes(object_bytes)} staged${rejected}, in ${duration(seconds)}`;
 }
 
 function timeOfDay(): string {

@@ -28,6 +28,7 @@ export function statusPage(page: StatusPage): string[] {
     ...copyBlock(page),
     ...givenUpBlock(page),
     ...haltBlock(page),
+    ...rejectedBlock(page),
     ...windowBlock(page),
   ];
   if (status.streams.length === 0)
@@ -64,6 +65,9 @@ function streamTable({ status, now_ms, width, paint }: StatusPage): string[] {
       { title: 'applied', align: 'right', text: appliedText },
       { title: 'behind', align: 'right', text: ({ lag }) => (lag === null ? '-' : bytes(lag.bytes)) },
       { title: '', align: 'right', text: (stream) => timeText(stream, now_ms) },
+      ...(streams.some(({ schedule }) => schedule !== null)
+        ? [{ title: 'next', text: (stream: StreamStatus) => nextText(stream, now_ms) }]
+        : []),
     ],
     width,
   );
@@ -89,6 +93,15 @@ function appliedText(stream: StreamStatus): string {
 function timeText({ lag, as_of }: StreamStatus, now_ms: number): string {
   if (as_of !== null) return `as of ${ago(as_of, now_ms)}`;
   return lag === null ? '-' : duration(lag.seconds);
+}
+
+/** When a table with a schedule of its own is loaded or read next. */
+function nextText({ schedule }: StreamStatus, now_ms: number): string {
+  if (schedule === null) return '';
+  if (schedule.paused) return 'paused';
+  if (schedule.next_at === null) return 'never';
+  const seconds = (Date.parse(schedule.next_at) - now_ms) / 1000;
+  return seconds <= 0 ? 'at the next window' : `in ${duration(seconds)}`;
 }
 
 function stateText({ state, reset_requested, resync_requested }: StreamStatus): string {
@@ -162,6 +175,16 @@ function haltBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
       ],
     ];
   });
+}
+
+/** Rows that were left out, and wait for a person. */
+function rejectedBlock({ status, width, paint }: StatusPage): string[][] {
+  const rejected = status.streams.filter(({ rejected_rows }) => rejected_rows > 0);
+  if (rejected.length === 0) return [];
+  const of = rejected.map(({ table: name, rejected_rows }) => `${counted(rejected_rows, 'row')} of ${printable(name)}`);
+  return [
+    [paint('yellow', 'Rows that are not valid were left out: sluice rejects'), ...wrap(of.join(', '), width, '  ')],
+  ];
 }
 
 function windowBlock({ status, now_ms, width, paint }: StatusPage): string[][] {

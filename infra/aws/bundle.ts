@@ -52,8 +52,8 @@ export function bundleOf(request: BundleRequest): Bundle {
     format: 'esm',
     mainFields: ['module', 'main'],
     banner: { js: REQUIRE_BANNER },
-    // An optional driver in C that pg tries to load; it is not installed.
-    external: ['pg-native'],
+    // What pg and ssh2 try to load and do without: it is made by a compiler, and is not there.
+    external: ['pg-native', 'cpu-features'],
     // Faster ciphers of ssh2 that a compiler would have to make; it does without.
     loader: { '.node': 'empty' },
     minify: true,

@@ -7,7 +7,7 @@ import { PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import type { Construct } from 'constructs';
 import type { FunctionName } from './limits.ts';
-import type { Side } from './pipeline-file.ts';
+import type { Side, TokenUser } from './pipeline-file.ts';
 import type { StatefulStack } from './stateful-stack.ts';
 
 const LEDGER_READ = ['dynamodb:GetItem', 'dynamodb:Query'];
@@ -26,10 +26,12 @@ const RING = ['sqs:SendMessage'];
 /** What Lambda's event source asks of the function's role; and ChangeMessageVisibility, by which the function says when a failed bell rings again. */
 const ANSWER = ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes', 'sqs:ChangeMessageVisibility'];
 
+type StageFolder = 'cuts/' | 'chunks/' | 'rejected/cuts/' | 'rejected/chunks/' | 'rejected/' | '';
+
 interface Rights {
   readonly ledger: readonly string[];
-  /** On the stage's objects whose names begin with the pipeline's name and this folder (`objectName` in lib/pipeline.ts); null: none. */
-  readonly stage: { readonly actions: readonly string[]; readonly folder: 'cuts/' | 'chunks/' | '' } | null;
+  /** On the stage's objects whose names begin with the pipeline's name and one of these folders (`objectName` in lib/pipeline.ts); null: none. */
+  readonly stage: { readonly actions: readonly string[]; readonly folders: readonly StageFolder[] } | null;
   readonly rings: readonly ('load' | 'extract')[];
   readonly answers: 'load' | 'extract' | null;
   /** Databases that it connects to, and so whose secrets it reads. */
@@ -39,21 +41,21 @@ interface Rights {
 export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   drain: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: { actions: STAGE_WRITE, folder: 'cuts/' },
+    stage: { actions: STAGE_WRITE, folders: ['cuts/', 'rejected/cuts/'] },
     rings: ['load', 'extract'],
     answers: null,
     connects: ['source'],
   },
   extract: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: { actions: STAGE_WRITE, folder: 'chunks/' },
+    stage: { actions: STAGE_WRITE, folders: ['chunks/', 'rejected/chunks/'] },
     rings: ['load', 'extract'],
     answers: 'extract',
     connects: ['source', 'target'],
   },
   load: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: { actions: STAGE_READ, folder: '' },
+    stage: { actions: STAGE_READ, folders: [''] },
     // At the end of an epoch it opens the next that waits.
     rings: ['load', 'extract'],
     answers: 'load',
@@ -69,8 +71,9 @@ export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   },
   operate: {
     // An epoch is written as a whole: that of a stream read by query is ended before it is resumed.
-    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE],
-    stage: null,
+    ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
+    // It shows rows that were put aside, and takes their keys from there.
+    stage: { actions: STAGE_READ, folders: ['rejected/'] },
     rings: ['load', 'extract'],
     answers: null,
     connects: [],
@@ -89,6 +92,8 @@ export interface GrantTargets {
   readonly logs: ILogGroup;
   /** Names or ARNs in Secrets Manager. */
   readonly secrets: Readonly<Record<Side, readonly string[]>>;
+  /** Roles of databases that are connected to with IAM tokens. */
+  readonly tokens: Readonly<Record<Side, TokenUser | null>>;
   /** ARN of the key that encrypts these secrets, where it is not the account's own `aws/secretsmanager`; null: it is. */
   readonly secrets_key_arn: string | null;
   readonly in_vpc: boolean;
@@ -105,13 +110,30 @@ export function statementsOf(scope: Construct, name: FunctionName, to: GrantTarg
   ];
   if (rights.answers) statements.push(allow(ANSWER, [state[rights.answers].queue.queueArn]));
   if (rights.stage) {
-    const objects = state.stage.arnForObjects(stageObjects(to.pipeline, rights.stage.folder));
-    statements.push(allow(rights.stage.actions, [objects]), allow(STAGE_LIST, [state.stage.bucketArn]));
+    const objects = rights.stage.folders.map((folder) => state.stage.arnForObjects(stageObjects(to.pipeline, folder)));
+    statements.push(allow(rights.stage.actions, objects), allow(STAGE_LIST, [state.stage.bucketArn]));
   }
   const secrets = [...new Set(rights.connects.flatMap((side) => to.secrets[side]))];
   if (secrets.length > 0) statements.push(...secretStatements(scope, secrets, to.secrets_key_arn));
+  const users = tokenUsersOf(scope, name, to);
+  if (users.length > 0) statements.push(allow(['rds-db:connect'], users));
   if (to.in_vpc) statements.push(vpcStatement());
   return statements;
+}
+
+/**
+ * ARNs of the roles that the function connects as by IAM token. The middle part is an id of the instance, cluster or proxy that no host tells: any of this
+ * account and region (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html).
+ */
+export function tokenUsersOf(scope: Construct, name: FunctionName, { tokens }: Pick<GrantTargets, 'tokens'>): string[] {
+  const users = RIGHTS[name].connects.flatMap((side) => tokens[side] ?? []);
+  const arns = users.map(({ user, region }) => {
+    // What IAM reads as a pattern is escaped as its variables.
+    const resourceName = `*/${user.replaceAll(/[*?$]/g, (special) => `\${${special}}`)}`;
+    const parts = { service: 'rds-db', resource: 'dbuser', resourceName, region };
+    return Arn.format({ ...parts, arnFormat: ArnFormat.COLON_RESOURCE_NAME }, Stack.of(scope));
+  });
+  return [...new Set(arns)];
 }
 
 function secretStatements(scope: Construct, secrets: readonly string[], key_arn: string | null): PolicyStatement[] {

@@ -127,6 +127,16 @@ function pipelineAlarms(pipeline: string): AlarmEntry[] {
       missing: TreatMissingData.IGNORE,
     },
     {
+      name: 'rows-rejected',
+      meaning: 'Rows are not valid, and were left out of the target.',
+      metric: ownMetric('rejected_rows', pipeline, Stats.MAXIMUM),
+      comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: 1,
+      periods: 1,
+      // As for a halt: they stay put aside until somebody sees to them, and a window says so.
+      missing: TreatMissingData.IGNORE,
+    },
+    {
       name: 'window-failed',
       meaning: `Every window of ${WINDOW_FAILED_PERIOD.toMinutes()} minutes ended with an error.`,
       metric: ownMetric('windows_succeeded', pipeline, Stats.MAXIMUM, WINDOW_FAILED_PERIOD),

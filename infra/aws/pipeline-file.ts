@@ -5,9 +5,12 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseConfig } from '../../lib/config/document.ts';
+import { iamRegion } from '../../lib/config/iam.ts';
 import { readPipeline } from '../../lib/config/read.ts';
-import type { PemReference, Pipeline } from '../../lib/config/schema.ts';
+import type { AuthorityReference, PasswordReference, Pipeline } from '../../lib/config/schema.ts';
+import { withSchemas } from '../../lib/config/schema-files.ts';
 import { SluiceError } from '../../lib/errors.ts';
+import { ajvCompiler } from '../../lib/validation/ajv-compiler.ts';
 
 export const SIDES = ['source', 'target'] as const;
 export type Side = (typeof SIDES)[number];
@@ -18,6 +21,14 @@ export interface DeployedPipeline {
   readonly json: string;
   /** Names or ARNs in Secrets Manager that a connection to the side needs, each once, in order. */
   readonly secrets: Readonly<Record<Side, readonly string[]>>;
+  /** Who connects to the side with an IAM token, and where; null: nobody does. */
+  readonly tokens: Readonly<Record<Side, TokenUser | null>>;
+}
+
+/** A role of a database that is connected to with IAM tokens. */
+export interface TokenUser {
+  readonly user: string;
+  readonly region: string;
 }
 
 /**
@@ -26,8 +37,16 @@ export interface DeployedPipeline {
  */
 export function readDeployedPipeline(path: string): DeployedPipeline {
   const text = readText(path, 'the pipeline file');
-  const pipeline = readPipeline(text, path);
-  const data = parseConfig(text).value as Record<Side, { ssl?: Record<string, unknown> }>;
+  const pipeline = withSchemas(readPipeline(text, path), {
+    text,
+    fileName: path,
+    read: (file) => readText(resolve(dirname(path), file), 'a JSON Schema'),
+    compile: ajvCompiler.compile,
+  });
+  const data = parseConfig(text).value as Record<Side, { ssl?: Record<string, unknown> }> & { tables: unknown[] };
+  for (const [i, { json_schema }] of pipeline.tables.entries()) {
+    if (json_schema !== null) data.tables[i] = { ...(data.tables[i] as object), json_schema };
+  }
   const secrets: Record<Side, Set<string>> = { source: new Set(), target: new Set() };
   for (const side of SIDES) {
     if (pipeline[side].host === null) {
@@ -41,7 +60,7 @@ export function readDeployedPipeline(path: string): DeployedPipeline {
       if (reference.from === 'secret') secrets[side].add(reference.name);
       if (reference.from === 'env') throw environmentRefusal(where, reference.name);
       if (reference.from === 'file') {
-        if (option === 'ssl.key') throw privateKeyRefusal(where);
+        if (option === 'ssl.key' || option === 'ssh.private_key') throw privateKeyRefusal(where);
         // A certificate is public, and the functions have no disk of ours: its text goes where its path stood.
         const { ssl } = data[side];
         if (ssl) ssl[option.slice('ssl.'.length)] = readText(resolve(dirname(path), reference.path), where);
@@ -56,20 +75,31 @@ export function readDeployedPipeline(path: string): DeployedPipeline {
     pipeline,
     json: `${JSON.stringify(data, null, 2)}\n`,
     secrets: { source: [...secrets.source], target: [...secrets.target] },
+    tokens: { source: tokenUser(pipeline.source), target: tokenUser(pipeline.target) },
   };
 }
 
+type Reference = PasswordReference | AuthorityReference;
+
 /** Every option of a connection that names something to be read elsewhere, with its path below the side. */
-function referencesOf(connection: Pipeline[Side]): [option: string, reference: PemReference][] {
+function referencesOf(connection: Pipeline[Side]): [option: string, reference: Reference][] {
   const { ca, cert, key, key_password } = connection.ssl;
-  const options: [string, PemReference | null][] = [
+  const options: [string, Reference | null][] = [
     ['password', connection.password],
     ['ssl.ca', ca],
     ['ssl.cert', cert],
     ['ssl.key', key],
     ['ssl.key_password', key_password],
+    ['ssh.private_key', connection.ssh?.private_key ?? null],
+    ['ssh.passphrase', connection.ssh?.passphrase ?? null],
   ];
-  return options.filter((entry): entry is [string, PemReference] => entry[1] !== null);
+  return options.filter((entry): entry is [string, Reference] => entry[1] !== null);
+}
+
+function tokenUser({ password, user, host, ssl }: Pipeline[Side]): TokenUser | null {
+  if (password?.from !== 'iam') return null;
+  const region = iamRegion(password, ssl.server_name ?? host);
+  return region === null ? null : { user, region };
 }
 
 function readText(path: string, what: string): string {

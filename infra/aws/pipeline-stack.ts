@@ -20,7 +20,7 @@ import { LambdaInvoke } from 'aws-cdk-lib/aws-scheduler-targets';
 import type { Construct } from 'constructs';
 import type { TargetConfig } from '../../lib/config/schema.ts';
 import { bundleOf, HANDLER, PIPELINE_PATH } from './bundle.ts';
-import { type GrantTargets, RIGHTS, stageObjects, statementsOf } from './grants.ts';
+import { type GrantTargets, RIGHTS, stageObjects, statementsOf, tokenUsersOf } from './grants.ts';
 import {
   DRAIN_CONCURRENCY,
   FUNCTION_LIMITS,
@@ -34,7 +34,7 @@ import {
 import { Monitoring } from './monitoring.ts';
 import { type Network, type NetworkIds, networkOf } from './network.ts';
 import type { DeployedPipeline } from './pipeline-file.ts';
-import { expressionsOf, longestGap } from './schedule.ts';
+import { expressionsOf, longestGap, tableExpressionsOf } from './schedule.ts';
 import type { StatefulStack } from './stateful-stack.ts';
 
 export interface PipelineStackProps extends StackProps {
@@ -117,12 +117,13 @@ function sluiceFunction(
     assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
     description: `What ${name} of the pipeline ${deployed.pipeline.pipeline} may do`,
   });
-  const { secrets } = deployed;
+  const { secrets, tokens } = deployed;
   const to: GrantTargets = {
     pipeline: deployed.pipeline.pipeline,
     state,
     logs,
     secrets,
+    tokens,
     secrets_key_arn: props.secrets_key_arn,
     in_vpc: network !== null,
   };
@@ -167,11 +168,19 @@ function sluiceFunction(
 
 function scheduleWindows(stack: Stack, drain: LambdaFunction, { pipeline }: DeployedPipeline): void {
   const role = schedulerRole(stack, drain);
-  const expressions = expressionsOf(pipeline.schedule);
-  for (const [i, schedule] of expressions.entries()) {
-    new Schedule(stack, i === 0 ? 'Window' : `Window${i + 1}`, {
+  const numbered = (name: string, i: number): string => (i === 0 ? name : `${name}${i + 1}`);
+  const schedules = [
+    ...expressionsOf(pipeline.schedule).map((schedule, i) => ({ schedule, id: numbered('Window', i), of: '' })),
+    ...tableExpressionsOf(pipeline).map((schedule, i) => ({
       schedule,
-      description: `Windows of the pipeline ${pipeline.pipeline}`,
+      id: numbered('TableWindow', i),
+      of: ', at the times of tables',
+    })),
+  ];
+  for (const { schedule, id, of } of schedules) {
+    new Schedule(stack, id, {
+      schedule,
+      description: `Windows of the pipeline ${pipeline.pipeline}${of}`,
       enabled: !pipeline.schedule.paused,
       target: new LambdaInvoke(drain, {
         // What the target would add is the right to every version of the function; there are none.
@@ -221,9 +230,17 @@ function acknowledgeWildcards(stack: Stack, role: Role, name: FunctionName, to: 
   const { stage } = RIGHTS[name];
   if (stage) {
     const bucket = stack.resolve(to.state.exportValue(to.state.stage.bucketArn)) as { 'Fn::ImportValue': string };
+    for (const folder of stage.folders) {
+      Validations.of(role).acknowledge({
+        id: `AwsSolutions-IAM5[Resource::${bucket['Fn::ImportValue']}/${stageObjects(to.pipeline, folder)}]`,
+        reason: "Objects of the stage get their names as they are written; the bucket is this pipeline's alone.",
+      });
+    }
+  }
+  for (const user of tokenUsersOf(stack, name, to)) {
     Validations.of(role).acknowledge({
-      id: `AwsSolutions-IAM5[Resource::${bucket['Fn::ImportValue']}/${stageObjects(to.pipeline, stage.folder)}]`,
-      reason: "Objects of the stage get their names as they are written; the bucket is this pipeline's alone.",
+      id: `AwsSolutions-IAM5[Resource::${findingText(stack.resolve(user))}]`,
+      reason: "A database's id stands in its ARN and not in its host; its role is named.",
     });
   }
   if (to.in_vpc) {
@@ -233,4 +250,11 @@ function acknowledgeWildcards(stack: Stack, role: Role, name: FunctionName, to: 
         'Lambda makes the network interfaces as this role, and EC2 has no resource to name for most of these actions.',
     });
   }
+}
+
+/** An ARN of the template as cdk-nag writes it. */
+function findingText(arn: unknown): string {
+  if (typeof arn === 'string') return arn.replaceAll('${', '<').replaceAll('}', '>');
+  const { Ref, 'Fn::Join': joined } = arn as { Ref?: string; 'Fn::Join'?: [string, unknown[]] };
+  return Ref === undefined ? (joined?.[1] ?? []).map(findingText).join('') : `<${Ref}>`;
 }

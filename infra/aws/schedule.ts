@@ -12,29 +12,24 @@
  */
 import { Duration, TimeZone } from 'aws-cdk-lib';
 import { ScheduleExpression } from 'aws-cdk-lib/aws-scheduler';
-import { nextCronTime } from '../../lib/config/cron.ts';
-import type { ScheduleConfig } from '../../lib/config/schema.ts';
+import type { Pipeline, ScheduleConfig } from '../../lib/config/schema.ts';
+import { anchoredCrons, dailyCron, longestCronGap, tableTimes } from '../../lib/config/times.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { FUNCTION_LIMITS } from './limits.ts';
 
 const MINUTES_A_DAY = 24 * 60;
-const DAY_MS = 86_400_000;
 
-/** One expression, but for an anchored interval that no single cron expression can say: then several, whose times never meet. */
+/**
+ * One expression, but for an anchored interval that no single cron expression can say: then several, whose times never meet. Throws CONFIG_INVALID for an
+ * anchored interval that does not divide a day: its points move from day to day, which no cron expression can say.
+ */
 export function expressionsOf(schedule: ScheduleConfig): ScheduleExpression[] {
   if (schedule.kind === 'continuous') return [ScheduleExpression.rate(Duration.minutes(1))];
   const cronIn = (cron: string): ScheduleExpression =>
     ScheduleExpression.expression(`cron(${cron})`, TimeZone.of(schedule.timezone));
   if (schedule.kind === 'cron') return [cronIn(schedule.cron)];
   if (!schedule.anchor) return [ScheduleExpression.rate(Duration.seconds(schedule.every_seconds))];
-  return anchoredCrons(schedule.every_seconds / 60, schedule.anchor).map(cronIn);
-}
-
-/**
- * The crons that together run every `every_minutes`, counted from the anchor. Throws CONFIG_INVALID for an interval that does not divide a day:
- * its points move from day to day, which no cron expression can say.
- */
-function anchoredCrons(every_minutes: number, anchor: { readonly hour: number; readonly minute: number }): string[] {
+  const every_minutes = schedule.every_seconds / 60;
   if (MINUTES_A_DAY % every_minutes !== 0) {
     throw new SluiceError('CONFIG_INVALID', {
       problem:
@@ -42,24 +37,27 @@ function anchoredCrons(every_minutes: number, anchor: { readonly hour: number; r
       remedy: 'Choose such an interval for schedule.every, or leave out schedule.anchor, or give schedule.cron.',
     });
   }
-  const hoursByMinute = new Map<number, number[]>();
-  for (let i = 0; i < MINUTES_A_DAY / every_minutes; i++) {
-    const point = (anchor.hour * 60 + anchor.minute + i * every_minutes) % MINUTES_A_DAY;
-    hoursByMinute.set(point % 60, [...(hoursByMinute.get(point % 60) ?? []), Math.floor(point / 60)]);
-  }
-  const minutesByHours = new Map<string, number[]>();
-  for (const [minute, hours] of [...hoursByMinute].sort(([a], [b]) => a - b)) {
-    const text = hours.length === 24 ? '*' : hours.sort((a, b) => a - b).join(',');
-    minutesByHours.set(text, [...(minutesByHours.get(text) ?? []), minute]);
-  }
-  return [...minutesByHours].map(([hours, minutes]) => `${minutes.join(',')} ${hours} * * ? *`);
+  return anchoredCrons(every_minutes, schedule.anchor).map(cronIn);
 }
 
-/** Gaps are looked for from here, over so many days: fixed, so that a synth depends on its input alone. */
-const GAP_FROM_MS = Date.UTC(2026, 0, 1);
-const GAP_DAYS = 400;
-/** Runs of a cron that are looked at one by one; after these, at most one a day. */
-const GAP_RUNS = 2000;
+/**
+ * Those of tables with a schedule of their own, without what the pipeline's has already: a window at each of their times, in which lib/window decides whose
+ * time it is. For some days and an anchor that is every day, at that time. Throws as `expressionsOf`.
+ */
+export function tableExpressionsOf(pipeline: Pick<Pipeline, 'tables' | 'schedule'>): ScheduleExpression[] {
+  const known = new Set(expressionsOf(pipeline.schedule).map(expressionText));
+  const own = tableTimes(pipeline).flatMap((schedule) => {
+    if (schedule.kind !== 'every' || !schedule.anchor || (schedule.every_seconds / 60) % MINUTES_A_DAY !== 0)
+      return expressionsOf(schedule);
+    return expressionsOf({ ...schedule, kind: 'cron', cron: dailyCron(schedule.anchor) });
+  });
+  const different = new Map(own.map((expression) => [expressionText(expression), expression]));
+  return [...different].filter(([text]) => !known.has(text)).map(([, expression]) => expression);
+}
+
+function expressionText({ expressionString, timeZone }: ScheduleExpression): string {
+  return `${expressionString} ${timeZone?.timezoneName ?? ''}`;
+}
 
 /** The longest time between the starts of two windows, in ms; null: no two windows will ever run. An estimate for crons that run often but seldom begin. */
 export function longestGap(schedule: ScheduleConfig): number | null {
@@ -67,13 +65,5 @@ export function longestGap(schedule: ScheduleConfig): number | null {
   if (schedule.kind === 'every') return schedule.every_seconds * 1000;
   if (schedule.kind === 'continuous')
     return FUNCTION_LIMITS.drain.timeout.toMilliseconds() + Duration.minutes(1).toMilliseconds();
-  let at_ms = nextCronTime(schedule.cron, schedule.timezone, GAP_FROM_MS);
-  let gap_ms: number | null = null;
-  for (let runs = 0; at_ms !== null && at_ms < GAP_FROM_MS + GAP_DAYS * DAY_MS; runs++) {
-    const next_ms = nextCronTime(schedule.cron, schedule.timezone, at_ms);
-    if (next_ms === null) break;
-    gap_ms = Math.max(gap_ms ?? 0, next_ms - at_ms);
-    at_ms = runs < GAP_RUNS ? next_ms : Math.max(next_ms, at_ms + DAY_MS);
-  }
-  return gap_ms;
+  return longestCronGap(schedule.cron, schedule.timezone);
 }

@@ -92,6 +92,9 @@ export async function writeLocalFile(
     const given = { host, port, user, database, password: `\${env:${PASSWORD_VARIABLES[side]}}` };
     for (const [option, value] of Object.entries(given)) file.setIn([side, option], value);
   }
+  for (const [i, { json_schema }] of pipeline.tables.entries()) {
+    if (json_schema !== null) file.setIn(['tables', i, 'json_schema'], file.createNode(json_schema));
+  }
   await writeWhole(path, `${JSON.stringify(file.toJS({ maxAliasCount: ALIASES_MAX }), null, 2)}\n`);
 }
 

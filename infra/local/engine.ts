@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GetQueueAttributesCommand } from '@aws-sdk/client-sqs';
 import type { ScheduleConfig } from '../../lib/config/schema.ts';
+import { tableTimes } from '../../lib/config/times.ts';
 import { asSluiceError, SluiceError } from '../../lib/errors.ts';
 import { type Backend, type BackendOptions, openBackend } from './backend.ts';
 import { type Poller, startPoller } from './poller.ts';
@@ -52,6 +53,7 @@ export interface WindowOptions {
   readonly break_at_end_lsn?: boolean;
   readonly ring_all?: boolean;
   readonly runs_since_ms?: number;
+  readonly ignore_schedules?: boolean;
 }
 
 export interface Engine {
@@ -137,8 +139,10 @@ class RunningEngine implements Engine {
   }
 
   async runSchedule(): Promise<void> {
+    const { pipeline, schedule = pipeline.schedule } = this.#options;
     await runSchedule({
-      schedule: this.#options.schedule ?? this.#options.pipeline.schedule,
+      schedule,
+      tables: tableTimes({ tables: pipeline.tables, schedule }),
       clock: { now: Date.now, sleep: sleepUntilAborted },
       signal: this.#stopping.signal,
       window: async () => {

@@ -12,7 +12,7 @@ export interface ConnectionUrl {
   readonly password: string | null;
   readonly database: string;
   readonly ssl_mode: SslMode;
-  /** sslrootcert: the path of a file. */
+  /** sslrootcert: the path of a file; null: none, or `system`, which are the authorities that `verify-full` has anyway. */
   readonly ssl_ca: string | null;
 }
 
@@ -38,14 +38,26 @@ export function parseConnectionUrl(text: string): ConnectionUrl {
   const user = decoded(url.username);
   if (host === '') throw usage('The URL names no host.');
   if (user === '') throw usage('The URL names no user.');
-  const ssl_ca = url.searchParams.get('sslrootcert');
+  const rootcert = url.searchParams.get('sslrootcert');
+  // The public authorities, with which libpq checks the name as well.
+  const is_public = rootcert === 'system';
+  const ssl_ca = is_public ? null : rootcert;
+  const ssl_mode = sslMode(
+    url.searchParams.get('sslmode') ?? (is_public ? 'verify-full' : ssl_ca === null ? 'disable' : 'verify-ca'),
+  );
+  if (is_public && ssl_mode !== 'verify-full') {
+    throw usage("The URL's sslrootcert=system needs sslmode=verify-full.", 'Write verify-full, or name a file.');
+  }
+  if (ssl_ca === null && ssl_mode === 'verify-ca') {
+    throw usage("The URL's sslmode=verify-ca names no authority.", 'Add sslrootcert=FILE, or write verify-full.');
+  }
   return {
     host: decoded(host),
     port: url.port === '' ? PORT : Number(url.port),
     user,
     password: url.password === '' ? null : decoded(url.password),
     database: decoded(url.pathname.slice(1)) || user,
-    ssl_mode: sslMode(url.searchParams.get('sslmode') ?? (ssl_ca === null ? 'disable' : 'verify-ca')),
+    ssl_mode,
     ssl_ca,
   };
 }

@@ -4,8 +4,16 @@
  */
 import * as z from 'zod';
 import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
+import { hostForm, hostName, portNumber } from './address.ts';
 import { form, option, orNull } from './option.ts';
-import { pemReference, privateKeyReference, secretReference } from './secret-reference.ts';
+import {
+  authorityReference,
+  passwordReference,
+  pemReference,
+  privateKeyReference,
+  secretReference,
+} from './secret-reference.ts';
+import { sshSchema } from './ssh.ts';
 
 /** Leaves room for the fencing token that a window adds, before PostgreSQL cuts application_name at IDENTIFIER_BYTES_MAX. */
 const APPLICATION_NAME_MAX = 48;
@@ -26,15 +34,17 @@ export const identifier = form(
 
 const sslOptions = z.strictObject({
   mode: option(z.enum(SSL_MODES).optional(), {
-    sentence: "How far the server is trusted, as libpq's sslmode.",
+    sentence:
+      "How far the server is trusted, as libpq's sslmode: `require` encrypts and believes any server, `verify-ca` wants a certificate of the authorities in `ca`, `verify-full` one that is also for the server's name.",
     default_text: '`verify-ca` with a `ca`, else `require`',
   }),
-  ca: option(orNull(pemReference), {
-    sentence: 'Certificates of the authorities that are trusted: PEM text, a file, or a secret.',
+  ca: option(orNull(authorityReference), {
+    sentence:
+      'Certificates of the authorities that are trusted: PEM text, a file, a secret, or `rds` for those of Amazon RDS and RDS Proxy, which come with Sluice. Left out with `verify-full`: the public authorities.',
     example: './ca.pem',
   }),
   cert: option(orNull(pemReference), {
-    sentence: "The client's certificate: PEM text, a file, or a secret.",
+    sentence: "The client's certificate, with those between it and its authority: PEM text, a file, or a secret.",
     example: './client.crt',
   }),
   key: option(orNull(privateKeyReference), {
@@ -43,12 +53,13 @@ const sslOptions = z.strictObject({
     secret: true,
   }),
   key_password: option(orNull(secretReference), {
-    sentence: 'Passphrase of the private key.',
+    sentence: 'Passphrase of the private key, where that is encrypted.',
     example: '${env:KEY_PASSWORD}',
     secret: true,
   }),
   server_name: option(orNull(z.string().min(1).max(253)), {
-    sentence: 'Name that the server must prove with `verify-full`, where it is not `host`.',
+    sentence:
+      'Name that the server must prove with `verify-full`, where it is not `host`. An IAM token is signed for it as well.',
     example: 'db.internal',
   }),
 });
@@ -63,16 +74,6 @@ const ssl = z.union([
   sslOptions.transform((given): SslConfig => ({ ...given, mode: given.mode ?? (given.ca ? 'verify-ca' : 'require') })),
 ]);
 
-/** Name or address of a server. */
-export const hostName = z
-  .string()
-  .min(1)
-  .max(253)
-  .regex(/^[^\s${}@]+$/)
-  .refine((host) => !host.includes('://'));
-export const hostForm = 'the name or address of a server';
-export const portNumber = z.int().min(1).max(65_535);
-
 export const connectionOptions = {
   host: option(orNull(hostName), {
     sentence: 'Name or address of the server. Left out: the local engine starts an embedded PostgreSQL.',
@@ -86,8 +87,9 @@ export const connectionOptions = {
     default_text: 'required with `host`',
     example: 'sluice',
   }),
-  password: option(orNull(secretReference), {
-    sentence: 'Where the password comes from; left out where the server asks for none.',
+  password: option(orNull(passwordReference), {
+    sentence:
+      'Where the password comes from; left out where the server asks for none. `{ iam: true }` makes an IAM token of Amazon RDS for each connection; it needs `ssl`.',
     default_text: 'none',
     example: '${env:SOURCE_PASSWORD}',
     secret: true,
@@ -124,6 +126,13 @@ export const connectionOptions = {
     form: 'true, false, or a map with mode, ca, cert, key, key_password, server_name',
     default_text: 'off',
     example: '{ mode: verify-full, ca: ./ca.pem }',
+  }),
+  ssh: option(orNull(sshSchema), {
+    sentence:
+      'An SSH tunnel to `host` and `port`, as the SSH server sees them: one SSH connection for each connection to the database, replica and replication included.',
+    form: 'a map with host, port, user, private_key, passphrase, host_key',
+    default_text: 'none',
+    example: '{ host: bastion, user: tunnel, private_key: { secret: prod/bastion-key }, host_key: "SHA256:…" }',
   }),
 } as const;
 

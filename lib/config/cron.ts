@@ -39,9 +39,58 @@ export function cronFault(text: string): string | null {
   }
 }
 
-/** The next time after `after_ms`, in ms since the Unix epoch; null: there is none. `cron` must be without fault. */
+/**
+ * The next time after `after_ms`, in ms since the Unix epoch; null: there is none. `cron` must be without fault. On the day the clocks change, a time that
+ * does not exist is left out, and one that comes twice is taken once, as EventBridge has it
+ * (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html, "Daylight savings time").
+ */
 export function nextCronTime(cron: string, timezone: string, after_ms: number): number | null {
-  return parse(cron, timezone).nextRun(new Date(after_ms))?.getTime() ?? null;
+  const times = parse(cron, timezone);
+  let at = times.nextRun(new Date(after_ms));
+  for (let i = 0; at !== null && i < CHANGED_TIMES_MAX; i++) {
+    // croner runs what does not exist at the jump, where the expression does not match, and some of what comes twice twice.
+    if (times.match(at) && !isSecondOfTwo(at.getTime(), timezone)) return at.getTime();
+    at = times.nextRun(at);
+  }
+  return null;
+}
+
+/** A change of the clocks touches a few hours: no more times than minutes of a day are passed over in a row. */
+const CHANGED_TIMES_MAX = 1_440;
+const HOUR_MS = 3_600_000;
+/** The greatest change of a zone's clocks, and some more. */
+const CHANGE_MS_MAX = 3 * HOUR_MS;
+
+/** Whether the clock has shown this time before: it was set back since. */
+function isSecondOfTwo(at_ms: number, timezone: string): boolean {
+  if (timezone === 'UTC') return false;
+  const offset_ms = zoneOffset(at_ms, timezone);
+  const set_back_ms = zoneOffset(at_ms - CHANGE_MS_MAX, timezone) - offset_ms;
+  return set_back_ms > 0 && zoneOffset(at_ms - set_back_ms, timezone) === offset_ms + set_back_ms;
+}
+
+const clocks = new Map<string, Intl.DateTimeFormat>();
+
+/** What the zone's clock is ahead of UTC at a time, ms. */
+export function zoneOffset(at_ms: number, timezone: string): number {
+  const clock =
+    clocks.get(timezone) ??
+    new Intl.DateTimeFormat('en-US', {
+      timeZone: timezone,
+      calendar: 'iso8601',
+      hourCycle: 'h23',
+      year: 'numeric',
+      month: 'numeric',
+      day: 'numeric',
+      hour: 'numeric',
+      minute: 'numeric',
+      second: 'numeric',
+    });
+  clocks.set(timezone, clock);
+  const shown: Partial<Record<Intl.DateTimeFormatPartTypes, number>> = {};
+  for (const { type, value } of clock.formatToParts(at_ms)) shown[type] = Number(value);
+  const { year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0 } = shown;
+  return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at_ms / 1000) * 1000;
 }
 
 function parse(text: string, timezone: string): Cron {

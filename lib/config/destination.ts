@@ -5,7 +5,13 @@
 import type { TableName } from '../shape.ts';
 import type { PipelineFile, TableConfig } from './schema.ts';
 
-type Address = Readonly<{ host: string | null; port: number; database?: string | undefined }>;
+type Place = Readonly<{ host: string; port: number }>;
+type Address = Readonly<{
+  host: string | null;
+  port: number;
+  database?: string | undefined;
+  ssh?: Place | null | undefined;
+}>;
 
 /** What its entry says, else by its schema, else the default schema, else as on the source. */
 export function targetOf(
@@ -21,12 +27,17 @@ export function targetOf(
   };
 }
 
-/** By name: two spellings of one address are not found out here. Embedded servers are never the same. */
+/** By name: two spellings of one address are not found out here. Embedded servers are never the same; what a name means, the SSH server before it decides. */
 export function isSameDatabase(source: Address, target: Address): boolean {
   return (
     source.host !== null &&
     source.host.toLowerCase() === target.host?.toLowerCase() &&
     source.port === target.port &&
-    source.database === target.database
+    source.database === target.database &&
+    placeOf(source.ssh) === placeOf(target.ssh)
   );
+}
+
+function placeOf(ssh: Place | null | undefined): string | null {
+  return ssh ? `${ssh.host.toLowerCase()}:${ssh.port}` : null;
 }

@@ -50,14 +50,19 @@ function explain(issue: Issue, prefix: Path, data: unknown): Finding[] {
     return [{ path, part: 'key', problem, remedy: 'Correct the key.' }];
   }
   if (issue.code === 'invalid_union') {
-    // The branch that was meant is the one whose type fits; what is wrong lies deeper in it.
-    const meant = issue.errors.filter((branch) =>
-      branch.some((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'),
-    );
-    const [only] = meant;
-    if (only && meant.length === 1) return only.flatMap((inner) => explain(inner, path, data));
+    // The branch that was meant is the one whose type fits, of several that with the least to mend; what is wrong lies deeper in it.
+    const [meant, next] = issue.errors
+      .filter((branch) => branch.some((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'))
+      .toSorted((a, b) => faultsIn(a) - faultsIn(b));
+    if (meant && (!next || faultsIn(meant) < faultsIn(next))) {
+      return meant.flatMap((inner) => explain(inner, path, data));
+    }
   }
   return [wrongValue(path, data)];
+}
+
+function faultsIn(branch: readonly z.core.$ZodIssue[]): number {
+  return branch.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1), 0);
 }
 
 function unknownKey(path: Path): Finding {
@@ -111,7 +116,8 @@ function wrongValue(path: Path, data: unknown): Finding {
       unavailable.remedy,
     );
   }
-  const cron = sectionOf(path) === 'schedule.cron' && typeof value === 'string' ? cronFault(value) : null;
+  const isCron = ['schedule.cron', 'tables.schedule.cron'].includes(sectionOf(path));
+  const cron = isCron && typeof value === 'string' ? cronFault(value) : null;
   if (cron) return wrong(`${name} is ${cron}.`, `Write for example ${example}: every day at six.`);
   const isTable = typeof path.at(-1) === 'number' || key === 'table';
   if (isTable && typeof value === 'string' && parseTablePattern(`public.${value}`)) {
@@ -143,7 +149,8 @@ function isSecret(path: Path): boolean {
 function wrongSecret(name: string, key: string, path: Path, value: unknown): [problem: string, remedy: string] {
   const variable = [path[0], key].join('_').toUpperCase();
   const reference = key === 'key' ? 'the path of a file' : `${key}: \${env:${variable}} and set that variable`;
-  const remedy = `Write ${reference}; or ${key}: { secret: NAME, key: KEY } for a secret in AWS Secrets Manager.`;
+  const iam = key === 'password' ? `; or ${key}: { iam: true } for a token of Amazon RDS` : '';
+  const remedy = `Write ${reference}; or ${key}: { secret: NAME, key: KEY } for a secret in AWS Secrets Manager${iam}.`;
   const plain = typeof value !== 'object';
   return [plain ? `${name} is written out, and a secret is never in the file.` : `${name} names no secret.`, remedy];
 }

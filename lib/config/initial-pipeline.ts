@@ -13,6 +13,7 @@ import { followFaults, withoutFolded } from './selection.ts';
 import { sourceOptions } from './source.ts';
 import { formatTableName, schemaGlob } from './table-pattern.ts';
 import { targetOptions } from './target.ts';
+import { comment, scalar, wrapped } from './yaml-text.ts';
 
 export interface InitialPipeline {
   /** YAML. */
@@ -36,7 +37,6 @@ export const SOURCE_PASSWORD = 'SOURCE_PASSWORD';
 const NAMES_LISTED_MAX = 12;
 const SKIPPED_LISTED_MAX = 40;
 const NAME_MAX = 40;
-const LINE_MAX = 118;
 const SOURCE_SHOWN = ['break_at_end_lsn', 'logical_poll_total_seconds', 'max_run_seconds'] as const;
 const TARGET_SHOWN = [
   'default_target_schema',
@@ -184,21 +184,4 @@ function optionLines(
     const remark = indent.startsWith('#') ? `${indent}# ` : lead;
     return [...wrapped(facts.sentence ?? '', remark), `${lead}${name}: ${value}`];
   });
-}
-
-function wrapped(sentence: string, lead: string): string[] {
-  const lines = sentence.match(new RegExp(`.{1,${LINE_MAX - lead.length}}(?:\\s|$)`, 'g')) ?? [];
-  return lines.map((line) => `${lead}${line.trimEnd()}`);
-}
-
-/** Text as a YAML scalar on one line: bare where that is safe, else as JSON, which YAML reads. */
-function scalar(text: string): string {
-  const bare = /^[A-Za-z][A-Za-z0-9_./*?-]*$/.test(text) && !/^(true|false|null|yes|no|on|off)$/i.test(text);
-  const address = /^[0-9]{1,3}(\.[0-9]{1,3}){3}$/.test(text);
-  return bare || address ? text : JSON.stringify(text);
-}
-
-/** Text that stays on its line: a name may hold a line break. */
-function comment(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ');
 }

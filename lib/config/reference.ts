@@ -6,9 +6,10 @@ import * as z from 'zod';
 import { connectionOptions, sslSchema } from './connection.ts';
 import { defaultOf, expectation } from './expectation.ts';
 import { optionFacts } from './option.ts';
-import { scheduleOptions } from './schedule.ts';
+import { scheduleOptions, tableScheduleOptions } from './schedule.ts';
 import { pipelineSchema } from './schema.ts';
 import { sourceOptions } from './source.ts';
+import { sshSchema } from './ssh.ts';
 import { tableOptions } from './tables.ts';
 import { targetOptions } from './target.ts';
 import { unavailableKeys, unavailableValues } from './unavailable.ts';
@@ -58,6 +59,9 @@ A secret is never in the file. Where one is needed, the file says where it is:
 
 - \`\${env:NAME}\`: an environment variable, on one machine. (Functions on AWS have none: their environment stands in the template.)
 - \`{ secret: NAME, key: KEY }\`: an entry of AWS Secrets Manager by name or ARN; \`key\` names a field where the entry's text is a JSON object.
+- \`{ iam: true, region: REGION }\`, for the password alone: no secret, but an IAM token of Amazon RDS that is made for each connection. \`region\` may be left out where
+  \`host\` is the endpoint's own name. TLS is required. A replication connection takes none, so that the log is read with \`slot_reader: peek\`, and tables without a
+  key cannot be followed.
 `;
 
 const TABLES = `Each entry is \`schema.table\`, a glob (\`*\` stands for any characters, \`?\` for one, in either half), or a map with these options. Names are
@@ -67,6 +71,10 @@ nothing in quotes is a wildcard. A glob that begins with \`*\` needs YAML's quot
 A table that is named must be there, and LOG_BASED must be able to follow it: an ordinary or partitioned, logged table with a primary
 key or a replica identity index, or, with \`target.primary_key_required: false\`, without one.
 A glob takes the tables that can be followed, and \`doctor\` lists the others with the reason. Schemas of the system and \`_sluice\` are never matched.
+`;
+
+const TABLE_SCHEDULE = `\`every\` or \`cron\`. With \`LOG_BASED\`, every window stages the table's changes, and at these times they are loaded; by query, these are the
+times at which it is read. A new table is copied at once. \`sluice run --until-caught-up\` and a reset do not wait for them.
 `;
 
 /** docs/CONFIGURATION.md. */
@@ -79,11 +87,13 @@ export function configurationPage(): string {
     SECRETS,
     section('Connection: `source` and `target`', '', connectionOptions),
     section('TLS: `ssl` of a connection', '', sslSchema.shape),
+    section('SSH tunnel: `ssh` of a connection', '', sshSchema.shape),
     section('Reading the log: `source`', '', own(sourceOptions.shape)),
     section('Tables: `tables`', TABLES, tableOptions.shape),
+    section('A schedule of its own: `schedule` of a table', TABLE_SCHEDULE, tableScheduleOptions.shape),
     section('Writing: `target`', '', own(targetOptions.shape)),
     section('Schedule: `schedule`', 'Exactly one of `every`, `cron` and `continuous`.\n', scheduleOptions.shape),
-    notInThisVersion(),
+    ...notInThisVersion(),
   ].join('\n');
 }
 
@@ -104,15 +114,18 @@ function defaultText(schema: z.core.$ZodType): string {
   return value === null ? 'none' : `\`${value}\``;
 }
 
-function notInThisVersion(): string {
+function notInThisVersion(): string[] {
   const keys = ['source', 'tables', 'target'].flatMap((place) =>
     unavailableKeys(place).map(([key, { what }]) => `| \`${place}\` | \`${key}\` | ${cell(what)} |`),
   );
   const values = unavailableValues().map(
     ([place, value, { what }]) => `| \`${place}\` | \`${value}\` | ${cell(what)} |`,
   );
+  if (keys.length + values.length === 0) return [];
   const head = '| in | option or value | what it would be |\n|---|---|---|';
-  return `## Not in this version\n\nPlanned, known by name, and refused until they are there.\n\n${head}\n${[...keys, ...values].join('\n')}\n`;
+  return [
+    `## Not in this version\n\nPlanned, known by name, and refused until they are there.\n\n${head}\n${[...keys, ...values].join('\n')}\n`,
+  ];
 }
 
 /** Text for a cell of a table; what stands in backquotes is shown as it is. */

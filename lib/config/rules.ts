@@ -2,32 +2,34 @@
  * What options must say together. Each rule looks at sections that are valid in themselves, so that one reading of a file lists every fault.
  */
 import { conditionFault } from './condition.ts';
+import { connectionFindings, walsenderFindings } from './connection-rules.ts';
 import { isSameDatabase, targetOf } from './destination.ts';
 import type { Path } from './document.ts';
 import type { Finding } from './explain.ts';
 import { isReservedSchema } from './followable.ts';
 import { projectionFindings } from './projection-rules.ts';
+import { scheduleFindings } from './schedule-rules.ts';
 import type { PipelineFile } from './schema.ts';
 import { exactName, formatTableName, isGlob, parseTablePattern } from './table-pattern.ts';
+import { validationFindings } from './validation-rules.ts';
 
 type Source = PipelineFile['source'];
 type Target = PipelineFile['target'];
 type Tables = PipelineFile['tables'];
-type Schedule = NonNullable<PipelineFile['schedule']>;
 
 const SIDES = ['source', 'target'] as const;
-/** Options that mean nothing without a server to connect to. */
-const NEEDS_HOST = ['user', 'password', 'database'] as const;
 
 /** Findings of all rules over the sections that are given. */
 export function checkRules(file: Partial<PipelineFile>): Finding[] {
-  const { source, target, tables, schedule } = file;
+  const { source, target, tables } = file;
   return [
     ...SIDES.flatMap((side) => connectionFindings(side, file[side])),
+    ...walsenderFindings(file),
     ...(target ? targetFindings(target) : []),
     ...(tables ? tableFindings(tables) : []),
     ...(tables ?? []).flatMap((entry, i) => projectionFindings(entry, i, file)),
-    ...(schedule ? scheduleFindings(schedule) : []),
+    ...scheduleFindings(file),
+    ...validationFindings(file),
     ...(source ? [...pageFindings(source), ...secondaryFindings(source)] : []),
     ...(source && target && tables ? sameTableFindings(source, target, tables) : []),
   ];
@@ -35,36 +37,6 @@ export function checkRules(file: Partial<PipelineFile>): Finding[] {
 
 function finding(path: Path, part: Finding['part'], problem: string, remedy: string): Finding {
   return { path, part, problem, remedy };
-}
-
-function connectionFindings(side: 'source' | 'target', given: Source | Target | undefined): Finding[] {
-  if (!given) return [];
-  const findings: Finding[] = [];
-  const present = NEEDS_HOST.filter((key) => given[key] !== undefined && given[key] !== null);
-  if (given.host === null && present.length > 0) {
-    const problem = `${side}.host is missing beside ${present.map((key) => `${side}.${key}`).join(', ')}.`;
-    findings.push(
-      finding([side], 'key', problem, 'Add it; or remove the others for an embedded PostgreSQL (local engine only).'),
-    );
-  }
-  for (const key of ['user', 'database'] as const) {
-    if (given.host !== null && given[key] === undefined) {
-      findings.push(finding([side], 'key', `${side}.${key} is missing beside ${side}.host.`, `Add it: ${key}: NAME`));
-    }
-  }
-  const { cert, key, key_password } = given.ssl;
-  if ((cert === null) !== (key === null)) {
-    const [there, lacking] = cert === null ? ['key', 'cert'] : ['cert', 'key'];
-    const problem = `${side}.ssl.${there} is given without ${side}.ssl.${lacking}.`;
-    findings.push(
-      finding([side, 'ssl', there], 'key', problem, 'Give both: a client certificate and its private key.'),
-    );
-  }
-  if (key_password !== null && key === null) {
-    const problem = `${side}.ssl.key_password is given without ${side}.ssl.key.`;
-    findings.push(finding([side, 'ssl', 'key_password'], 'key', problem, 'Give the key, or remove the passphrase.'));
-  }
-  return findings;
 }
 
 function targetFindings(target: Target): Finding[] {
@@ -220,33 +192,6 @@ function sameTableFindings(source: Source, target: Target, tables: Tables): Find
       const remedy = 'Name another target database, or a target_schema or target_table that is not replicated.';
       findings.push(finding(['tables', index], 'value', problem, remedy));
     }
-  }
-  return findings;
-}
-
-function scheduleFindings(schedule: Schedule): Finding[] {
-  const kinds = [
-    ...(schedule.every === undefined ? [] : ['every']),
-    ...(schedule.cron === undefined ? [] : ['cron']),
-    ...(schedule.continuous === true ? ['continuous'] : []),
-  ];
-  const findings: Finding[] = [];
-  if (kinds.length > 1) {
-    const problem = `schedule has ${kinds.join(' and ')}, and can follow only one.`;
-    findings.push(finding(['schedule', kinds[1] ?? ''], 'key', problem, 'Keep one of every, cron and continuous.'));
-  }
-  if (kinds.length === 0 && !schedule.paused) {
-    findings.push(
-      finding(['schedule'], 'key', 'schedule says no time.', 'Add one of every: 5 minutes, cron or continuous: true.'),
-    );
-  }
-  if (schedule.anchor !== undefined && schedule.every === undefined) {
-    const problem = 'schedule.anchor is given without schedule.every.';
-    findings.push(finding(['schedule', 'anchor'], 'key', problem, 'Add every, or remove anchor.'));
-  }
-  if (schedule.timezone !== undefined && schedule.cron === undefined && schedule.anchor === undefined) {
-    const problem = 'schedule.timezone is given without a time of day that it could be for (cron or anchor).';
-    findings.push(finding(['schedule', 'timezone'], 'key', problem, 'Remove it, or add cron or anchor.'));
   }
   return findings;
 }

@@ -20,16 +20,17 @@ export function parseEvery(text: string): number | null {
   return seconds <= EVERY_SECONDS_MAX ? seconds : null;
 }
 
-export const scheduleOptions = z.strictObject({
+/** Options that say times, of windows or of one table's loads. */
+const timesOf = (what: 'window' | 'load') => ({
   every: option(
     z
       .string()
       .refine((text) => parseEvery(text) !== null)
       .optional(),
     {
-      sentence: 'Time from one window to the next, counted from `anchor` where that is given.',
+      sentence: `Time from one ${what} to the next, counted from \`anchor\` where that is given.`,
       form: 'a whole number of minutes, hours or days, such as "5 minutes", at most 31 days',
-      default_text: '`5 minutes`, where neither `cron` nor `continuous` is given',
+      default_text: what === 'window' ? '`5 minutes`, where neither `cron` nor `continuous` is given' : 'none',
       example: '5 minutes',
     },
   ),
@@ -39,8 +40,7 @@ export const scheduleOptions = z.strictObject({
       .refine((text) => cronFault(text) === null)
       .optional(),
     {
-      sentence:
-        'Times of windows as a cron expression of EventBridge: minutes hours day-of-month month day-of-week year.',
+      sentence: `Times of ${what}s as a cron expression of EventBridge: minutes hours day-of-month month day-of-week year.`,
       form: 'six fields (minutes hours day-of-month month day-of-week year), one of the days being ?',
       default_text: 'none',
       example: '"0 6 * * ? *"',
@@ -53,11 +53,15 @@ export const scheduleOptions = z.strictObject({
     example: 'Europe/Zurich',
   }),
   anchor: option(z.string().regex(ANCHOR).optional(), {
-    sentence: 'Time of day from which `every` is counted, so that windows run at fixed points.',
+    sentence: `Time of day from which \`every\` is counted, so that ${what}s run at fixed points.`,
     form: 'a time of day as "HH:MM"',
     default_text: 'none',
     example: '"06:00"',
   }),
+});
+
+export const scheduleOptions = z.strictObject({
+  ...timesOf('window'),
   continuous: option(z.boolean().optional(), {
     sentence: 'Windows run back to back.',
     default_text: '`false`',
@@ -66,6 +70,17 @@ export const scheduleOptions = z.strictObject({
     sentence: 'No windows run. The slot stays, and holds WAL on the source.',
   }),
 });
+
+/** Of one table; the times are when it is loaded, or read by query. */
+export const tableScheduleOptions = z.strictObject({
+  ...timesOf('load'),
+  paused: option(z.boolean().default(false), {
+    sentence:
+      'Nothing of the table is loaded, or read by query, until this is taken back. Its changes are staged all the same, and stay for `target.stage_retention_days`.',
+  }),
+});
+
+export type TableSchedule = z.output<typeof tableScheduleOptions>;
 
 export type ScheduleConfig = { readonly paused: boolean } & (
   | {
@@ -90,10 +105,12 @@ export const SCHEDULE_DEFAULT: ScheduleConfig = {
 };
 
 /** The schedule that checked options say; `rules.ts` has made sure that they do not contradict each other. */
-export function scheduleOf(given: z.output<typeof scheduleOptions>): ScheduleConfig {
+export function scheduleOf(
+  given: z.output<typeof scheduleOptions> | z.output<typeof tableScheduleOptions>,
+): ScheduleConfig {
   const { paused } = given;
   const timezone = given.timezone ?? 'UTC';
-  if (given.continuous) return { kind: 'continuous', paused };
+  if ('continuous' in given && given.continuous) return { kind: 'continuous', paused };
   if (given.cron !== undefined) return { kind: 'cron', cron: given.cron, timezone, paused };
   const [, hour, minute] = ANCHOR.exec(given.anchor ?? '') ?? [];
   return {

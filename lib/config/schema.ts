@@ -15,7 +15,7 @@ import { targetOptions } from './target.ts';
 
 export type { SslConfig, SslMode } from './connection.ts';
 export type { ScheduleConfig } from './schedule.ts';
-export type { PemReference, SecretReference } from './secret-reference.ts';
+export type { AuthorityReference, PasswordReference, PemReference, SecretReference } from './secret-reference.ts';
 export type { TableConfig } from './tables.ts';
 
 /** CloudFormation's stack names and directories are made from it, and application_name must hold it. */
@@ -76,7 +76,9 @@ export interface Pipeline {
 }
 
 /** `host: null` is an embedded server: the local engine knows its address, and brings user, password and database `postgres`. */
-export interface SourceConfig extends Filled<PipelineFile['source']> {
+export interface SourceConfig extends Filled<Omit<PipelineFile['source'], 'failover'>> {
+  /** Null: the slot is somebody else's, and stays as it is. */
+  readonly failover: boolean | null;
   /** `itersize` where the file gives it: rows of a chunk where a table that is read by query is copied; null: as for other copies. */
   readonly query_chunk_rows: number | null;
 }
@@ -101,6 +103,9 @@ export function pipelineOf(file: PipelineFile): Pipeline {
       database,
       application_name: file.source.application_name ?? defaultApplicationName(file.pipeline),
       secondary_port: file.source.secondary_port ?? file.source.port,
+      failover: file.source.failover ?? (file.source.create_slot ? false : null),
+      // Amazon RDS takes no token for a walsender.
+      slot_reader: file.source.slot_reader ?? (file.source.password?.from === 'iam' ? 'peek' : 'stream'),
       replication_slot: file.source.replication_slot ?? defaultSlotName(database),
       publication_name: file.source.publication_name ?? defaultPublicationName(database),
       itersize,

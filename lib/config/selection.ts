@@ -5,6 +5,7 @@
  * left out and why. Two streams never write one target table.
  */
 import { SluiceError } from '../errors.ts';
+import { wantsLsnColumn } from '../lsn-column.ts';
 import type { SourceTable } from '../ports.ts';
 import { type Projection, projectionFault } from '../projection/projection.ts';
 import { displayName, type TableName } from '../shape.ts';
@@ -104,10 +105,12 @@ export function selectTables(tables: readonly SourceTable[], pipeline: Pipeline)
   return { streams, faults, skipped };
 }
 
-function streamOf(table: SourceTable, options: TableConfig, { target }: Pipeline): StreamDefinition {
+function streamOf(table: SourceTable, options: TableConfig, pipeline: Pipeline): StreamDefinition {
   const source = { schema: table.schema, table: table.table };
   const read = isByQuery(options) ? byQuery(table, options.key_properties) : table;
-  return { id: streamId(source), source, target: targetOf(source, options, target), table: read, options };
+  const followed = wantsLsnColumn(pipeline, options, read) ? { ...read, lsn: true } : read;
+  const target = targetOf(source, options, pipeline.target);
+  return { id: streamId(source), source, target, table: followed, options };
 }
 
 /** Whether some entry of `tables` means this name: its table is wanted, whether it is there or not. */

@@ -3,7 +3,8 @@
  */
 import * as z from 'zod';
 import { IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
-import { connectionOptions, hostForm, hostName, identifier, portNumber } from './connection.ts';
+import { hostForm, hostName, portNumber } from './address.ts';
+import { connectionOptions, identifier } from './connection.ts';
 import { option, orNull } from './option.ts';
 
 /** A week: longer than any window of use, and within what a timer of Node takes. */
@@ -15,12 +16,19 @@ const WAL_SENDER_TIMEOUT_MAX = 2_147_483_647;
 const ITERSIZE_MAX = 10_000_000;
 
 const PLUGINS = ['pgoutput', 'wal2json'] as const;
+export const SLOT_READERS = ['stream', 'peek'] as const;
 
 export const sourceOptions = z.strictObject({
   ...connectionOptions,
   plugin: option(z.enum(PLUGINS).default('pgoutput'), {
     sentence:
       'Output plugin that decodes the log. `pgoutput` comes with PostgreSQL; `wal2json` must be installed on the source, needs no publication, and follows partitions each by itself.',
+  }),
+  slot_reader: option(z.enum(SLOT_READERS).optional(), {
+    sentence:
+      'How the slot is read. `stream`: over a replication connection, each change as it comes. `peek`: by calls of `pg_logical_slot_peek_binary_changes` over an ordinary connection, faster through a backlog, and where a replication connection is refused; the source spools each call on its disk.',
+    default_text: '`stream`; `peek` where `password` is an IAM token',
+    example: 'peek',
   }),
   replication_slot: option(
     z
@@ -46,6 +54,12 @@ export const sourceOptions = z.strictObject({
   }),
   create_slot: option(z.boolean().default(true), {
     sentence: 'Make the slot if it is missing. `false`: it must exist already, and is taken over as it stands.',
+  }),
+  failover: option(z.boolean().optional(), {
+    sentence:
+      'The slot is kept on standbys as well, so that the pipeline goes on with a standby that is promoted (PostgreSQL 17 and newer; `doctor` says what the standby needs). Switching it on or off changes a slot that is there.',
+    default_text: '`false`; with `create_slot: false` as the slot is',
+    example: 'true',
   }),
   logical_poll_total_seconds: option(z.int().min(1).max(RUN_SECONDS_MAX).default(10_800), {
     sentence: 'A window ends after this long without data; a server that is busy decoding is not counted as silent.',
@@ -77,7 +91,7 @@ export const sourceOptions = z.strictObject({
       'Read rows from a physical replica: copies of tables, `FULL_TABLE` and `INCREMENTAL`. The log is always read from `host`, and so are copies of tables without a key, and of unlogged ones.',
   }),
   secondary_host: option(orNull(hostName), {
-    sentence: 'Name or address of the replica; role, password, database and `ssl` are those of the source.',
+    sentence: 'Name or address of the replica; role, password, database, `ssl` and `ssh` are those of the source.',
     form: hostForm,
     default_text: 'required with `use_secondary`',
     example: 'replica.internal',
@@ -87,8 +101,13 @@ export const sourceOptions = z.strictObject({
     default_text: '`port`',
     example: '5432',
   }),
+  debug_lsn: option(z.boolean().default(false), {
+    sentence:
+      'Adds `_sdc_lsn` (pg_lsn) to the tables that are followed by the log and have a key: where the last change of the row was committed; NULL in rows that a copy has brought. It comes with the next batch of a table, and goes with the next one where this is turned off.',
+  }),
   wal_sender_timeout: option(z.int().min(0).max(WAL_SENDER_TIMEOUT_MAX).default(3_600_000), {
-    sentence: 'Session setting of the replication connection (PostgreSQL 12 and newer); 0 turns the timeout off.',
+    sentence:
+      'Session setting of the replication connection (PostgreSQL 12 and newer; `slot_reader: stream`); 0 turns the timeout off.',
     unit: 'milliseconds',
   }),
 });

@@ -5,6 +5,7 @@ import * as z from 'zod';
 import { REPLICATION_METHODS } from '../ports/ledger.ts';
 import { identifier } from './connection.ts';
 import { form, option, orNull } from './option.ts';
+import { tableScheduleOptions } from './schedule.ts';
 import { parseTablePattern, tablePatternForm } from './table-pattern.ts';
 
 const TABLE_ENTRIES_MAX = 10_000;
@@ -16,6 +17,7 @@ const LOOKBACK = /^\d{1,15}(?:\.\d{1,9})?(?: (?:second|minute|hour|day|week|mont
 /** A name of a column is one of the catalog's; more than a table can have are no choice. */
 const COLUMNS_MAX = 1_600;
 const WHERE_CHARACTERS_MAX = 10_000;
+const FILE_CHARACTERS_MAX = 1_000;
 
 export const MASKS = ['hash', 'null', 'redact'] as const;
 export type Mask = (typeof MASKS)[number];
@@ -39,6 +41,12 @@ const columnsOptions = z.strictObject({
 const maskKind = form(
   z.union([z.enum(MASKS), z.null().transform((): Mask => 'null')]),
   `${MASKS.slice(0, -1).join(', ')} or ${MASKS.at(-1)}`,
+);
+
+/** What is shipped has the schema itself in place of the file's name. */
+const jsonSchema = form(
+  z.union([z.string().min(1).max(FILE_CHARACTERS_MAX), z.record(z.string(), z.unknown())]),
+  'the path of a JSON file, from the pipeline file; or the schema itself',
 );
 
 const table = form(
@@ -112,6 +120,12 @@ export const tableOptions = z.strictObject({
       example: '"region = \'eu\'"',
     },
   ),
+  json_schema: option(orNull(jsonSchema), {
+    sentence:
+      'JSON Schema (draft-07, 2019-09 or 2020-12) that each row must fit with `target.validate_records`: an object with a property for each column, as it is replicated. Integers, numbers and booleans are themselves where JSON has them exactly (else text), json and jsonb are documents, all other values are the text that PostgreSQL prints.',
+    default_text: 'made of the types of the columns',
+    example: 'schemas/orders.json',
+  }),
   target_schema: option(orNull(identifier), {
     sentence: 'Schema of the target table.',
     default_text: '`target.schema_mapping`, `target.default_target_schema`, or as the source',
@@ -121,6 +135,13 @@ export const tableOptions = z.strictObject({
     sentence: 'Name of the target table; not with a glob.',
     default_text: 'as the source',
     example: 'orders',
+  }),
+  schedule: option(orNull(tableScheduleOptions), {
+    sentence:
+      'When the table is loaded, or read by query, where that is not at each window: one of `every` (with `anchor`) and `cron`. Windows run at these times too; with `LOG_BASED`, changes are staged by every window, so that the slot never waits.',
+    form: 'a map of every or cron, timezone, anchor and paused',
+    default_text: "the pipeline's",
+    example: '{ cron: "0 6 * * ? *", timezone: Europe/Zurich }',
   }),
 });
 
@@ -138,8 +159,10 @@ const tableEntry = option(
         columns: null,
         mask: {},
         where: null,
+        json_schema: null,
         target_schema: null,
         target_table: null,
+        schedule: null,
       }),
     ),
     tableOptions,

@@ -12,11 +12,15 @@ const LOADERS_MAX = 256;
 const RETENTION_DAYS_MAX = 3650;
 /** INDEX_MAX_KEYS of PostgreSQL. */
 const INDEX_COLUMNS_MAX = 32;
+/** Each level is one more join where keys are looked for. */
+const FLATTENING_LEVELS_MAX = 10;
 
 const ON_TYPE_CHANGE = ['widen', 'halt'] as const;
 const ON_DROP_COLUMN = ['keep', 'drop'] as const;
 const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
+const CONSISTENCY = ['stream', 'transaction'] as const;
 const CUSTOM_TYPES = ['create', 'text'] as const;
+const ON_INVALID = ['halt', 'reject'] as const;
 
 const indexColumns = z.array(identifier).min(1).max(INDEX_COLUMNS_MAX);
 const index = z
@@ -29,6 +33,14 @@ const index = z
       ? { columns: given, unique: false, where: null }
       : { columns: given.columns, unique: given.unique ?? false, where: given.where ?? null },
   );
+
+/** A grant each, on every table. */
+const READERS_MAX = 64;
+
+const readers = z
+  .union([identifier, z.array(identifier).min(1).max(READERS_MAX)])
+  .optional()
+  .transform((given) => [...new Set(given === undefined ? [] : Array.isArray(given) ? given : [given])]);
 
 export const targetOptions = z.strictObject({
   ...connectionOptions,
@@ -43,6 +55,13 @@ export const targetOptions = z.strictObject({
     default_text: 'none',
     example: '{ public: shop }',
   }),
+  default_target_schema_select_permissions: option(readers, {
+    sentence:
+      'Roles that may read what is made here: USAGE on the schemas, SELECT on the tables, also where these were there before, and on `_sluice.positions`. `public` is everybody. A role that is missing is told and passed over; one that is taken out of the list keeps what it has.',
+    form: 'the name of a role, or a list of them',
+    default_text: 'none',
+    example: '[analysts, dashboards]',
+  }),
   hard_delete: option(z.boolean().default(false), {
     sentence:
       'Rows deleted on the source are deleted on the target; turns `add_metadata_columns` on. Otherwise they stay, and are marked where metadata columns are on.',
@@ -50,6 +69,10 @@ export const targetOptions = z.strictObject({
   add_metadata_columns: option(z.boolean().optional(), {
     sentence: 'Adds `_sdc_extracted_at`, `_sdc_batched_at` and `_sdc_deleted_at` (timestamptz) to target tables.',
     default_text: '`false`; `true` with `hard_delete`',
+  }),
+  consistency: option(z.enum(CONSISTENCY).default('stream'), {
+    sentence:
+      'What readers of several tables see: with `stream` each table is of one commit of the source by itself; with `transaction` all tables that follow the log are of the same one, for each cut is applied to all of them in one transaction. `_sluice.positions` says which are.',
   }),
   batch_size_rows: option(z.int().min(1).max(BATCH_ROWS_MAX).default(10_000), {
     sentence: 'A batch of a stream is due at this many rows.',
@@ -94,12 +117,25 @@ export const targetOptions = z.strictObject({
     sentence:
       "What becomes of a target's column when the source drops its own: `keep` leaves it with its values (NULL in new rows), `drop` drops it.",
   }),
+  validate_records: option(z.boolean().default(false), {
+    sentence:
+      "Checks every row against a JSON Schema before it is staged: `tables.json_schema`, or one made of the types of the table's columns. Deletions are not checked, and rows that the target has already are not either.",
+  }),
+  on_invalid: option(z.enum(ON_INVALID).default('halt'), {
+    sentence:
+      'What becomes of a row that is not valid: `halt` stops its stream; `reject` leaves the row out and puts it aside, for `sluice rejects`, and the target keeps what it had. A table without a key always halts.',
+  }),
   indices: option(z.record(z.string(), z.array(index)).default({}), {
     sentence:
       'Indexes on target tables, by source table: lists of columns, or `{ columns, unique, where }`. They are made when the rows of a copy are in, and where they are missing; indexes that you make yourself are kept as well. `unique` (checked at commit) needs `hard_delete`.',
     form: 'a map of source tables (schema.table) to lists of columns, or of { columns, unique, where }',
     default_text: 'none',
     example: '{ public.orders: [[customer_id], { columns: [placed_at], where: "NOT done" }] }',
+  }),
+  data_flattening_max_level: option(z.int().min(0).max(FLATTENING_LEVELS_MAX).default(0), {
+    sentence:
+      'Keys of json objects become columns of their own beside the json column, which stays: `column__key`, and `column__key__child` of objects in objects down to this level. 0: none. A column has the type of what is seen at its key: text, numeric, boolean, jsonb (arrays, and objects at the last level); text where that differs. At most 250 columns a table.',
+    unit: 'levels',
   }),
   on_truncate: option(z.enum(ON_TRUNCATE).default('apply'), {
     sentence:

@@ -11,50 +11,14 @@ export interface Unavailable {
   readonly remedy: string;
 }
 
-const REMOVE = 'Remove it.';
-
-const connection: Readonly<Record<string, Unavailable>> = {
-  ssh: { what: 'an SSH tunnel', remedy: 'Remove it; open the tunnel yourself and point host and port at it.' },
-  iam: { what: 'RDS IAM tokens', remedy: 'Remove it, and name a password.' },
-};
-
 /** Section → key. A section is the path without its indexes. */
 const KEYS: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
-  source: {
-    ...connection,
-    failover: { what: 'slots that follow a failover', remedy: REMOVE },
-    debug_lsn: { what: '`_sdc_lsn` in the target', remedy: REMOVE },
-  },
-  'source.password': { iam: connection.iam as Unavailable },
-  tables: {
-    schedule: { what: 'a schedule of its own for a table', remedy: "Remove it, and set the pipeline's schedule." },
-  },
-  target: {
-    ...connection,
-    default_target_schema_select_permissions: {
-      what: 'grants on what is made',
-      remedy: 'Remove it; use ALTER DEFAULT PRIVILEGES on the target.',
-    },
-    data_flattening_max_level: { what: 'json objects as columns', remedy: 'Remove it: json stays json.' },
-    validate_records: { what: 'rows checked against a JSON Schema', remedy: REMOVE },
-    on_invalid: { what: 'rows checked against a JSON Schema', remedy: REMOVE },
-    consistency: {
-      what: 'all streams in one target transaction',
-      remedy: 'Remove it: each stream is consistent in itself.',
-    },
-  },
-  'target.password': { iam: connection.iam as Unavailable },
+  source: {},
+  target: {},
 };
 
 /** Section and key → value. */
-const VALUES: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {
-  'source.ssl.ca': {
-    rds: { what: 'the included RDS bundle', remedy: 'Download the bundle from AWS and write the path of its file.' },
-  },
-  'target.ssl.ca': {
-    rds: { what: 'the included RDS bundle', remedy: 'Download the bundle from AWS and write the path of its file.' },
-  },
-};
+const VALUES: Readonly<Record<string, Readonly<Record<string, Unavailable>>>> = {};
 
 /** The path without indexes: every entry of `tables` is of one section. */
 export function sectionOf(path: Path): string {

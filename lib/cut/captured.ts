@@ -9,6 +9,7 @@ import { SluiceError } from '../errors.ts';
 import type { Lsn } from '../lsn.ts';
 import type { Projection } from '../projection/projection.ts';
 import { displayName, tableKey } from '../shape.ts';
+import type { StreamChecks } from '../validation/stream-checks.ts';
 import type { Keyless } from './multiset.ts';
 
 /** A stream that the chain has captured. `key` names the columns where the log does not tell them (REPLICA IDENTITY FULL). */
@@ -31,8 +32,12 @@ export interface CapturedStream {
     readonly hidden: readonly string[];
     readonly numbers: ReadonlySet<number>;
   };
+  /** Its rows are checked before they are taken (target.validate_records). */
+  readonly checks?: StreamChecks;
   /** The source leaves rows out (row filter): what it tells as an insert may be an update. */
   readonly filtered?: boolean;
+  /** SourceTable.lsn. */
+  readonly lsn?: boolean;
   /** Bookmark.log_from. */
   readonly log_from?: Lsn;
 }

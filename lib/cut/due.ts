@@ -34,6 +34,8 @@ export interface BatchOptions {
   readonly batch_flush_interval_ms: number;
   readonly batch_flush_min_time_gap_ms: number;
   readonly flush_all_streams: boolean;
+  /** All streams are loaded together (consistency: transaction): one that is due makes all due. */
+  readonly together?: boolean;
 }
 
 /** What has been recorded for one stream since its doorbell was last rung. */
@@ -46,7 +48,7 @@ export interface PendingBatch {
 
 /**
  * Streams whose batch is due: full by rows; or older than the interval, and not rung by the clock more often than the least gap allows.
- * With `flush_all_streams`, one that is full makes all due.
+ * With `flush_all_streams`, one that is full makes all due; where they are loaded together, one that is due.
  */
 export function batchesDue(
   pending: ReadonlyMap<string, PendingBatch>,
@@ -66,5 +68,6 @@ export function batchesDue(
       );
     })
     .map(([stream]) => stream);
-  return [...full, ...old];
+  const due = [...full, ...old];
+  return options.together && due.length > 0 ? [...pending.keys()] : due;
 }

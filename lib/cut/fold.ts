@@ -6,15 +6,18 @@
  * otherwise stays partial under its set of columns. Nothing is parsed and no value is ever a JavaScript value (I6).
  */
 import { type OldImage, type Tuple, VALUE } from '../change.ts';
-import { SluiceError } from '../errors.ts';
+import type { Lsn } from '../lsn.ts';
+import { hasLsnColumn, isLsnColumn } from '../lsn-column.ts';
 import type { Shape } from '../shape.ts';
 import type { BlockKind } from '../stage/segment.ts';
 import type { Arena } from './arena.ts';
 import { ColumnSets } from './column-sets.ts';
-import { fieldEnd, lineBytesMax, NEWLINE, OCTAL_BYTES, TAB, writeEscaped, writeValue } from './copy-text.ts';
+import { CommitPositions, POSITION_BYTES_MAX } from './commit-positions.ts';
+import { fieldEnd, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
 import { DeletionTimes } from './deletion-times.ts';
 import { giantLine } from './giant-line.ts';
 import { KeyTable } from './key-table.ts';
+import { KeyText } from './key-text.ts';
 import { Lines } from './lines.ts';
 
 /** Different sets of present columns in one share; each costs the loader a COPY. More of them, and the share is staged. */
@@ -48,17 +51,21 @@ export class Fold {
   #left = new Set<number>();
   /** The line of a row with giant values: such a row has a share of its own, so that nothing is ever merged with it. */
   #giant: { readonly kind: 'rekey' | 'row'; readonly pieces: readonly Buffer[]; readonly set: number } | null = null;
-  #keyText: Buffer = Buffer.allocUnsafeSlow(256);
-  #keyTextEnd = 0;
-  #oldKeyText: Buffer = Buffer.allocUnsafeSlow(256);
-  #oldKeyTextEnd = 0;
+  #key: KeyText;
+  #oldKey: KeyText;
   #present: Uint8Array;
+  /** Where rows have them: the last column of the shape is their position, and no row of the log has that. */
+  #positions: CommitPositions | null;
 
   constructor(arena: Arena, shape: Shape, keepsDeleted: boolean) {
     this.#arena = arena;
     this.shape = shape;
     this.#keepsDeleted = keepsDeleted;
+    this.#key = new KeyText(shape);
+    this.#oldKey = new KeyText(shape);
     this.#present = new Uint8Array(shape.columns.length);
+    this.#positions = hasLsnColumn(shape) ? new CommitPositions() : null;
+    if (this.#positions) this.#present[shape.columns.length - 1] = 1;
   }
 
   /** Keys that this share touches. */
@@ -76,7 +83,7 @@ export class Fold {
 
   /** False, here and below: the share must be staged before this change (see `#rekey`). */
   insert(row: Tuple): boolean {
-    this.#readKey(row);
+    this.#key.read(row);
     if (this.#isLeft()) return false;
     this.#put(this.#entry(), row);
     return true;
@@ -84,27 +91,32 @@ export class Fold {
 
   update(oldImage: OldImage, old: Tuple, row: Tuple): boolean {
     if (oldImage !== 'none') this.#complete(oldImage, old, row);
-    this.#readKey(row);
+    this.#key.read(row);
     if (oldImage !== 'none') {
-      this.#readOldKey(old);
-      if (!this.#sameKey()) return this.#move(row);
+      this.#oldKey.read(old);
+      if (!this.#key.equals(this.#oldKey)) return this.#move(row);
     }
     this.#put(this.#entry(), row);
     return true;
   }
 
   delete(old: Tuple, deleted_at_us: number): void {
-    this.#readKey(old);
+    this.#key.read(old);
     this.#mark(this.#entry(), deleted_at_us);
   }
 
   /** The time of a change of key's deletion is its transaction's: set before the transaction's changes. */
   committedAt_us = 0;
 
+  /** And where it commits. */
+  set commit_lsn(lsn: Lsn) {
+    if (this.#positions) this.#positions.at = lsn;
+  }
+
   /** A change of key: a delete and an insert. */
   #move(row: Tuple): boolean {
     if (this.#isLeft()) return false;
-    const from = this.#keys.find(this.#oldKeyText, 0, this.#oldKeyTextEnd);
+    const from = this.#keys.find(this.#oldKey.bytes, 0, this.#oldKey.end);
     if (isWhole(row)) {
       this.#markOld();
       this.#put(this.#entry(), row);
@@ -125,12 +137,12 @@ export class Fold {
    * may have been touched in it; and no other row may come to the key that was left, for the loader must see that one did (lib/load/doubts.ts).
    */
   #rekey(from: number, row: Tuple): boolean {
-    const to = this.#keys.find(this.#keyText, 0, this.#keyTextEnd);
+    const to = this.#keys.find(this.#key.bytes, 0, this.#key.end);
     if (from >= 0 || to >= 0) return false;
     const set = this.#setOf(row);
     if (row.giants) {
-      const oldKey = Buffer.from(`${this.#oldKeyText.toString('latin1', 0, this.#oldKeyTextEnd)}\t`, 'latin1');
-      this.#giant = { kind: 'rekey', pieces: [oldKey, ...giantLine(row)], set };
+      const oldKey = Buffer.from(`${this.#oldKey.bytes.toString('latin1', 0, this.#oldKey.end)}\t`, 'latin1');
+      this.#giant = { kind: 'rekey', pieces: [oldKey, ...giantLine(row, this.#positions?.text)], set };
     } else {
       this.#rekeys.push({ ...this.#writeRekey(row), set });
     }
@@ -141,14 +153,14 @@ export class Fold {
 
   /** True: the current key is one that a row was moved from. */
   #isLeft(): boolean {
-    return this.#left.size > 0 && this.#left.has(this.#keys.find(this.#keyText, 0, this.#keyTextEnd));
+    return this.#left.size > 0 && this.#left.has(this.#keys.find(this.#key.bytes, 0, this.#key.end));
   }
 
   /** The old key, and what the row has. */
   #writeRekey(row: Tuple): { at: number; end: number } {
-    this.#arena.reserve(this.#oldKeyTextEnd + 1 + lineBytesMax(row));
+    this.#arena.reserve(this.#oldKey.end + 1 + lineBytesMax(row) + POSITION_BYTES_MAX);
     const start = this.#arena.used;
-    let at = start + this.#oldKeyText.copy(this.#arena.bytes, start, 0, this.#oldKeyTextEnd);
+    let at = start + this.#oldKey.bytes.copy(this.#arena.bytes, start, 0, this.#oldKey.end);
     this.#arena.bytes[at++] = TAB;
     at = this.#writePresent(at, row);
     this.#arena.commit(at);
@@ -157,7 +169,7 @@ export class Fold {
 
   #markOld(): number {
     const before = this.#keys.size;
-    const index = this.#keys.add(this.#oldKeyText, 0, this.#oldKeyTextEnd);
+    const index = this.#keys.add(this.#oldKey.bytes, 0, this.#oldKey.end);
     if (index === before) this.#openEntry(index);
     this.#mark(index, this.committedAt_us);
     return index;
@@ -165,13 +177,14 @@ export class Fold {
 
   #mark(index: number, deleted_at_us: number): void {
     if (!this.#keepsDeleted) this.#lineAt[index] = NO_LINE;
+    this.#positions?.noteDeleted(index);
     this.#deletedAt[index] = deleted_at_us;
   }
 
   /** Index of the current key's entry. */
   #entry(): number {
     const before = this.#keys.size;
-    const index = this.#keys.add(this.#keyText, 0, this.#keyTextEnd);
+    const index = this.#keys.add(this.#key.bytes, 0, this.#key.end);
     if (index === before) this.#openEntry(index);
     return index;
   }
@@ -192,7 +205,11 @@ export class Fold {
     this.#deletedAt[index] = Number.NaN;
     const whole = isWhole(row);
     if (row.giants) {
-      this.#giant = { kind: 'row', pieces: giantLine(row), set: whole ? FULL : this.#setOf(row) };
+      this.#giant = {
+        kind: 'row',
+        pieces: giantLine(row, this.#positions?.text),
+        set: whole ? FULL : this.#setOf(row),
+      };
       return;
     }
     if (!whole && this.#lineAt[index] !== NO_LINE) {
@@ -200,7 +217,7 @@ export class Fold {
       this.#merge(index, row, at, this.#lineEnd[index] as number, this.#lineSet[index] as number);
       return;
     }
-    this.#arena.reserve(lineBytesMax(row));
+    this.#arena.reserve(lineBytesMax(row) + POSITION_BYTES_MAX);
     const start = this.#arena.used;
     const set = whole ? FULL : this.#setOf(row);
     this.#take(index, start, this.#writePresent(start, row), set);
@@ -209,7 +226,7 @@ export class Fold {
   /** Writes the row's present values over the line `[at, end)` of `set`. */
   #merge(index: number, row: Tuple, lineAt: number, lineEnd: number, set: number): void {
     this.#deletedAt[index] = Number.NaN;
-    this.#arena.reserve(lineBytesMax(row) + (lineEnd - lineAt));
+    this.#arena.reserve(lineBytesMax(row) + (lineEnd - lineAt) + POSITION_BYTES_MAX);
     const out = this.#arena.bytes;
     const had = set === FULL ? null : this.#sets.at(set).has;
     const start = this.#arena.used;
@@ -234,6 +251,7 @@ export class Fold {
       this.#present[i] = 1;
       out[at++] = TAB;
     }
+    at = this.#writePosition(at);
     out[at - 1] = NEWLINE;
     this.#take(index, start, at, whole ? FULL : this.#sets.numberOf(this.#present));
   }
@@ -253,8 +271,16 @@ export class Fold {
       position = writeValue(out, position, row, i);
       out[position++] = TAB;
     }
+    position = this.#writePosition(position);
     out[position - 1] = NEWLINE;
     return position;
+  }
+
+  #writePosition(at: number): number {
+    if (this.#positions === null) return at;
+    const end = at + this.#positions.text.copy(this.#arena.bytes, at);
+    this.#arena.bytes[end] = TAB;
+    return end + 1;
   }
 
   #setOf(row: Tuple): number {
@@ -278,47 +304,6 @@ export class Fold {
     }
   }
 
-  #readKey(tuple: Tuple): void {
-    this.#keyText = roomFor(this.#keyText, this.#keyBytesMax(tuple));
-    this.#keyTextEnd = this.#writeKey(this.#keyText, tuple);
-  }
-
-  #readOldKey(tuple: Tuple): void {
-    this.#oldKeyText = roomFor(this.#oldKeyText, this.#keyBytesMax(tuple));
-    this.#oldKeyTextEnd = this.#writeKey(this.#oldKeyText, tuple);
-  }
-
-  #keyBytesMax(tuple: Tuple): number {
-    let bytes = 0;
-    for (const i of this.shape.key) {
-      if (tuple.kind[i] !== VALUE.text) {
-        const reason = `no value for key column ${this.shape.columns[i]?.name}`;
-        throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
-      }
-      bytes += 2 * ((tuple.end[i] as number) - (tuple.start[i] as number)) + OCTAL_BYTES + 1;
-      for (const piece of tuple.giants?.get(i) ?? []) bytes += 2 * piece.length;
-    }
-    return bytes;
-  }
-
-  #writeKey(out: Buffer, tuple: Tuple): number {
-    let at = 0;
-    for (const i of this.shape.key) {
-      at = writeValue(out, at, tuple, i);
-      // An index keeps its keys compressed: one of many equal letters may be this large.
-      for (const piece of tuple.giants?.get(i) ?? []) at = writeEscaped(out, at, piece, 0, piece.length);
-      out[at++] = TAB;
-    }
-    return at - 1;
-  }
-
-  #sameKey(): boolean {
-    return (
-      this.#keyTextEnd === this.#oldKeyTextEnd &&
-      this.#keyText.compare(this.#oldKeyText, 0, this.#oldKeyTextEnd, 0, this.#keyTextEnd) === 0
-    );
-  }
-
   /** What the loader gets, in the order of BLOCK_KINDS. */
   blocks(): FoldedBlock[] {
     const { bytes } = this.#arena;
@@ -333,7 +318,7 @@ export class Fold {
           this.#keys.keys,
           this.#keys.keyStart(index),
           this.#keys.keyEnd(index),
-          deletedAt.tail(deleted_at_us),
+          deletedAt.tail(deleted_at_us, this.#positions?.deletedAt(index) ?? null),
         );
       }
       const lineAt = this.#lineAt[index] as number;
@@ -350,9 +335,10 @@ export class Fold {
       lines.addPieces(pieces);
     }
     const all = this.shape.columns.map((_, i) => i);
+    const ofDelete = [...this.shape.key, ...all.filter((i) => isLsnColumn(this.shape.columns[i] ?? {}))];
     return [
       ...this.#partial('rekey', rekeys),
-      block('delete', this.shape.key, deletes),
+      block('delete', ofDelete, deletes),
       block('upsert', all, upserts),
       ...this.#partial('update', updates),
     ].filter(({ rows }) => rows > 0);
@@ -384,8 +370,4 @@ function isWhole(row: Tuple): boolean {
 function grown<T extends Int32Array | Float64Array>(from: T, to: T): T {
   to.set(from);
   return to;
-}
-
-function roomFor(buffer: Buffer, size: number): Buffer {
-  return size <= buffer.length ? buffer : Buffer.allocUnsafeSlow(Math.max(size, buffer.length * 2));
 }

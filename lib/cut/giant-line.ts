@@ -4,10 +4,10 @@
 import { type Tuple, VALUE } from '../change.ts';
 import { escapedPieces, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
 
-/** The present columns as a line in pieces: small values gathered, giants between them as they arrived. */
-export function giantLine(row: Tuple): Buffer[] {
+/** The present columns as a line in pieces: small values gathered, giants between them as they arrived. `last`: text of a column that is no value of the row. */
+export function giantLine(row: Tuple, last: Buffer | null = null): Buffer[] {
   const pieces: Buffer[] = [];
-  const small = Buffer.allocUnsafe(lineBytesMax(row));
+  const small = Buffer.allocUnsafe(lineBytesMax(row) + (last === null ? 0 : last.length + 1));
   let from = 0;
   let at = 0;
   for (let i = 0; i < row.count; i++) {
@@ -20,6 +20,10 @@ export function giantLine(row: Tuple): Buffer[] {
     } else {
       at = writeValue(small, at, row, i);
     }
+    small[at++] = TAB;
+  }
+  if (last !== null) {
+    at += last.copy(small, at);
     small[at++] = TAB;
   }
   small[at - 1] = NEWLINE;

@@ -7,15 +7,26 @@
 import { type ChangeSink, type OldImage, type Relation, Tuple } from '../change.ts';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
-import { projectedLog } from '../projection/logged.ts';
 import { displayName, type Shape } from '../shape.ts';
-import type { CommitSpan } from '../stage/segment.ts';
+import { RejectedLines } from '../validation/rejected.ts';
+import { imageOf, type RowImage } from '../validation/row-image.ts';
 import { Arena } from './arena.ts';
 import { type CapturedStream, CapturedStreams } from './captured.ts';
-import { Fold, type FoldedBlock } from './fold.ts';
+import { Fold } from './fold.ts';
 import { charColumns, charFault, loggedShape } from './logged-shape.ts';
 import { Multiset } from './multiset.ts';
-import { giantBytes, isTorn, noRows, type OpenStream, projected, type Sealed, tornFault } from './open-stream.ts';
+import {
+  assertCount,
+  giantBytes,
+  isTorn,
+  noRows,
+  type OpenStream,
+  opened,
+  projected,
+  type Sealed,
+  tornFault,
+} from './open-stream.ts';
+import type { Share, StreamCount } from './share.ts';
 
 /** Lines of one part, over all streams. */
 export const PART_TEXT_BYTES_MAX = 8 * 1024 * 1024;
@@ -25,35 +36,6 @@ const PART_KEYS_MAX = 400_000;
 const PART_KEY_BYTES_MAX = 32 * 1024 * 1024;
 /** Shares of one part: bounds a run of barriers (TRUNCATE, changes of shape), each of which seals a share. */
 const PART_SHARES_MAX = 4_000;
-
-/** One stream's share of a part, ready to be encoded as a segment. */
-export interface Share {
-  readonly stream: string;
-  readonly operation: 'changes' | 'truncate';
-  readonly shape: Shape;
-  /** The description that its rows were read by. */
-  readonly relation: DescribedBy;
-  /** Of a table without a key: SegmentHeader.commits. */
-  readonly commits?: CommitSpan;
-  /** It has no rows, and is there for its shape. */
-  readonly tells?: boolean;
-  readonly blocks: readonly FoldedBlock[];
-}
-
-/** One Relation message of the log, as a share remembers it. */
-export interface DescribedBy {
-  /** OID of the table. */
-  readonly oid: number;
-  /** Counts the messages of the window. */
-  readonly message: number;
-  /** No later message of this table has been read. */
-  readonly newest: boolean;
-}
-
-export interface StreamCount {
-  changes: number;
-  text_bytes: number;
-}
 
 export interface OpenCutOptions {
   readonly streams: readonly CapturedStream[];
@@ -85,6 +67,8 @@ export class OpenCut implements ChangeSink {
   #told = 0;
   /** Streams whose shares end with the transaction. */
   #apart = new Set<OpenStream>();
+  /** Of the part: rows that are not valid and were left out, to be staged with it. */
+  readonly rejected = new RejectedLines();
   /** Rows without what is hidden of them. */
   #row = new Tuple();
   #old = new Tuple();
@@ -117,7 +101,7 @@ export class OpenCut implements ChangeSink {
   get partIsFull(): boolean {
     if (this.#arena.used + this.#partGiantBytes >= this.#arena.capacity) return true;
     if (this.#partKeys >= PART_KEYS_MAX || this.#partKeyBytes >= PART_KEY_BYTES_MAX) return true;
-    return this.#sealed.length >= PART_SHARES_MAX;
+    return this.#sealed.length >= PART_SHARES_MAX || this.rejected.bytes >= PART_TEXT_BYTES_MAX;
   }
 
   /** Begins the next cut: what was counted is reset. The last part must have been taken. */
@@ -172,7 +156,7 @@ export class OpenCut implements ChangeSink {
       this.#relations.set(relation.id, null);
       return;
     }
-    const { shape, tuples = null, fault = null } = projectedLog(logged, captured) ?? { shape: logged };
+    const { shape, tuples = null, fault = null, check } = opened(logged, captured);
     if (known && known.captured === captured) {
       // Also where it looks the same: a column that was dropped and another that was added under its name look the same.
       this.#seal(known);
@@ -180,6 +164,7 @@ export class OpenCut implements ChangeSink {
       known.chars = charColumns(shape);
       known.tuples = tuples;
       known.fault = fault;
+      known.check = check;
       known.message = message;
       return;
     }
@@ -189,16 +174,9 @@ export class OpenCut implements ChangeSink {
       this.#seal(stream);
       this.#relations.set(id, null);
     }
-    this.#relations.set(relation.id, {
-      captured,
-      oid: relation.id,
-      message,
-      shape,
-      chars: charColumns(shape),
-      tuples,
-      fault,
-      fold: null,
-    });
+    const made = noRows(captured, relation.id, message, shape);
+    const stream = { ...made, chars: charColumns(shape), tuples, fault, check };
+    this.#relations.set(relation.id, stream);
   }
 
   /** The stream of this relation cannot be followed any further: what it has is given up as it is, and the rest is passed over. */
@@ -216,6 +194,7 @@ export class OpenCut implements ChangeSink {
     const row = projected(stream, logged, this.#row);
     if (!this.#isReadable(stream, relation, row)) return;
     if (stream.captured.filtered && isTorn(row)) return this.fail(relation, tornFault(stream.captured));
+    if (stream.check && !this.#isValid(stream, 'insert', imageOf(row))) return;
     this.#change(stream, giantBytes(row), (fold) => fold.insert(row));
   }
 
@@ -229,6 +208,7 @@ export class OpenCut implements ChangeSink {
     else stream.tuples?.project(logged, row);
     if (!this.#isReadable(stream, relation, row) || (oldImage !== 'none' && !this.#isReadable(stream, relation, old)))
       return;
+    if (stream.check && !this.#isValid(stream, 'update', { row, oldImage, old })) return;
     // The old image's giants count: the row takes those that it leaves out from there.
     this.#change(stream, giantBytes(row) + giantBytes(old), (fold) => fold.update(oldImage, old, row));
   }
@@ -238,6 +218,7 @@ export class OpenCut implements ChangeSink {
     if (!stream || !this.#isFollowed(stream, relation, oldImage)) return;
     const old = projected(stream, logged, this.#old);
     if (!this.#isReadable(stream, relation, old)) return;
+    stream.check?.deleted(old);
     // Of a key's values the bytes are taken as they come; without a key the whole row is.
     this.#change(stream, stream.captured.keyless ? giantBytes(old) : 0, (fold) => {
       fold.delete(old, this.#committed_at_us);
@@ -249,6 +230,7 @@ export class OpenCut implements ChangeSink {
     for (const relation of relations) {
       const stream = this.#streamOf(relation, null);
       if (!stream) continue;
+      stream.check?.truncated();
       this.#seal(stream);
       const at = stream.captured.keyless ? formatLsn(this.#positionFor(stream)) : null;
       const commits = at === null ? {} : { commits: { first: at, last: at } };
@@ -346,7 +328,7 @@ export class OpenCut implements ChangeSink {
       const last = this.#positionFor(stream);
       stream.fold.commits = { first: stream.fold.commits?.first ?? last, last };
       if (keyless && this.#commit_lsn < keyless.apart_before) this.#apart.add(stream);
-    }
+    } else stream.fold.commit_lsn = this.#commit_lsn;
     this.#partStarted = true;
     return stream.fold;
   }
@@ -375,6 +357,27 @@ export class OpenCut implements ChangeSink {
     return fault === null;
   }
 
+  /** False: the row is left out, or its stream cannot go on. One that has left its key is gone from there all the same. */
+  #isValid(stream: OpenStream, operation: 'insert' | 'update', image: RowImage): boolean {
+    const verdict = stream.check?.judge(operation, image, this.#committed_at_us);
+    if (!verdict) return true;
+    if (verdict instanceof SluiceError) {
+      this.fail(stream.oid, verdict);
+      return false;
+    }
+    this.rejected.add(verdict.line);
+    this.changes++;
+    this.text_bytes += verdict.line.text.length;
+    if (verdict.moved) {
+      this.#change(stream, 0, (fold) => {
+        fold.delete(image.old, this.#committed_at_us);
+        return true;
+      });
+    }
+    if (verdict.fault) this.fail(stream.oid, verdict.fault);
+    return false;
+  }
+
   /** Null: not ours. */
   #streamOf(relation: number, count: number | null): OpenStream | null {
     const stream = this.#relations.get(relation);
@@ -382,11 +385,7 @@ export class OpenCut implements ChangeSink {
       const reason = `relation ${relation} was not described`;
       throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
     }
-    const columns = stream && (stream.tuples?.count ?? stream.shape.columns.length);
-    if (count !== null && columns !== null && count !== columns) {
-      const reason = `${count} columns where the relation has ${columns}`;
-      throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
-    }
+    if (stream && count !== null) assertCount(stream, count);
     if (stream?.captured.log_from !== undefined && this.#commit_lsn < stream.captured.log_from) return null;
     if (stream?.fault) {
       this.fail(relation, stream.fault);

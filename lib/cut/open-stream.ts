@@ -3,9 +3,12 @@
  */
 import { type Tuple, VALUE } from '../change.ts';
 import { SluiceError } from '../errors.ts';
+import { hasLsnColumn, withLsnColumn } from '../lsn-column.ts';
+import { type ProjectedLog, projectedLog } from '../projection/logged.ts';
 import type { TupleProjection } from '../projection/tuple.ts';
 import { displayName, type Shape } from '../shape.ts';
 import type { CommitSpan } from '../stage/segment.ts';
+import { LogCheck } from '../validation/log-check.ts';
 import type { CapturedStream } from './captured.ts';
 import type { Fold } from './fold.ts';
 import type { Multiset } from './multiset.ts';
@@ -21,6 +24,8 @@ export interface OpenStream {
   tuples: TupleProjection | null;
   /** Why none of its rows may be taken; null: nothing. */
   fault: SluiceError | null;
+  /** Null: any row is taken. */
+  check: LogCheck | null;
   fold: Fold | Multiset | null;
 }
 
@@ -37,7 +42,25 @@ export interface Sealed {
 
 /** A stream that no row has come of. */
 export function noRows(captured: CapturedStream, oid: number, message: number, shape: Shape): OpenStream {
-  return { captured, oid, message, shape, chars: [], tuples: null, fault: null, fold: null };
+  return { captured, oid, message, shape, chars: [], tuples: null, fault: null, check: null, fold: null };
+}
+
+/** The table as the stream has it: without what is hidden of it, and with the position of each row's commit where that is wanted. */
+export function opened(
+  logged: Shape,
+  captured: CapturedStream,
+): Pick<ProjectedLog, 'shape'> & Partial<ProjectedLog> & Pick<OpenStream, 'check'> {
+  const found = projectedLog(logged, captured) ?? { shape: logged };
+  const check = captured.checks ? new LogCheck(captured.checks, found.shape) : null;
+  return captured.lsn === true ? { ...found, check, shape: withLsnColumn(found.shape) } : { ...found, check };
+}
+
+/** `count`: columns of a row of it in the log. */
+export function assertCount({ tuples, shape }: OpenStream, count: number): void {
+  const columns = tuples?.count ?? shape.columns.length - (hasLsnColumn(shape) ? 1 : 0);
+  if (count === columns) return;
+  const reason = `${count} columns where the relation has ${columns}`;
+  throw new SluiceError('DECODE_FAILED', { offset: 0, message: 'row', reason });
 }
 
 /** The row as the stream has it, in `into` where something of it is hidden. */

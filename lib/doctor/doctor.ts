@@ -7,22 +7,30 @@ import type { Pipeline } from '../config/schema.ts';
 import { asSluiceError, SluiceError } from '../errors.ts';
 import { closeClient } from '../postgres/connection.ts';
 import type { Connect } from '../postgres/session.ts';
+import { FAILOVER_CHECKS } from './failover.ts';
 import type { ChainSeen, Check, Finding, Survey } from './finding.ts';
 import { SEVERITIES } from './finding.ts';
 import { HIDDEN_CHECKS } from './hidden.ts';
+import { READER_CHECKS } from './readers.ts';
+import { SCHEDULE_CHECKS } from './schedules.ts';
 import { SECONDARY_CHECKS, surveySecondary } from './secondary.ts';
 import { SOURCE_CHECKS } from './source.ts';
 import { surveySource } from './survey-source.ts';
 import { surveyTarget } from './survey-target.ts';
 import { TABLE_CHECKS } from './tables.ts';
 import { TARGET_CHECKS } from './target.ts';
+import { VALIDATION_CHECKS } from './validation.ts';
 
 export const CHECKS: readonly Check[] = [
   ...SOURCE_CHECKS,
+  ...FAILOVER_CHECKS,
   ...SECONDARY_CHECKS,
   ...TABLE_CHECKS,
   ...HIDDEN_CHECKS,
+  ...SCHEDULE_CHECKS,
   ...TARGET_CHECKS,
+  ...VALIDATION_CHECKS,
+  ...READER_CHECKS,
 ];
 
 export interface DoctorInput {
@@ -59,7 +67,8 @@ export async function surveyed({ pipeline, connect, chain }: DoctorInput): Promi
   ]);
   const targets = source instanceof SluiceError ? [] : source.selection.streams.map((stream) => stream.target);
   const types = source instanceof SluiceError ? [] : [...source.types.values()];
-  const target = await surveyTarget(connect.target, targets, types).catch(known);
+  const readers = pipeline.target.default_target_schema_select_permissions;
+  const target = await surveyTarget(connect.target, targets, types, readers).catch(known);
   return { pipeline, chain, source, replication, target, secondary };
 }
 

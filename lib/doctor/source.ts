@@ -45,8 +45,13 @@ function isSlotless({ selection: { streams } }: SourceSurvey, { chain }: Survey)
   return !hasChain && streams.length > 0 && streams.every(({ options }) => isByQuery(options));
 }
 
+/** A window's own, or for the copy of a table without a key (lib/epoch/exact-snapshot.ts). */
+function needsWalsender({ selection }: SourceSurvey, { source }: Pipeline): boolean {
+  return source.slot_reader === 'stream' || logged(selection.streams).some(({ table }) => table.key.length === 0);
+}
+
 const expectations = ({ pipeline, chain }: Survey) => {
-  const { host, port, database, replication_slot: slot, plugin, create_slot } = pipeline.source;
+  const { host, port, database, replication_slot: slot, plugin, failover, create_slot } = pipeline.source;
   const begun = chain?.kind === 'genesis';
   return {
     host: host ?? 'embedded',
@@ -54,6 +59,7 @@ const expectations = ({ pipeline, chain }: Survey) => {
     database,
     slot,
     plugin,
+    failover,
     create_slot,
     // Without a state to look at, nobody can say whose a slot is.
     slot_intended: begun || chain === undefined,
@@ -71,9 +77,10 @@ export const SOURCE_CHECKS: readonly Check[] = [
     const fault = isSlotless(source, survey) ? readingFault(ground) : serverFault(ground, expectations(survey));
     return fault ? [findingOf('source', fault)] : [];
   }),
-  onceFollowed('source_replication', ({ ground }, { replication }) => {
+  onceFollowed('source_replication', (source, { replication, pipeline }) => {
     // A role without the right has been told so.
-    return replication && ground.may_replicate ? [findingOf('source', replication)] : [];
+    if (!replication || !source.ground.may_replicate || !needsWalsender(source, pipeline)) return [];
+    return [findingOf('source', replication)];
   }),
   onceFollowed('source_cluster', ({ ground }, survey) => {
     const expected = expectations(survey);
@@ -103,12 +110,17 @@ export const SOURCE_CHECKS: readonly Check[] = [
           ),
         ];
   }),
-  onceFollowed('slot_room', ({ ground, limits }, { pipeline }) => {
+  onceFollowed('slot_room', (source, { pipeline }) => {
+    const { ground, limits } = source;
     const found: Omit<Finding, 'check'>[] = [];
     const subject = 'source';
     if (!ground.slot && pipeline.source.create_slot && limits.slots_used >= limits.slots_max) {
       found.push(findingOf(subject, new SluiceError('SLOTS_EXHAUSTED', {})));
-    } else if (!ground.slot?.active_pid && limits.senders_used >= limits.senders_max) {
+    } else if (
+      !ground.slot?.active_pid &&
+      limits.senders_used >= limits.senders_max &&
+      needsWalsender(source, pipeline)
+    ) {
       const problem = `All ${limits.senders_max} WAL senders are in use: a window could not read.`;
       found.push({
         severity: 'error',
@@ -130,7 +142,8 @@ export const SOURCE_CHECKS: readonly Check[] = [
     const remedy = 'Keep VACUUM FULL and CLUSTER of large tables rare; or update the server.';
     return [{ severity: 'info', subject: 'source', problem, remedy }];
   }),
-  onceFollowed('wal_sender_timeout', ({ ground, limits }) => {
+  onceFollowed('wal_sender_timeout', ({ ground, limits }, { pipeline }) => {
+    if (pipeline.source.slot_reader === 'peek') return [];
     const { wal_sender_timeout_ms } = limits;
     if (ground.version >= SESSION_TIMEOUT_SINCE || wal_sender_timeout_ms === 0) return [];
     if (wal_sender_timeout_ms >= WAL_SENDER_TIMEOUT_MS_MIN) return [];

@@ -15,6 +15,7 @@ import { readPublication } from '../slot/publish.ts';
 import { publishedFilter, type ReadFilter, ReadFilters, ROW_FILTERS_SINCE } from '../slot/row-filter.ts';
 import { look } from '../slot/source.ts';
 import { readTypes } from '../slot/types.ts';
+import { type FailoverSurvey, surveyFailover } from './failover.ts';
 import { probePlugin } from './probe-plugin.ts';
 
 export interface SourceSurvey {
@@ -35,6 +36,8 @@ export interface SourceSurvey {
   readonly indexed?: ReadonlySet<string>;
   /** Row filters as the source reads them, by the table's OID; or why it does not. Left out: nobody asked. */
   readonly filters?: ReadonlyMap<number, ReadFilter | SluiceError>;
+  /** What keeps the slot on standbys; left out: it is not to be kept there. */
+  readonly failover?: FailoverSurvey;
   readonly rights: SourceRights;
   readonly limits: SourceLimits;
 }
@@ -114,7 +117,7 @@ async function surveyAppends(
 
 export function surveySource(connect: Connect, pipeline: Pipeline): Promise<SourceSurvey> {
   return onSource(connect, 'be examined', async (client) => {
-    const { replication_slot, publication_name } = pipeline.source;
+    const { replication_slot, publication_name, failover } = pipeline.source;
     const tables = await readTables(client);
     const selection = selectTables(tables, pipeline);
     const oids = selection.streams.map(({ table }) => table.oid);
@@ -133,6 +136,7 @@ export function surveySource(connect: Connect, pipeline: Pipeline): Promise<Sour
       filters: await surveyFilters(client, pipeline, ground, selection),
       owned: new Set(owned.rows.map(({ oid }) => Number(oid))),
       rights: await one<SourceRights>(client, RIGHTS_SQL, [publication_name]),
+      ...(failover && { failover: await surveyFailover(client) }),
       limits: await one<SourceLimits>(client, LIMITS_SQL, [replication_slot]),
     };
   });

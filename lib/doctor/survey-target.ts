@@ -8,6 +8,7 @@ import { type LackingType, lackingTypes } from '../load/types.ts';
 import { closeClient } from '../postgres/connection.ts';
 import type { Connect } from '../postgres/session.ts';
 import type { SourceType, TableName } from '../shape.ts';
+import { type ReaderSurvey, surveyReaders } from './readers.ts';
 
 export interface TargetSurvey {
   readonly server: TargetServer;
@@ -19,6 +20,8 @@ export interface TargetSurvey {
   readonly types_lacking: readonly LackingType[];
   /** `_sluice.streams`: null where it has not been made; `unreadable` where another role's is there. */
   readonly streams: readonly TargetStreamRow[] | 'unreadable' | null;
+  /** Roles that are to read what is made. Left out: nobody asked. */
+  readonly readers?: readonly ReaderSurvey[];
 }
 
 export interface TargetServer {
@@ -87,11 +90,12 @@ const STREAMS_READABLE_SQL = `
 
 const STREAMS_SQL = 'SELECT pipeline, stream, incarnation, target_schema, target_table, made FROM _sluice.streams';
 
-/** `targets`: where the streams go; `types`: of their columns. Throws what connecting throws. */
+/** `targets`: where the streams go; `types`: of their columns; `readers`: roles that are to read them. Throws what connecting throws. */
 export async function surveyTarget(
   connect: Connect,
   targets: readonly TableName[],
   types: readonly SourceType[],
+  readers: readonly string[] = [],
 ): Promise<TargetSurvey> {
   const client = await connect();
   try {
@@ -104,7 +108,14 @@ export async function surveyTarget(
     const tables = await client.query<TargetTable>(TABLES_SQL, places);
     const uses = types.map((type) => ({ type_oid: 0, type_modifier: -1, type }));
     const types_lacking = await lackingTypes(new Session(client, { stream: 'any stream', table: 'any table' }), uses);
-    return { server, schemas: schemas.rows, tables: tables.rows, types_lacking, streams: await readStreams(client) };
+    return {
+      server,
+      schemas: schemas.rows,
+      tables: tables.rows,
+      types_lacking,
+      streams: await readStreams(client),
+      readers: await surveyReaders(client, readers, names),
+    };
   } catch (error) {
     const { host, port, user = '', database = '' } = client;
     const server = { host, port, user, database };

@@ -7,6 +7,7 @@ import { isByQuery } from '../config/queryable.ts';
 import type { StreamDefinition } from '../config/selection.ts';
 import { lookbackFault, replicationKeyFault } from '../epoch/pages.ts';
 import { SluiceError } from '../errors.ts';
+import { LSN_COLUMN } from '../lsn-column.ts';
 import { displayName, withTypes } from '../shape.ts';
 import { fullIdentitySql, isAppendOnly } from '../slot/append-publication.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
@@ -49,11 +50,31 @@ export const TABLE_CHECKS: readonly Check[] = [
     },
   },
   {
+    name: 'debug_lsn',
+    run: ({ source, pipeline }) =>
+      source instanceof SluiceError || !pipeline.source.debug_lsn
+        ? []
+        : source.selection.streams.flatMap((stream) => debugLsn(stream)),
+  },
+  {
     name: 'replication_key',
     run: ({ source }) =>
       source instanceof SluiceError ? [] : source.selection.streams.flatMap((stream) => replicationKey(source, stream)),
   },
 ];
+
+/** With source.debug_lsn: tables that have no place for it, and those whose rows do not get it. */
+function debugLsn({ table, options }: StreamDefinition): Omit<Finding, 'check'>[] {
+  const subject = `table ${displayName(table)}`;
+  const others = [...table.columns, ...(table.generated ?? [])];
+  if (table.lsn === true && others.some(({ name }) => name === LSN_COLUMN.name)) {
+    const fault = new SluiceError('METADATA_COLUMN_TAKEN', { stream: displayName(table), column: LSN_COLUMN.name });
+    return [findingOf(subject, fault)];
+  }
+  if (isByQuery(options) || table.key.length > 0) return [];
+  const problem = `It has no key, and its rows get no ${LSN_COLUMN.name}.`;
+  return [{ severity: 'info', subject, problem, remedy: 'Give it a primary key; or leave it as it is.' }];
+}
 
 /** pg_class.relkind of what can have an index: tables, partitioned ones, materialized views. */
 const INDEXED_KINDS = new Set(['r', 'p', 'm']);

@@ -30,6 +30,7 @@ import { type PageOptions, planRun, valueBefore } from './incremental.ts';
 import { courseOf } from './kinds.ts';
 import type { PlanWays } from './plan.ts';
 import { CHUNK_SIZE, planTable, type TablePlan } from './plan-table.ts';
+import { rangeWithout } from './request.ts';
 import { comparedOrReset, heldChunk } from './resync.ts';
 
 interface EpochPorts {
@@ -139,9 +140,11 @@ export async function readChunk(
       extracted_at: new Date(clock.now()).toISOString(),
     } as const;
     const { text_bytes } = await appendChunk(writer, head, read.lines);
-    const { rows, lsn } = await read.result();
+    const { rows, lsn, left_out = [] } = await read.result();
     await writer.complete();
-    const staged: Chunk = { ...chunk, staged: { object, object_bytes: writer.bytes, rows, text_bytes, lsn } };
+    // What is not valid on the source stays on the target as it is.
+    const range = rangeWithout(chunk.range, left_out);
+    const staged: Chunk = { ...chunk, range, staged: { object, object_bytes: writer.bytes, rows, text_bytes, lsn } };
     const first = await ledger.stageChunk(staged);
     await ringLoad(ports, [loadBell]);
     return first ? rows : null;

@@ -156,3 +156,15 @@ function requestId(now_ms: number, wanted: Wanted): string {
   const digest = createHash('sha256').update(contentOf(wanted)).digest('hex').slice(0, 12);
   return `${String(now_ms).padStart(15, '0')}-${digest}`;
 }
+
+/** A list of keys without some: other ranges stay as they are. Pure. */
+export function rangeWithout(
+  range: ChunkRange,
+  keys: readonly { readonly columns: readonly string[]; readonly values: readonly string[] }[],
+): ChunkRange {
+  if (range.by !== 'keys' || keys.length === 0) return range;
+  const without = new Set(
+    keys.map(({ columns, values }) => JSON.stringify(range.columns.map((name) => values[columns.indexOf(name)]))),
+  );
+  return { ...range, keys: range.keys.filter((key) => !without.has(JSON.stringify(key))) };
+}

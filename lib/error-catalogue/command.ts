@@ -51,7 +51,8 @@ export const COMMAND_ERRORS = {
   AUTHENTICATION_FAILED: {
     disposition: 'halt',
     meaning: (f) => `The ${f.side} at ${f.host}:${f.port} refuses user ${f.user}: ${f.reason}`,
-    remedy: (f) => `Check user and password of the ${f.side} in the pipeline file, and the server's pg_hba.conf.`,
+    remedy: (f) =>
+      `${f.remedy ?? `Check user and password of the ${f.side} in the pipeline file, and the server's pg_hba.conf.`}`,
   },
   DATABASE_MISSING: {
     disposition: 'halt',
@@ -61,7 +62,8 @@ export const COMMAND_ERRORS = {
   TLS_FAILED: {
     disposition: 'halt',
     meaning: (f) => `TLS with the ${f.side} at ${f.host}:${f.port} failed: ${f.reason}`,
-    remedy: (f) => `Check ${f.side}.ssl: its mode, ca and server_name, and that the server has ssl = on.`,
+    remedy: (f) =>
+      `${f.remedy ?? `Check ${f.side}.ssl: its mode, ca and server_name, and that the server has ssl = on.`}`,
   },
   SECRET_UNREADABLE: {
     disposition: 'halt',

@@ -4,6 +4,19 @@
 import type { Entry } from './entry.ts';
 
 export const RECORD_ERRORS = {
+  RECORD_INVALID: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `A row of ${f.table}${f.key ? ` (${f.key})` : ''} is not as its JSON Schema wants it: ${f.column ? `column ${f.column}` : 'the row'} ${f.wants} (${f.keyword}).`,
+    remedy: (f) =>
+      `Correct the row on the source, or the schema (tables.json_schema); then synchronise anew: sluice backfill ${f.stream} --reset. With target.on_invalid: reject such rows are put aside, and the others go on.`,
+  },
+  REJECTED_TOO_MANY: {
+    disposition: 'halt',
+    meaning: (f) => `More than ${f.rows_max} rows of ${f.table} were rejected and not loaded since.`,
+    remedy: (f) =>
+      `The schema does not fit the table, or something writes wrong rows: \`sluice rejects ${f.stream}\` has them with their reasons. Then: sluice backfill ${f.stream} --reset`,
+  },
   LEDGER_GAP: {
     disposition: 'halt',
     meaning: (f) => `The ledger has no cut ${f.expected} after the applied cut ${f.applied}.`,

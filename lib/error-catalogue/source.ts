@@ -23,7 +23,8 @@ export const SOURCE_ERRORS = {
   REPLICATION_NOT_ALLOWED: {
     disposition: 'halt',
     meaning: (f) => `The role ${f.user} may not replicate from the source.`,
-    remedy: (f) => `Run ALTER ROLE ${f.user_sql} REPLICATION (on RDS: GRANT rds_replication TO ${f.user_sql}).`,
+    remedy: (f) =>
+      `${f.remedy ?? `Run ALTER ROLE ${f.user_sql} REPLICATION (on RDS: GRANT rds_replication TO ${f.user_sql}).`}`,
   },
   SLOT_MISSING: {
     disposition: 'halt',
@@ -264,7 +265,7 @@ export const SOURCE_ERRORS = {
   },
   SLOT_STREAM_FAILED: {
     disposition: 'retry',
-    meaning: (f) => `The replication connection ended: ${f.reason}`,
+    meaning: (f) => `The reading of the slot ended: ${f.reason}`,
     remedy: () =>
       'The next window goes on from the ledger. If it happens again and again, look into the log of the source.',
   },

@@ -56,7 +56,8 @@ export const TARGET_ERRORS = {
   METADATA_COLUMN_TAKEN: {
     disposition: 'halt',
     meaning: (f) => `${f.stream} has a column ${f.column} of its own, which is the name of a metadata column.`,
-    remedy: () => 'Rename the column on the source, or turn add_metadata_columns and hard_delete off.',
+    remedy: () =>
+      'Rename the column on the source, or turn off what adds it: add_metadata_columns and hard_delete, and debug_lsn for _sdc_lsn.',
   },
   TRUNCATE_HALTED: {
     disposition: 'halt',

@@ -7,9 +7,17 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import type { Bookmark, Chunk, Clock, Cut, Epoch, EpochRequest, Ledger, RunReport } from '../ports.ts';
+import type { Bookmark, Chunk, Clock, Cut, Epoch, EpochRequest, Ledger, Reject, RunReport } from '../ports.ts';
 import { type Attributes, type FieldCodecs, writeFields } from './attributes.ts';
-import { BOOKMARK_FIELDS, CHUNK_FIELDS, CUT_FIELDS, EPOCH_FIELDS, REPORT_FIELDS, REQUEST_FIELDS } from './items.ts';
+import {
+  BOOKMARK_FIELDS,
+  CHUNK_FIELDS,
+  CUT_FIELDS,
+  EPOCH_FIELDS,
+  REJECT_FIELDS,
+  REPORT_FIELDS,
+  REQUEST_FIELDS,
+} from './items.ts';
 import { type ItemKey, ledgerKeys, sortable } from './keys.ts';
 import { leases } from './lease.ts';
 import { damaged, type Expression, itemOf, keyAttributes, keyOf, LedgerTable, readItem } from './table.ts';
@@ -152,6 +160,22 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
 
     async removeEpochRequest({ stream, id }) {
       await table.writeAll([{ DeleteRequest: { Key: keyAttributes(keys.request(stream, id)) } }]);
+    },
+
+    async addReject(reject) {
+      await table.put(keys.reject(reject.stream, reject.id), writeFields<Reject>(REJECT_FIELDS, reject));
+    },
+
+    async rejects(stream) {
+      const items = await table.query({ pk: keys.rejects });
+      const rejects = items.map((item) => readItem(REJECT_FIELDS, item));
+      return stream === null ? rejects : rejects.filter((reject) => reject.stream === stream);
+    },
+
+    async removeRejects(rejects) {
+      await table.writeAll(
+        rejects.map(({ stream, id }) => ({ DeleteRequest: { Key: keyAttributes(keys.reject(stream, id)) } })),
+      );
     },
 
     async saveChunks(chunks) {

@@ -4,6 +4,7 @@
  */
 import type {
   Bookmark,
+  BookmarkSchedule,
   Chunk,
   ChunkRange,
   Cut,
@@ -12,6 +13,7 @@ import type {
   EpochRequest,
   Followed,
   Halt,
+  Reject,
   RunReport,
 } from '../ports.ts';
 import { EPOCH_KINDS, REPLICATION_METHODS, STOP_REASONS, STREAM_STATES } from '../ports.ts';
@@ -118,6 +120,11 @@ export const BOOKMARK_FIELDS: FieldCodecs<Bookmark> = {
     ),
   ),
   resync_requested: optional(truth),
+  schedule: optional(
+    nullable(
+      map<BookmarkSchedule>({ served_ms: whole, next_ms: nullable(whole), paused: truth, cut: nullable(whole) }),
+    ),
+  ),
 };
 
 const bound = nullable(list(text));
@@ -173,6 +180,17 @@ export const REQUEST_FIELDS: FieldCodecs<EpochRequest> = {
   requested_at_ms: whole,
 };
 
+export const REJECT_FIELDS: FieldCodecs<Reject> = {
+  stream: text,
+  id: text,
+  object: text,
+  object_bytes: whole,
+  rows: whole,
+  cut: nullable(whole),
+  epoch: nullable(whole),
+  rejected_at_ms: whole,
+};
+
 export const CHUNK_FIELDS: FieldCodecs<Chunk> = {
   stream: text,
   epoch: whole,
@@ -205,6 +223,7 @@ export const REPORT_FIELDS: FieldCodecs<RunReport> = {
   changes: whole,
   text_bytes: whole,
   object_bytes: whole,
+  rejected_rows: optional(whole),
   streams: dictionary(map<RunReport['streams'][string]>({ changes: whole, text_bytes: whole })),
   seconds: map<RunReport['seconds']>({ ground: measure, read: measure, stage: measure, record: measure }),
 };

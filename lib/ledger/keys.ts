@@ -7,6 +7,7 @@
  *     <pipeline>#epochs                      <stream>#<number>      epoch
  *     <pipeline>#chunks#<stream>#<n>#<plan>  <chunk number>         chunk
  *     <pipeline>#requests                    <id>#<stream>          epoch request in the order of time
+ *     <pipeline>#rejects                     <stream>#<id>          rows left out
  *     <pipeline>#leases                      <name>                 lease
  *     <pipeline>#reports                     <started at>#<run>     run report    in the order of time
  *
@@ -28,11 +29,14 @@ export function ledgerKeys(pipeline: string) {
   const streams = partition('streams');
   const reports = partition('reports');
   const requests = partition('requests');
+  const rejects = partition('rejects');
   return {
     chain,
     streams,
     reports,
     requests,
+    rejects,
+    reject: (stream: string, id: string): ItemKey => ({ pk: rejects, sk: `${escaped(stream)}#${escaped(id)}` }),
     request: (stream: string, id: string): ItemKey => ({ pk: requests, sk: `${escaped(id)}#${escaped(stream)}` }),
     cut: (number: number): ItemKey => ({ pk: chain, sk: sortable(number) }),
     bookmark: (stream: string): ItemKey => ({ pk: streams, sk: stream }),

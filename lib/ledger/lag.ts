@@ -46,3 +46,12 @@ export function streamLag(
     seconds: Math.max(0, (now_ms - since_ms) / 1000),
   };
 }
+
+/**
+ * How long a stream that is loaded at times of its own has been behind, seconds: since the time that it is to be loaded for; 0 where that is done. Null: it has
+ * no such times.
+ */
+export function scheduledSeconds({ schedule, applied_cut }: Bookmark, now_ms: number): number | null {
+  if (schedule?.cut == null) return null;
+  return applied_cut >= schedule.cut ? 0 : Math.max(0, (now_ms - schedule.served_ms) / 1000);
+}

@@ -4,14 +4,12 @@
  *
  * On the path it is what `load` does with each segment, and what a backfill does with its chunks. An absent column is never written (I7).
  */
-import { Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { asSluiceError, SluiceError } from '../errors.ts';
-import type { ChunkRange, Clock, SegmentSource } from '../ports.ts';
+import { SluiceError } from '../errors.ts';
+import type { ChunkRange, Clock, Log, SegmentSource } from '../ports.ts';
 import { displayName, mayChangeUnseen, type Shape } from '../shape.ts';
-import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Block, SegmentHeader } from '../stage/segment.ts';
 import { alterTable } from './alter.ts';
+import { assertRows, drain, mayMakeTemps, mayWrite } from './blocks.ts';
 import { assertNoMetadataNames, keyNames } from './columns.ts';
 import type { Owner } from './control.ts';
 import { addMetadataSql } from './ddl.ts';
@@ -23,15 +21,19 @@ import {
   forgetDoubtsSql,
   readAgainSql,
 } from './doubts.ts';
+import { reshapeFlattened } from './flatten-reshape.ts';
+import { deepen, FILL_BYTES_MAX, type FlattenedTable, flattenLanded } from './flatten-table.ts';
 import { generatedNames } from './generated.ts';
-import type { IndexOptions } from './indices.ts';
 import { withKeyOperators } from './key-operators.ts';
 import { addCopiesSql, takeCopiesSql } from './multiset.ts';
+import { type LoadOptions, wantsMetadata } from './options.ts';
 import { type Deletions, replaceSql } from './replace.ts';
-import { reshape } from './reshape.ts';
-import type { Purpose, Session } from './session.ts';
+import type { Step } from './reshape.ts';
+import { reshapeTable } from './reshape-table.ts';
+import type { Session } from './session.ts';
 import {
   copySql,
+  deleteAllSql,
   deleteSql,
   type Landed,
   landedColumns,
@@ -45,29 +47,9 @@ import {
   upsertSql,
 } from './sql.ts';
 import { typesDiffer } from './type-history.ts';
-import type { CustomTypes } from './types.ts';
 
 /** SQLSTATE invalid_text_representation: no label of the enum, or not as many attributes as the composite has. */
 const INVALID_TEXT = '22P02';
-
-/** What the pipeline file says of the target's tables. */
-export interface LoadOptions {
-  /** Deletes rows. Turns the metadata columns on, as in target-postgres. */
-  readonly hard_delete: boolean;
-  readonly add_metadata_columns: boolean;
-  readonly on_truncate: 'apply' | 'ignore' | 'halt';
-  /** Enums, domains and composites of the source are made on the target, or are text there. */
-  readonly custom_types: CustomTypes;
-  /** A change of a column's type is followed, or halts the stream. */
-  readonly on_type_change: 'widen' | 'halt';
-  /** A column that the source has dropped stays as it is, or goes. */
-  readonly on_drop_column: 'keep' | 'drop';
-  readonly indices?: IndexOptions;
-}
-
-export function wantsMetadata(options: LoadOptions): boolean {
-  return options.hard_delete || options.add_metadata_columns;
-}
 
 export interface Applied {
   readonly session: Session;
@@ -77,10 +59,13 @@ export interface Applied {
   /** The rows may be newer than what is applied to them (doubts.ts). */
   readonly catchingUp: boolean;
   readonly clock: Pick<Clock, 'now'>;
+  readonly log: Log;
   /** Called, in the transaction, whenever the table has been altered. */
   readonly saveForm: (form: TableForm) => Promise<void>;
   /** The segments are chunks of an epoch in place, and no changes of the log. */
   readonly chunk?: AppliedChunk;
+  /** Which of several streams of the transaction it is: temporary tables of each have names of their own. Left out: the only one. */
+  readonly number?: number;
 }
 
 /** A chunk of rows as they were at one moment, in the stream's own table. */
@@ -88,6 +73,8 @@ interface AppliedChunk {
   readonly range: ChunkRange;
   /** Rows of the range that it did not bring go. */
   readonly replaces: boolean;
+  /** Locks the stream's row, and resolves with what the table is by then: other chunks may alter it. */
+  readonly lockForm: () => Promise<Shape>;
 }
 
 export class Applier {
@@ -103,8 +90,10 @@ export class Applier {
   /** Temporary tables of this transaction by kind and columns; each is empty between blocks. */
   #landed = new Map<string, Landed>();
   #temps = 0;
+  #flattening: FlattenedTable;
+  #temp_prefix: string;
 
-  constructor({ session, owner, options, form, catchingUp, clock, saveForm, chunk }: Applied) {
+  constructor({ session, owner, options, form, catchingUp, clock, log, saveForm, chunk, number }: Applied) {
     this.#session = session;
     this.#owner = owner;
     this.#stream = owner.stream.stream;
@@ -114,6 +103,22 @@ export class Applier {
     this.#saveForm = saveForm;
     this.#clock = clock;
     this.#chunk = chunk ?? null;
+    this.#flattening = {
+      session,
+      stream: owner.stream.stream,
+      log,
+      level: options.data_flattening_max_level ?? 0,
+      fill_bytes_max: FILL_BYTES_MAX,
+      form: () => this.#form,
+      change: async (changed) => {
+        this.#form = changed;
+        await this.#saveForm(changed);
+      },
+      lock: async () => {
+        if (this.#chunk !== null) this.#form = { ...this.#form, shape: await this.#chunk.lockForm() };
+      },
+    };
+    this.#temp_prefix = number === undefined ? '_sluice_' : `_sluice_${number}_`;
   }
 
   /**
@@ -151,7 +156,8 @@ export class Applier {
     await this.addMetadata();
     const { on_type_change, on_drop_column, custom_types } = this.#options;
     const { name, metadata } = this.#form;
-    const { steps, shape, is_changed, names } = reshape({
+    const now_ms = this.#clock.now();
+    const reshaped = reshapeTable({
       stream: this.#stream,
       table: this.#form.shape,
       segment,
@@ -159,8 +165,13 @@ export class Applier {
       catching_up: this.#catchingUp,
       on_type_change,
       on_drop_column,
-      now_ms: this.#clock.now(),
+      now_ms,
+      is_copy: this.#chunk !== null,
     });
+    const { is_changed, names } = reshaped;
+    const beside = reshapeFlattened(this.#form.shape, reshaped.shape, reshaped.steps, now_ms);
+    const steps = [...beside.steps, ...reshaped.steps];
+    const { shape } = beside;
     if (steps.length > 0) {
       if (metadata) assertNoMetadataNames(this.#stream, shape);
       await alterTable(this.#session, name, steps, custom_types);
@@ -170,6 +181,7 @@ export class Applier {
     if (is_changed || (notesTypes && typesDiffer(this.#form.shape, shape))) {
       await this.#changeForm({ name, shape, metadata });
     }
+    if (this.#chunk === null) await this.deepen(steps);
     // What the table computes by itself is not written to it, also where the log brings it.
     const computed = generatedNames(shape);
     const columns = names.map((written) => (written !== null && computed.has(written) ? null : written));
@@ -188,6 +200,12 @@ export class Applier {
     assertNoMetadataNames(this.#stream, shape);
     await this.#session.run(addMetadataSql(name), { action: `alter ${displayName(name)}` });
     await this.#changeForm({ name, shape, metadata: true });
+  }
+
+  /** Columns beside json columns, in rows that are there, as deep as the option says by now; `steps` have been taken. Throws TABLE_REWRITTEN. */
+  async deepen(steps: readonly Step[]): Promise<void> {
+    const filled = steps.flatMap((step) => (step.kind === 'add' && step.missing !== null ? [step.column.name] : []));
+    await deepen(this.#flattening, filled);
   }
 
   /** The table is another one now: temporary tables that were made after it are not. */
@@ -214,10 +232,15 @@ export class Applier {
     if (on_truncate === 'ignore' || this.#deletions === 'ignore') return;
     const form = this.#form;
     const statements = [
-      this.#deletions === 'delete' ? truncateSql(form) : markAllDeletedSql(form, extracted_at),
+      this.#deletions === 'delete' ? this.#emptySql(form) : markAllDeletedSql(form, extracted_at),
       ...(this.#catchingUp ? [forgetDoubtsSql(this.#owner)] : []),
     ];
     await this.#session.run(statements.join('; '), mayWrite(this.#session, form));
+  }
+
+  /** A TRUNCATE empties the table for readers of older snapshots too, who would see it empty beside the other tables as they were (MVCC Caveats of the manual). */
+  #emptySql(form: TableForm): string {
+    return this.#options.consistency === 'transaction' && !this.#catchingUp ? deleteAllSql(form) : truncateSql(form);
   }
 
   /** The temporary tables that the segment needs and the transaction lacks, in one trip. */
@@ -227,7 +250,7 @@ export class Applier {
       if (this.#isUnused(block)) continue;
       const key = landedKey(named, block);
       if (this.#landed.has(key)) continue;
-      const temp = `pg_temp._sluice_${++this.#temps}`;
+      const temp = `pg_temp.${this.#temp_prefix}${++this.#temps}`;
       const landed = { temp, kind: block.kind, columns: namesOf(named, block), key: named.key };
       this.#landed.set(key, landed);
       statements.push(makeTempSql(this.#form, landed));
@@ -267,7 +290,8 @@ export class Applier {
   /** Applies what has landed, and empties the temporary table in the same trip. */
   async #applyLanded(landed: Landed, extracted_at: string, more: readonly string[] = []): Promise<void> {
     if (landed.kind === 'remove' || landed.kind === 'erase') await this.#take(landed, extracted_at);
-    const statements = [...this.#statementsFor(landed, extracted_at), ...more, `TRUNCATE ${landed.temp}`];
+    const whole = await flattenLanded(this.#flattening, landed);
+    const statements = [...this.#statementsFor(whole, extracted_at), ...more, `TRUNCATE ${landed.temp}`];
     await this.#session.run(statements.join('; '), mayWrite(this.#session, this.#form));
   }
 
@@ -358,33 +382,4 @@ function namesOf(named: Named, { columns }: Block): (string | null)[] {
 
 function landedKey(named: Named, block: Block): string {
   return JSON.stringify([block.kind, namesOf(named, block), block.kind === 'rekey' ? named.key : []]);
-}
-
-export function mayMakeTemps(session: Session): Purpose {
-  return {
-    action: 'make temporary tables',
-    grant_sql: `GRANT TEMPORARY ON DATABASE ${quoteIdentifier(session.database)} TO ${quoteIdentifier(session.user)}`,
-  };
-}
-
-export function mayWrite(session: Session, { name }: Pick<TableForm, 'name'>): Purpose {
-  return {
-    action: `write to ${displayName(name)}`,
-    grant_sql: `GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ${quoteTable(name)} TO ${quoteIdentifier(session.user)}`,
-  };
-}
-
-/** The rows that COPY took are those that the header tells of: a truncated text would otherwise load as a shorter one. */
-export function assertRows(stream: string, block: Block, rows: number): void {
-  if (block.rows === null || block.rows === rows) return;
-  const reason = `a block of ${block.rows} rows holds ${rows}`;
-  throw new SluiceError('STAGE_CORRUPT', { object: `(a segment of ${stream})`, stream, reason });
-}
-
-/** Reads a block that is not used to its end, so that the next one can be read, and its checks are made. */
-async function drain(segment: SegmentSource, index: number): Promise<void> {
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  await pipeline(segment.block(index), nowhere).catch((error: unknown) => {
-    throw asSluiceError(error);
-  });
 }

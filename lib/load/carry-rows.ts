@@ -9,6 +9,8 @@ import { type Column, displayName, type Shape, sameType, type TableName } from '
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { type Carried, keyPairs } from './carry.ts';
 import { BATCHED_AT, DELETED_AT, EXTRACTED_AT } from './columns.ts';
+import { jsonColumnsOf } from './flatten.ts';
+import { readFunctionSql, readRow } from './flatten-sql.ts';
 import { generatedNames } from './generated.ts';
 import type { Session } from './session.ts';
 import { isWidening } from './widening.ts';
@@ -52,13 +54,20 @@ function deletedRowsSql(from: Table, shadow: Table, kept: readonly Carried[], go
     [id(BATCHED_AT), first('now()', BATCHED_AT)],
     [id(DELETED_AT), `COALESCE(o.${id(DELETED_AT)}, ${gone_at})`],
   );
+  const places = new Map(columns);
+  const json = jsonColumnsOf(shadow.shape).filter(({ name }) => places.has(id(name)));
+  const beside = (shadow.shape.flattened?.columns ?? []).filter(({ of }) => places.has(id(of)));
+  const row = readRow(json, (name) => places.get(id(name)) ?? 'NULL');
+  columns.push(...beside.map((column): [string, string] => [id(column.name), row.valueOf(column)]));
   const same = key.map(({ old, now, bySight }) =>
     bySight ? `o.${id(old)}::text = s.${id(now)}::text` : `o.${id(old)} = s.${id(now)}`,
   );
   const into = quoteTable(shadow.name);
-  return `INSERT INTO ${into} (${columns.map(([name]) => name).join(', ')})
-    SELECT ${columns.map(([, value]) => value).join(', ')} FROM ${quoteTable(from.name)} AS o
+  const read = beside.length === 0 ? '' : ` CROSS JOIN ${row.from}`;
+  const insert = `INSERT INTO ${into} (${columns.map(([name]) => name).join(', ')})
+    SELECT ${columns.map(([, value]) => value).join(', ')} FROM ${quoteTable(from.name)} AS o${read}
     WHERE NOT EXISTS (SELECT FROM ${into} AS s WHERE ${same.join(' AND ')})`;
+  return [...(beside.length === 0 ? [] : readFunctionSql(json)), insert].join('; ');
 }
 
 /**

@@ -5,9 +5,11 @@
  * On the path just before the swap (swap.ts), in its transaction. Rows are found by the key's columns, which are known by their numbers; a table without a
  * key, or with another one, has no such way, and its kept columns go with it.
  */
+import { isLsnColumn } from '../lsn-column.ts';
 import { type Column, displayName, type Shape, sameType, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { columnAt, METADATA_COLUMNS, withoutNumber } from './columns.ts';
+import { flattenedNames } from './flatten.ts';
 import { generatedNames } from './generated.ts';
 import { freeName } from './names.ts';
 import type { Row, Session } from './session.ts';
@@ -35,6 +37,7 @@ export function carried(table: Shape, plan: Shape, { on_type_change, on_drop_col
   const taken = new Set<string>([
     ...plan.columns.map(({ name }) => name),
     ...(plan.generated ?? []).map(({ name }) => name),
+    ...flattenedNames(plan),
     ...METADATA_COLUMNS,
   ]);
   const key = new Set(table.key);
@@ -43,7 +46,7 @@ export function carried(table: Shape, plan: Shape, { on_type_change, on_drop_col
   const found: Carried[] = [];
   for (const [i, column] of table.columns.entries()) {
     const same = column.number === undefined ? undefined : now.get(column.number);
-    if (column.number !== undefined && hidden.has(column.number)) continue;
+    if (column.number !== undefined && (hidden.has(column.number) || isLsnColumn(column))) continue;
     const isGone = same === undefined && (column.number === undefined || on_drop_column === 'keep');
     const isLost = same !== undefined && on_type_change === 'widen' && !key.has(i) && !isWidening(column, same);
     if (!isGone && !isLost) continue;

@@ -6,10 +6,12 @@
  */
 import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
-import type { Chunk, Clock, Epoch, SegmentSource } from '../ports.ts';
+import type { Chunk, Clock, Epoch, Log, SegmentSource } from '../ports.ts';
+import type { Shape } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
-import { Applier, assertRows, type LoadOptions, mayMakeTemps, mayWrite, wantsMetadata } from './apply.ts';
+import { Applier } from './apply.ts';
+import { assertRows, mayMakeTemps, mayWrite } from './blocks.ts';
 import { columnAt, keyNames } from './columns.ts';
 import {
   beginIfMade,
@@ -24,8 +26,10 @@ import {
   streamRowSql,
 } from './control.ts';
 import { setExtractedAtSql } from './ddl.ts';
+import { isShallow } from './flatten-table.ts';
 import { generatedNames } from './generated.ts';
 import { copyEmptyRowsSql } from './multiset.ts';
+import { type LoadOptions, wantsMetadata } from './options.ts';
 import { sameShape } from './reshape.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
 import { copySql, insertMissingSql, landedColumns, makeTempSql, type TableForm } from './sql.ts';
@@ -36,6 +40,7 @@ interface Loading {
   readonly owner: Owner;
   readonly options: LoadOptions;
   readonly clock: Pick<Clock, 'now'>;
+  readonly log: Log;
   readonly kind: Epoch['kind'];
   readonly chunk: Chunk;
   readonly segment: SegmentSource;
@@ -45,9 +50,9 @@ interface Loading {
 export async function loadChunk(loading: Loading): Promise<boolean> {
   try {
     let outcome = await tryLoad(loading);
-    if (outcome === 'lacks_metadata') {
+    if (outcome === 'lacks_columns') {
       await loading.session.rollback();
-      await addMetadata(loading);
+      await addColumns(loading);
       outcome = await tryLoad(loading);
     }
     return outcome === 'loaded';
@@ -56,7 +61,7 @@ export async function loadChunk(loading: Loading): Promise<boolean> {
   }
 }
 
-async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lacks_metadata'> {
+async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lacks_columns'> {
   const { session, owner, chunk, segment, options } = loading;
   const { stream } = owner.stream;
   const set = setExtractedAtSql(segment.header.extracted_at);
@@ -68,7 +73,9 @@ async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lac
   if (!sameShape(form.shape, segment.header.shape)) {
     throw new SluiceError('TABLE_REWRITTEN', { stream, what: 'its shape was altered while it was copied.' });
   }
-  if (plan.shadow === null && wantsMetadata(options) && !form.metadata) return 'lacks_metadata';
+  const lacks =
+    (wantsMetadata(options) && !form.metadata) || isShallow(form.shape, options.data_flattening_max_level ?? 0);
+  if (plan.shadow === null && lacks) return 'lacks_columns';
   if (!(await markChunk(session, owner, chunk.epoch, chunk.plan, chunk.number))) return 'not_needed';
   const rows =
     plan.shadow === null ? await upsertChunk(loading, form) : await copyChunk(loading, form, plan.overlapping);
@@ -107,18 +114,34 @@ async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<Chunk
 
 /** In place: a chunk's rows are written as those of a cut are. */
 async function upsertChunk(
-  { session, owner, options, clock, segment, kind, chunk }: Loading,
+  { session, owner, options, clock, log, segment, kind, chunk }: Loading,
   { catchingUp, ...form }: ChunkForm,
 ): Promise<number> {
-  // Its shape and its metadata columns have been looked at: the stream's row is not written to side by side.
-  const saveForm = async (): Promise<void> => {
-    throw new RangeError('a table that was looked at has to be altered again');
+  // Its shape and its metadata columns have been looked at; only keys of json may need more. Where two chunks find some side by side, the server ends one of them (40P01),
+  // and its bell comes again.
+  let isLocked = false;
+  const lockForm = async (): Promise<Shape> => {
+    isLocked = true;
+    return streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')))?.shape ?? form.shape;
+  };
+  const save = async (changed: TableForm): Promise<void> => {
+    if (!isLocked) throw new RangeError('a table that was looked at has to be altered again');
+    await saveForm(session, owner, changed);
   };
   const { range } = chunk;
-  const applied = { range, replaces: courseOf(kind).replaces };
-  return await new Applier({ session, owner, options, form, catchingUp, clock, saveForm, chunk: applied }).apply(
-    segment,
-  );
+  const applied = { range, replaces: courseOf(kind).replaces, lockForm };
+  const applier = new Applier({
+    session,
+    owner,
+    options,
+    form,
+    catchingUp,
+    clock,
+    log,
+    saveForm: save,
+    chunk: applied,
+  });
+  return await applier.apply(segment);
 }
 
 /** Into the shadow: as it is, or, where another chunk may have brought a row of the same key, as far as it is not there. */
@@ -176,12 +199,14 @@ async function insertMissing(
 }
 
 /** In a transaction of its own, before the chunk's: what alters a table waits for all chunks that are being copied into it. */
-async function addMetadata({ session, owner, options, clock }: Loading): Promise<void> {
+async function addColumns({ session, owner, options, clock, log }: Loading): Promise<void> {
   await session.transaction(LOAD_LIMITS, async () => {
     const row = streamRowOf(await session.run(streamRowSql(owner, 'FOR UPDATE')));
     if (row === null) return;
     const form = { name: row.target, shape: row.shape, metadata: row.metadata };
     const save = (changed: TableForm): Promise<void> => saveForm(session, owner, changed);
-    await new Applier({ session, owner, options, form, catchingUp: false, clock, saveForm: save }).addMetadata();
+    const applier = new Applier({ session, owner, options, form, catchingUp: false, clock, log, saveForm: save });
+    await applier.addMetadata();
+    await applier.deepen([]);
   });
 }

@@ -7,13 +7,15 @@
  *            chunk's load holds it by FOR SHARE, and whoever ends the epoch deletes it.
  * - chunks:  the marks of loaded chunks; those of the last epoch stay until the next one begins.
  * - doubts:  what is not sure of rows while the stream catches up (doubts.ts).
+ * - positions: a view for readers (positions.ts).
  */
 import type { QueryResult } from 'pg';
 import { SluiceError } from '../errors.ts';
-import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
-import type { TargetRow, TargetStream } from '../ports.ts';
+import { formatLsn, parseLsn } from '../lsn.ts';
+import type { Advance, TargetRow, TargetStream } from '../ports.ts';
 import type { Shape, TableName } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
+import { POSITIONS_SQL } from './positions.ts';
 import { LOAD_LIMITS, type Purpose, type Row, type Session } from './session.ts';
 
 /** Taken by whoever makes things that two may make at once. The number only has to be the same everywhere. */
@@ -72,6 +74,24 @@ const TABLES: Readonly<Record<string, string>> = {
     CREATE INDEX ON _sluice.doubts USING hash (other)`,
 };
 
+/**
+ * Columns that `streams` got later, in that order: added where they are missing, so that a target that an older version made goes on.
+ *
+ * - together: the last load moved it with the others, in one transaction (together.ts)
+ * - halt:     code of the error that it waits with, as far as a loader knows; a load that is done takes it away
+ * - as_of:    when the source committed what is applied last; of a stream that is read by query, when its rows were asked for
+ * - by_query: no log is read for it: `applied_*` say nothing
+ */
+const STREAM_COLUMNS: Readonly<Record<string, string>> = {
+  together: 'boolean NOT NULL DEFAULT false',
+  halt: 'text',
+  as_of: 'timestamptz',
+  by_query: 'boolean NOT NULL DEFAULT false',
+};
+
+/** Made last: of the columns above. */
+const VIEWS: Readonly<Record<string, string>> = { positions: POSITIONS_SQL };
+
 /** SQLSTATEs of a query on `_sluice` where it has not been made: undefined_table, invalid_schema_name. */
 const NOT_MADE = ['42P01', '3F000'];
 
@@ -88,19 +108,40 @@ export async function beginIfMade(session: Session, sql: string): Promise<QueryR
 
 /** Makes what is missing, and nothing where all is there: that needs no right to make anything. The making lock must be held. */
 export async function makeControl(session: Session): Promise<void> {
-  const names = Object.keys(TABLES);
-  const { rows } = await session.query<{ schema_missing: boolean; missing: string[] }>(
+  const { schema_missing, relations, columns } = await missingControl(session);
+  if (relations.length + columns.length === 0) return;
+  if (schema_missing) await makeSchema(session, '_sluice');
+  const madeOf = (all: Readonly<Record<string, string>>): string[] =>
+    Object.entries(all).flatMap(([name, sql]) => (relations.includes(name) ? [sql] : []));
+  const added = columns.map((name) => `ALTER TABLE _sluice.streams ADD COLUMN ${name} ${STREAM_COLUMNS[name]}`);
+  await session.run([...madeOf(TABLES), ...added, ...madeOf(VIEWS)].join('; '), mayMakeTables(session, '_sluice'));
+}
+
+/** Brings what an older version has made up to this one's; nothing where nothing has been made, or all is there. */
+export async function upgradeControl(session: Session): Promise<void> {
+  const { schema_missing, relations, columns } = await missingControl(session);
+  if (schema_missing || relations.length + columns.length === 0) return;
+  await session.transaction(LOAD_LIMITS, () => makeControl(session), MAKING_LOCK_SQL);
+}
+
+interface Missing {
+  readonly schema_missing: boolean;
+  readonly relations: readonly string[];
+  /** Of `streams`. */
+  readonly columns: readonly string[];
+}
+
+async function missingControl(session: Session): Promise<Missing> {
+  const names = [...Object.keys(TABLES), ...Object.keys(VIEWS)];
+  const { rows } = await session.query<{ schema_missing: boolean; relations: string[]; columns: string[] }>(
     `SELECT n.oid IS NULL AS schema_missing, array(SELECT m.name FROM unnest($1::text[]) AS m (name)
-       WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = m.name)) AS missing
+       WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = m.name)) AS relations,
+       array(SELECT m.name FROM unnest($2::text[]) AS m (name) WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+         WHERE c.relnamespace = n.oid AND c.relname = 'streams' AND a.attname = m.name AND NOT a.attisdropped)) AS columns
      FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = '_sluice'`,
-    [names],
+    [names, Object.keys(STREAM_COLUMNS)],
   );
-  const [found] = rows;
-  const missing = found?.missing ?? names;
-  if (missing.length === 0) return;
-  if (found?.schema_missing) await makeSchema(session, '_sluice');
-  const tables = names.filter((name) => missing.includes(name)).map((name) => TABLES[name]);
-  await session.run(tables.join('; '), mayMakeTables(session, '_sluice'));
+  return rows[0] ?? { schema_missing: true, relations: names, columns: Object.keys(STREAM_COLUMNS) };
 }
 
 export async function makeSchema(session: Session, schema: string): Promise<void> {
@@ -140,13 +181,22 @@ export function isOwner({ pipeline, stream }: Owner): string {
   return `pipeline = ${quoteLiteral(pipeline)} AND stream = ${quoteLiteral(stream.stream)}`;
 }
 
+const ROW_COLUMNS = `stream, incarnation, target_schema, target_table, made, metadata, shape::text, hold::text, epoch::text, applied_cut::text,
+    applied_lsn::text, catching_up_to::text, together, halt`;
+
 /** Reads the stream's row; `lock` is FOR UPDATE, or empty. */
 export function streamRowSql(owner: Owner, lock: 'FOR UPDATE' | ''): string {
-  return `SELECT incarnation, target_schema, target_table, made, metadata, shape::text, hold::text, epoch::text, applied_cut::text,
-    applied_lsn::text, catching_up_to::text FROM _sluice.streams WHERE ${isOwner(owner)} ${lock}`;
+  return `SELECT ${ROW_COLUMNS} FROM _sluice.streams WHERE ${isOwner(owner)} ${lock}`;
 }
 
-export function streamRowOf({ rows }: QueryResult<Row>): StreamRow | null {
+/** Reads the rows of several streams, and locks them one after another in the same order for everybody: nobody waits for one who waits for him. */
+export function streamRowsSql(pipeline: string, streams: readonly string[]): string {
+  const names = streams.length === 0 ? 'NULL' : streams.map(quoteLiteral).join(', ');
+  return `SELECT ${ROW_COLUMNS} FROM _sluice.streams WHERE pipeline = ${quoteLiteral(pipeline)} AND stream IN (${names})
+    ORDER BY stream COLLATE "C" FOR UPDATE`;
+}
+
+export function streamRowOf({ rows }: Pick<QueryResult<Row>, 'rows'>): StreamRow | null {
   const row = rows[0] as Record<string, string | null> | undefined;
   if (row === undefined) return null;
   return {
@@ -160,6 +210,8 @@ export function streamRowOf({ rows }: QueryResult<Row>): StreamRow | null {
     applied_cut: Number(row.applied_cut),
     applied_lsn: parseLsn(String(row.applied_lsn)),
     catching_up_to: row.catching_up_to == null ? null : parseLsn(row.catching_up_to),
+    together: isTrue(row.together),
+    halt: row.halt ?? null,
   };
 }
 
@@ -172,14 +224,34 @@ function shapeOf(json: unknown): Shape {
   return JSON.parse(String(json)) as Shape;
 }
 
-/** What a load has applied, for the transaction that applied it. */
-export function advanceSql(
-  owner: Owner,
-  applied: { readonly cut: number; readonly lsn: Lsn; readonly caught_up: boolean },
-): string {
-  const caught_up = applied.caught_up ? ', catching_up_to = NULL' : '';
-  return `UPDATE _sluice.streams SET applied_cut = ${applied.cut}, applied_lsn = '${formatLsn(applied.lsn)}', applied_at = now()${caught_up}
+/** What a load has applied, for the transaction that applied it. A halt is over with it. */
+export function advanceSql(owner: Owner, { cut, lsn, caught_up, committed_at_ms, together }: Advance): string {
+  const more = [
+    ...(caught_up ? ['catching_up_to = NULL'] : []),
+    // An idle source's position moves without a commit of its own.
+    ...(committed_at_ms == null ? [] : [`as_of = ${timeSql(committed_at_ms)}`]),
+    `together = ${together === true}, halt = NULL`,
+  ];
+  return `UPDATE _sluice.streams SET applied_cut = ${cut}, applied_lsn = '${formatLsn(lsn)}', applied_at = now(), ${more.join(', ')}
     WHERE ${isOwner(owner)}`;
+}
+
+/** A time of ours (ms since the Unix epoch) as a timestamptz. */
+export function timeSql(time_ms: number): string {
+  return `${quoteLiteral(new Date(time_ms).toISOString())}::timestamptz`;
+}
+
+/** Cut that the pipeline's other streams have come to that move together; null: there are none. */
+export function placeSql({ pipeline, stream }: Owner): string {
+  return `SELECT max(applied_cut)::text AS place FROM _sluice.streams WHERE pipeline = ${quoteLiteral(pipeline)}
+    AND stream <> ${quoteLiteral(stream.stream)} AND together AND halt IS NULL AND hold IS NULL AND catching_up_to IS NULL`;
+}
+
+/** Notes what a stream waits with; not where somebody works on it: whoever ends his work well takes the note away. */
+export function noteHaltSql(pipeline: string, stream: string, code: string): string {
+  const its = `pipeline = ${quoteLiteral(pipeline)} AND stream = ${quoteLiteral(stream)}`;
+  return `UPDATE _sluice.streams SET halt = ${quoteLiteral(code)} WHERE ${its} AND halt IS DISTINCT FROM ${quoteLiteral(code)}
+    AND EXISTS (SELECT FROM _sluice.streams WHERE ${its} FOR UPDATE SKIP LOCKED)`;
 }
 
 /** The table's form, when it has changed. */

@@ -2,6 +2,7 @@
  * The statements that make, alter and replace a stream's table, as text; and its columns with the types that they get (types.ts).
  */
 import { createHash } from 'node:crypto';
+import { isLsnColumn } from '../lsn-column.ts';
 import type { Column, GeneratedColumn, Shape, TableName } from '../shape.ts';
 import { fittingName, quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import { BATCHED_AT, DELETED_AT, EXTRACTED_AT, keyNames, METADATA_COLUMNS } from './columns.ts';
@@ -48,7 +49,9 @@ export function createShadowSql(
   generated: ReadonlyMap<GeneratedColumn, string> = new Map(),
 ): string {
   const key = keyNames(shape);
-  const numbers = new Map(shape.columns.map(({ name, number }) => [name, number]));
+  const numbers = new Map(
+    shape.columns.map((column) => [column.name, isLsnColumn(column) ? Number.MAX_SAFE_INTEGER : column.number]),
+  );
   const definitions = [
     ...columns.map(({ name, type }) => ({
       number: numbers.get(name),

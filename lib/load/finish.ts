@@ -22,8 +22,10 @@ import {
   planRowSql,
   streamRowOf,
   streamRowSql,
+  timeSql,
 } from './control.ts';
 import { addKeySql, dropDefaultsSql, shadowKeyName } from './ddl.ts';
+import { flattenShadow } from './flatten-shadow.ts';
 import { type IndexOption, indexShadow } from './indices.ts';
 import { dropTables, sameTable, tableMoved } from './prepare.ts';
 import { KEY_LIMITS, type Limits, LOAD_LIMITS, type Session, SWAP_LIMITS } from './session.ts';
@@ -39,6 +41,8 @@ export interface Finish {
   /** What is kept of the table that a shadow replaces. */
   readonly keeping: Keeping;
   readonly indices: readonly IndexOption[];
+  /** target.data_flattening_max_level. */
+  readonly flattening_level: number;
   readonly patience: SwapPatience;
 }
 
@@ -59,6 +63,15 @@ const KEY_LOOKS_MAX = 2;
 /** Throws EPOCH_INCOMPLETE, TARGET_TABLE_TAKEN, TARGET_DEPENDENTS, and TARGET_TRANSIENT where a lock cannot be had in time. */
 export async function finish(session: Session, owner: Owner, what: Finish, clock: Clock, log: Log): Promise<void> {
   const began_ms = clock.now();
+  if (what.flattening_level > 0) {
+    if ((await lookAtShadow(session, owner, what)) === 'over') return;
+    await flattenShadow(
+      session,
+      owner,
+      { epoch: what.epoch.number, plan: what.plan, level: what.flattening_level },
+      log,
+    );
+  }
   for (let look = 1; ; look++) {
     const left = await lookAtShadow(session, owner, what);
     if (left === 'over') return;
@@ -175,9 +188,12 @@ async function swap(session: Session, owner: Owner, what: Finish, log: Log): Pro
     // Beside rows of the chunks' time lie rows of what was applied: until the chain has come past both, the stream catches up.
     const catching_up_to = goes_on_from === 'applied' ? 'GREATEST(catching_up_to, $4::pg_lsn)' : '$4::pg_lsn';
     const applied =
-      goes_on_from === 'applied' ? '' : `, incarnation = $7, applied_cut = $8, applied_lsn = $9, applied_at = now()`;
+      goes_on_from === 'applied'
+        ? ''
+        : `, incarnation = $7, applied_cut = $8, applied_lsn = $9, applied_at = now(), as_of = ${timeSql(epoch.opened_at_ms)},
+         by_query = ${goes_on_from === 'none'}`;
     await session.query(
-      `UPDATE _sluice.streams SET hold = NULL, epoch = $3, catching_up_to = ${catching_up_to}, shape = $5::jsonb, metadata = $6,
+      `UPDATE _sluice.streams SET hold = NULL, halt = NULL, epoch = $3, catching_up_to = ${catching_up_to}, shape = $5::jsonb, metadata = $6,
          made = made OR ${shadow !== null}${applied}
        WHERE pipeline = $1 AND stream = $2`,
       [

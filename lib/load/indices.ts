@@ -16,6 +16,7 @@ import type { Log } from '../ports.ts';
 import { displayName, type Shape, type TableName } from '../shape.ts';
 import { fittingName, quoteIdentifier, quoteTable } from '../sql-text.ts';
 import type { Owner } from './control.ts';
+import { flattenedNames } from './flatten.ts';
 import { KEY_LIMITS, type Row, type Session } from './session.ts';
 
 const id = quoteIdentifier;
@@ -141,7 +142,7 @@ function createSql(table: TableName, name: string, { columns, where }: IndexOpti
 async function make({ session, owner, log }: Place, shape: Shape, index: IndexOption, sql: string): Promise<boolean> {
   const { stream, target } = owner.stream;
   const facts = { stream, table: displayName(target), columns: index.columns, unique: index.unique };
-  const names = new Set(shape.columns.map(({ name }) => name));
+  const names = new Set([...shape.columns.map(({ name }) => name), ...flattenedNames(shape)]);
   const missing = index.columns.filter((column) => !names.has(column));
   if (missing.length > 0) {
     log.warn('index_not_made', { ...facts, reason: `the table has no column ${missing.join(', ')}` });

@@ -6,6 +6,7 @@
  */
 import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
+import { assertLsnNameFree } from '../lsn-column.ts';
 import type { Epoch, Log } from '../ports.ts';
 import { displayName, type Shape, type TableName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
@@ -87,6 +88,7 @@ export async function prepare(session: Session, owner: Owner, preparation: Prepa
   const { epoch, plan, shape, metadata } = preparation;
   if (await isPrepared(session, owner, preparation)) return;
   if (metadata) assertNoMetadataNames(owner.stream.stream, shape);
+  assertLsnNameFree(owner.stream.stream, shape);
   const work = async (): Promise<void> => {
     await assertEncoding(session);
     await makeControl(session);
@@ -144,7 +146,8 @@ async function hold(session: Session, owner: Owner, row: StreamRow | null, prepa
   const values = [owner.pipeline, stream, incarnation, target.schema, target.table, made, epoch.number, done];
   if (row !== null) {
     await session.query(
-      `UPDATE _sluice.streams SET incarnation = $3, target_schema = $4, target_table = $5, made = $6, hold = $7, epoch = $8
+      `UPDATE _sluice.streams SET incarnation = $3, target_schema = $4, target_table = $5, made = $6, hold = $7, epoch = $8,
+         together = false
        WHERE pipeline = $1 AND stream = $2`,
       values,
     );

@@ -6,9 +6,11 @@
  * segment is applied. While a stream catches up a segment may be older than the table: its columns are found by number, and the table only grows.
  */
 import { SluiceError } from '../errors.ts';
+import { withoutLsnColumn } from '../lsn-column.ts';
 import { type Column, type DescribedColumn, type Shape, sameType, type TableDescription } from '../shape.ts';
 import { greatestOf, numberColumns } from './column-numbers.ts';
 import { columnAt, METADATA_COLUMNS, withoutNumber } from './columns.ts';
+import { flattenedNames } from './flatten.ts';
 import { freeName, renameSteps } from './names.ts';
 
 export type Step =
@@ -108,7 +110,12 @@ function plan(asked: Reshaping, table: Shape, { columns, added, dropped, renamed
 
   // Whatever stands in the way of a name that is needed is kept under another.
   const needed = new Set([...renamed.map(({ to }) => to), ...added.map(({ name }) => name)]);
-  const taken = new Set<string>([...rest.map(({ name }) => name), ...needed, ...METADATA_COLUMNS]);
+  const taken = new Set<string>([
+    ...rest.map(({ name }) => name),
+    ...needed,
+    ...flattenedNames(table),
+    ...METADATA_COLUMNS,
+  ]);
   const leaves = new Set(renamed.map(({ from }) => from));
   const away = new Map<string, string>();
   for (const { name, number } of rest) {
@@ -259,13 +266,14 @@ function gone(
 
 /** Whether two shapes read from the catalog are of the same table: columns by number, name and type, and the key. */
 export function sameShape(table: Shape, chunk: Shape): boolean {
-  const source = numbered(table, chunk).columns.filter(({ number }) => number !== undefined);
-  const columns = numbered(chunk, table).columns;
+  const [before, now] = [withoutLsnColumn(table), withoutLsnColumn(chunk)];
+  const source = numbered(before, now).columns.filter(({ number }) => number !== undefined);
+  const columns = numbered(now, before).columns;
   if (source.length !== columns.length) return false;
   const byNumber = new Map(source.map((column) => [column.number, column]));
   const same = columns.every((column) => {
-    const before = byNumber.get(column.number);
-    return before !== undefined && before.name === column.name && sameType(before, column);
+    const known = byNumber.get(column.number);
+    return known !== undefined && known.name === column.name && sameType(known, column);
   });
   const keyNames = (shape: Shape): string =>
     JSON.stringify(shape.key.map((index) => columnAt(shape, index).name).sort());

@@ -112,6 +112,13 @@ export class Session {
     return this.#client.database ?? '';
   }
 
+  /** The same connection and transaction for another subject, whom its errors name. Beginning and ending the transaction stays with this one. */
+  as(subject: Subject): Session {
+    const other = new Session(this.#client, subject);
+    other.#statement_ms = this.#statement_ms;
+    return other;
+  }
+
   /** Begins a transaction; `sql` goes with it in the same trip, and its last result comes back. */
   async begin(limits: Limits, sql = '', purpose?: Purpose): Promise<QueryResult<Row>> {
     this.#open = true;

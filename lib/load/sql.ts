@@ -5,10 +5,12 @@
  * ours (c0, c1, … for the block's columns; k0, k1, … for a key beside them; at), so that no name of the source can collide with them. Their
  * types are those of the stream's table, whatever these are by now.
  */
+import { LSN_COLUMN } from '../lsn-column.ts';
 import { OWN_TYPE_OID_END, type Shape, type TableName, type TypeUse } from '../shape.ts';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
 import { BATCHED_AT, columnAt, DELETED_AT, EXTRACTED_AT, keyNames } from './columns.ts';
+import { flattenedNames } from './flatten.ts';
 import { generatedNames } from './generated.ts';
 import { COPIES } from './multiset.ts';
 
@@ -215,10 +217,7 @@ export function rekeySql(table: TableForm, landed: Landed, extracted_at: string)
   if (update) statements.push(update);
 
   const metadata = metadataOf(table, extracted_at);
-  const names = written(
-    table,
-    table.shape.columns.map(({ name }) => name),
-  );
+  const names = written(table, [...table.shape.columns.map(({ name }) => name), ...flattenedNames(table.shape)]);
   const into = [...names, ...metadata.map(([column]) => column)].map(id);
   const values = [
     ...names.map((name) => (landed.columns.includes(name) ? `s.${at(name)}` : `o.${id(name)}`)),
@@ -244,12 +243,19 @@ export function deleteSql(table: TableForm, landed: Landed): string {
 
 /** Soft delete: the row keeps its last values and gets the commit time of its deletion. */
 export function markDeletedSql(table: TableForm, landed: Landed, extracted_at: string): string {
-  const set = markSet('s.at', extracted_at);
+  const lsn = landed.columns.includes(LSN_COLUMN.name)
+    ? `, ${id(LSN_COLUMN.name)} = s.${columnIn(landed)(LSN_COLUMN.name)}`
+    : '';
+  const set = `${markSet('s.at', extracted_at)}${lsn}`;
   return `UPDATE ${quoteTable(table.name)} AS t SET ${set} FROM ${landed.temp} s WHERE ${deletedRows(table, landed)}`;
 }
 
 export function truncateSql(table: TableForm): string {
   return `TRUNCATE ${quoteTable(table.name)}`;
+}
+
+export function deleteAllSql(table: TableForm): string {
+  return `DELETE FROM ${quoteTable(table.name)}`;
 }
 
 /** Soft TRUNCATE: every row that is not marked yet is marked with the time of extraction (a TRUNCATE in the log has none of its own here). */

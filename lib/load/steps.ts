@@ -24,18 +24,20 @@ import type {
   Target,
   TargetRow,
   TargetStream,
+  TargetTransaction,
 } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import { cutRanges } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
+import { forgetCovered } from '../validation/forget.ts';
 import { ringExtract, ringLoad } from '../window/announce.ts';
 import { captureAnew } from '../window/halt.ts';
 
 /** Cuts of one target transaction, and the COPY text in them. */
-const CUTS_MAX = 200;
-const TEXT_BYTES_MAX = 256 * 1024 * 1024;
+export const CUTS_MAX = 200;
+export const TEXT_BYTES_MAX = 256 * 1024 * 1024;
 
-interface StepPorts {
+export interface StepPorts {
   readonly clock: Clock;
   readonly log: Log;
   readonly stage: Stage;
@@ -47,6 +49,14 @@ interface StepPorts {
 export interface LoadLimits {
   /** The function's deadline less its margin, ms since the Unix epoch. Asked again before each cut: it may be brought forward. */
   readonly deadline_ms: number;
+  /** How streams move (target.consistency). Left out: each for itself. */
+  readonly consistency?: 'stream' | 'transaction';
+}
+
+/** Of one stream. */
+interface StreamLimits extends LoadLimits {
+  /** It stops as soon as it has caught up and is where the others are that move together (together.ts). */
+  readonly meets_others?: boolean;
 }
 
 export interface LoadOutcome {
@@ -64,7 +74,7 @@ export interface LoadOutcome {
 const NOTHING: LoadOutcome = { outcome: 'nothing', cuts: 0, changes: 0, rows: 0 };
 
 /** Applies everything after the applied cut, in order, as far as the time goes. */
-export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: LoadLimits): Promise<LoadOutcome> {
+export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: StreamLimits): Promise<LoadOutcome> {
   const { ledger, clock } = ports;
   if (bookmark.state === 'captured' || bookmark.state === 'syncing') return { ...NOTHING, outcome: 'held' };
   // No cut has anything of a stream that is read by query.
@@ -142,7 +152,7 @@ async function readAgain(
 }
 
 /** One target transaction. */
-async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimits): Promise<Step | 'held'> {
+async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: StreamLimits): Promise<Step | 'held'> {
   const { ledger, target, stage, clock } = ports;
   const { stream } = bookmark;
   return await target.transaction(streamOf(bookmark), async (tx) => {
@@ -151,40 +161,62 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: LoadLimit
     if (tx.row.hold !== null) return 'held';
     assertOurs(bookmark, tx.row);
     const { applied_cut, catching_up_to } = tx.row;
-    const cuts = beforeJump(await ledger.cutsAfter(applied_cut, CUTS_MAX));
-    assertNoGap(bookmark, applied_cut, cuts);
+    const next = beforeJump(await ledger.cutsAfter(applied_cut, CUTS_MAX));
+    assertNoGap(bookmark, applied_cut, next);
+    const cuts = limits.meets_others ? untilMet(next, tx.row, await tx.place()) : next;
     let last: Cut | null = null;
     let changes = 0;
     let text_bytes = 0;
+    let committed_at_ms: number | null = null;
     for (const cut of cuts) {
       if (last && (text_bytes >= TEXT_BYTES_MAX || clock.now() >= limits.deadline_ms)) break;
-      const own = cut.streams[stream];
-      if (own && cut.object !== null) {
-        try {
-          for (const range of await cutRanges(stage, cut, stream)) {
-            for await (const segment of segmentSource(stage, cut.object, range)) await tx.apply(segment);
-          }
-        } catch (error) {
-          throw inCut(error, cut);
-        }
-        changes += own.changes;
-        text_bytes += own.text_bytes;
-      }
+      const own = await applyCut(stage, cut, stream, tx);
+      changes += own?.changes ?? 0;
+      text_bytes += own?.text_bytes ?? 0;
+      committed_at_ms = cut.committed_at_ms ?? committed_at_ms;
       last = cut;
     }
     const { cut, lsn } = last ? { cut: last.number, lsn: last.end_lsn } : { cut: applied_cut, lsn: tx.row.applied_lsn };
     const caughtUp = catching_up_to === null || lsn >= catching_up_to;
     // Also where no cut is left: an idle source's position does not move past the chunks'.
-    const advances = last !== null || (caughtUp && catching_up_to !== null);
-    const doubtful = advances ? await tx.advance({ cut, lsn, caught_up: caughtUp }) : null;
+    const advances = last !== null || (caughtUp && catching_up_to !== null) || tx.row.halt != null;
+    const doubtful = advances ? await tx.advance({ cut, lsn, caught_up: caughtUp, committed_at_ms }) : null;
     const done = cuts.filter((cut) => last !== null && cut.number <= last.number).length;
     const more = done < cuts.length || done === CUTS_MAX;
     return { cut, lsn, cuts: done, changes, caught_up: caughtUp && doubtful === null, doubtful, more };
   });
 }
 
+/** Applies what one cut has of the stream; null: nothing. */
+export async function applyCut(
+  stage: Stage,
+  cut: Cut,
+  stream: string,
+  tx: Pick<TargetTransaction, 'apply'>,
+): Promise<Cut['streams'][string] | null> {
+  const own = cut.streams[stream];
+  if (!own || cut.object === null) return null;
+  try {
+    for (const range of await cutRanges(stage, cut, stream)) {
+      for await (const segment of segmentSource(stage, cut.object, range)) await tx.apply(segment);
+    }
+  } catch (error) {
+    throw inCut(error, cut);
+  }
+  return own;
+}
+
+/** Of the next cuts, those until the stream has caught up and is at the others' place; null: there are no others. */
+function untilMet(cuts: readonly Cut[], row: TargetRow, place: number | null): readonly Cut[] {
+  const hasMet = (cut: number, lsn: Lsn): boolean =>
+    (row.catching_up_to === null || lsn >= row.catching_up_to) && (place === null || cut >= place);
+  if (hasMet(row.applied_cut, row.applied_lsn)) return [];
+  const end = cuts.findIndex(({ number, end_lsn }) => hasMet(number, end_lsn));
+  return end === -1 ? cuts : cuts.slice(0, end + 1);
+}
+
 /** Past a genesis the chain follows another slot, and what was written in between is not in it: a stream that is to go on there is captured anew. */
-function beforeJump(cuts: readonly Cut[]): readonly Cut[] {
+export function beforeJump(cuts: readonly Cut[]): readonly Cut[] {
   const jump = cuts.findIndex(({ kind }) => kind === 'genesis');
   return jump === -1 ? cuts : cuts.slice(0, jump);
 }
@@ -195,14 +227,14 @@ function inCut(error: unknown, cut: Cut): unknown {
   return new SluiceError(error.code, { ...error.facts, cut: cut.number }, { cause: error.cause });
 }
 
-function assertOurs({ table, incarnation }: Bookmark, row: TargetRow): void {
+export function assertOurs({ table, incarnation }: Bookmark, row: TargetRow): void {
   if (row.incarnation === incarnation) return;
   const facts = { stream: displayName(table), found: row.incarnation, expected: incarnation };
   throw new SluiceError('LEDGER_INCARNATION', facts);
 }
 
 /** A gap is seen, never skipped (I4). */
-function assertNoGap({ table }: Bookmark, applied: number, cuts: readonly Cut[]): void {
+export function assertNoGap({ table }: Bookmark, applied: number, cuts: readonly Cut[]): void {
   let expected = applied + 1;
   for (const cut of cuts) {
     if (cut.number !== expected) throw new SluiceError('LEDGER_GAP', { stream: displayName(table), applied, expected });
@@ -287,6 +319,7 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
   const state = isLogged ? 'catching_up' : 'live';
   const read = isLogged ? {} : { ...replicationAfter(bookmark, epoch), as_of_ms: epoch.opened_at_ms };
   await ledger.updateBookmark(stream, { ...ended, ...read, state, given_up: null }, captureOf(bookmark));
+  await forgetCovered(ports, epoch);
   await ledger.updateEpoch({ ...epoch, state: 'done', done_at_ms }, 'planned');
   const compared = epoch.kind === 'resync' ? { chunks_equal: equal.length } : {};
   log.info('epoch_done', { stream, epoch: number, kind: epoch.kind, chunks: chunks.length, ...compared, rows });
@@ -325,7 +358,7 @@ async function openNext(ports: StepPorts, stream: string): Promise<void> {
 }
 
 /** Changes whenever the stream is captured anew, or synchronised anew. */
-function captureOf({ captured_cut, epoch }: Bookmark): Pick<Bookmark, 'captured_cut' | 'epoch'> {
+export function captureOf({ captured_cut, epoch }: Bookmark): Pick<Bookmark, 'captured_cut' | 'epoch'> {
   return { captured_cut, epoch };
 }
 
@@ -335,6 +368,6 @@ async function heldCut(ledger: Ledger, { held_cut }: Epoch, { table }: Bookmark)
   throw new SluiceError('LEDGER_GAP', { stream: displayName(table), applied: held_cut - 1, expected: held_cut });
 }
 
-function streamOf({ stream, target }: Bookmark): TargetStream {
+export function streamOf({ stream, target }: Bookmark): TargetStream {
   return { stream, target };
 }

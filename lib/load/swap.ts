@@ -7,6 +7,7 @@
  * where a whole copy is swapped in again and again: the shadow holds what the source has.
  */
 import { SluiceError } from '../errors.ts';
+import { isLsnColumn } from '../lsn-column.ts';
 import type { Log } from '../ports.ts';
 import { type Column, displayName, type Shape, sameType, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
@@ -16,6 +17,7 @@ import { keyNames, METADATA_COLUMNS, withoutNumber } from './columns.ts';
 import type { Owner, PlanRow, StreamRow } from './control.ts';
 import { addKeySql, addMetadataSql, keyName, shadowKeyName } from './ddl.ts';
 import { dependentsFault } from './faults.ts';
+import { asKept, flattenedNames, withKept } from './flatten.ts';
 import { generatedNames } from './generated.ts';
 import { dropUniques, type IndexOption, indexName, namesThere, renameIndicesSql } from './indices.ts';
 import { tableTaken } from './prepare.ts';
@@ -49,11 +51,11 @@ export async function putInPlace(
     grant_sql: `ALTER TABLE ${quoteTable(target)} OWNER TO ${id(session.user)}`,
   };
   // Readers need not wait for this: nobody but the loader writes to the table, and the stream is held.
-  const from = { name: target, shape: row.shape };
+  const from = { name: target, shape: withKept(row.shape, planned.shape) };
   const shape = await carryOver(session, from, { name: shadow, shape: planned.shape }, keeping);
   const plan = { ...planned, shape };
   if (keeping.gone_at_ms !== null && row.metadata && planned.metadata) {
-    const kept = carried(row.shape, planned.shape, keeping).filter(({ as }) =>
+    const kept = carried(from.shape, planned.shape, keeping).filter(({ as }) =>
       shape.columns.some(({ name }) => name === as),
     );
     await carryDeletedRows(session, from, { name: shadow, shape }, kept, keeping.gone_at_ms);
@@ -127,7 +129,11 @@ async function isPlain(
   indices: readonly IndexOption[],
 ): Promise<boolean> {
   const { columns, generated = [] } = row.shape;
-  const ours = [...[...columns, ...generated].map(({ name }) => name), ...METADATA_COLUMNS];
+  const ours = [
+    ...[...columns, ...generated].map(({ name }) => name),
+    ...flattenedNames(row.shape),
+    ...METADATA_COLUMNS,
+  ];
   const { rows } = await session.query<{ plain: boolean }>(IS_PLAIN_SQL, [
     quoteTable(table),
     ours,
@@ -190,7 +196,8 @@ async function refill(
     const shape = await reform(session, target, shadow, row, plan, keeping, told);
     const computed = generatedNames(plan.shape);
     const carried = plan.shape.columns.map(({ name }) => name).filter((name) => !computed.has(name));
-    const columns = [...carried, ...(plan.metadata ? METADATA_COLUMNS : [])].map(id).join(', ');
+    const written = [...carried, ...flattenedNames(plan.shape), ...(plan.metadata ? METADATA_COLUMNS : [])];
+    const columns = written.map(id).join(', ');
     await session.run(
       `INSERT INTO ${table}${columns === '' ? '' : ` (${columns})`} SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`,
     );
@@ -213,14 +220,20 @@ async function reform(
   const [there, wanted] = [await columnsOf(session, target), await columnsOf(session, shadow)];
   const known = new Map(row.shape.columns.map((column) => [column.name, column]));
   const columns = new Map(plan.shape.columns.map((column) => [column.name, column]));
-  const planned = new Set([...plan.shape.columns, ...(plan.shape.generated ?? [])].map(({ name }) => name));
+  const planned = new Set([
+    ...[...plan.shape.columns, ...(plan.shape.generated ?? [])].map(({ name }) => name),
+    ...flattenedNames(plan.shape),
+  ]);
   const left = row.shape.columns.filter(({ name }) => !planned.has(name) && there.has(name));
   // One without a number was kept when the source dropped it.
   const hidden = new Set(plan.shape.hidden);
   const dropped = left.filter(
-    ({ number }) => number !== undefined && (on_drop_column === 'drop' || hidden.has(number)),
+    ({ number }) =>
+      number !== undefined && (on_drop_column === 'drop' || hidden.has(number) || isLsnColumn({ number })),
   );
   const kept = left.filter((column) => !dropped.includes(column));
+  const beside = (row.shape.flattened?.columns ?? []).filter(({ name }) => !planned.has(name) && there.has(name));
+  dropped.push(...beside.map(asKept));
   const table = quoteTable(target);
   const statements = plan.metadata ? [addMetadataSql(target)] : [];
   // Those that are computed go first: they may be made of columns whose type changes.

@@ -6,9 +6,19 @@
  */
 import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
-import type { Clock, DoubtfulKeys, Log, SegmentSource, Target, TargetStream, TargetTransaction } from '../ports.ts';
+import type {
+  Advance,
+  Clock,
+  DoubtfulKeys,
+  Log,
+  SegmentSource,
+  Target,
+  TargetStream,
+  TargetTransaction,
+  TransactionOf,
+} from '../ports.ts';
 import { displayName, type Shape } from '../shape.ts';
-import { Applier, type LoadOptions, wantsMetadata } from './apply.ts';
+import { Applier } from './apply.ts';
 import { cancel } from './cancel.ts';
 import { loadChunk, markHeldChunk } from './chunk.ts';
 import { keyNames } from './columns.ts';
@@ -16,18 +26,24 @@ import {
   advanceSql,
   beginIfMade,
   markedChunksSql,
+  noteHaltSql,
   type Owner,
+  placeSql,
   type StreamRow,
   saveForm,
   streamRowOf,
   streamRowSql,
+  streamRowsSql,
+  upgradeControl,
 } from './control.ts';
 import { forgetDoubtsSql, unknownKeysSql } from './doubts.ts';
 import { finish, SWAP_PATIENCE, type SwapPatience } from './finish.ts';
 import { addIndices, type IndexOption, indexName, indicesOf, missingIndices } from './indices.ts';
 import { inCopy } from './multiset.ts';
+import { type LoadOptions, wantsMetadata } from './options.ts';
 import { prepare, sameTable, tableMoved } from './prepare.ts';
-import { type Connect, LOAD_LIMITS, type Session, withSession } from './session.ts';
+import { ReaderGrants } from './readers.ts';
+import { type Connect, LOAD_LIMITS, type Session, type Subject, withSession } from './session.ts';
 import type { TableForm } from './sql.ts';
 import { lostAttribute, renamedLabels } from './type-history.ts';
 import type { Moment } from './type-steps.ts';
@@ -51,27 +67,60 @@ export interface PostgresTarget {
 export function postgresTarget(given: PostgresTarget): Target {
   const { connect, pipeline, options, clock, log, patience = SWAP_PATIENCE } = given;
   const on = async <T>(stream: TargetStream, work: (session: Session, owner: Owner) => Promise<T>): Promise<T> => {
-    const subject = { stream: stream.stream, table: displayName(stream.target) };
-    return await withSession(connect, subject, (session) => work(session, { pipeline, stream }));
+    return await onTarget(subjectOf(stream), (session) => work(session, { pipeline, stream }));
   };
+  /** Looked at once: what an older version has made is brought up to this one's. */
+  let isCurrent = false;
+  const onTarget = <T>(subject: Subject, work: (session: Session) => Promise<T>): Promise<T> =>
+    withSession(connect, subject, async (session) => {
+      if (!isCurrent) await upgradeControl(session);
+      isCurrent = true;
+      return await work(session);
+    });
 
   const { custom_types } = options;
+  const readers = new ReaderGrants(pipeline, options.default_target_schema_select_permissions ?? [], clock, log);
   /** Names of indexes that could not be made: not tried again by this process. */
   const unmade = new Set<string>();
   const ensure: Ensure = (session, { stream, target }, shape, moment) =>
     ensureTypes(connect, session, { stream, table: displayName(target) }, shape, { custom_types, moment });
 
+  /** What comes after the commit. */
+  const after = async (session: Session, live: readonly LiveTable[]): Promise<void> => {
+    for (const { owner, missing, shape } of live) {
+      const name = (index: IndexOption): string => indexName(owner.stream.target, index);
+      const indices = missing.filter((index) => !unmade.has(name(index)));
+      const failed = await addIndices({ session, owner, indices, log }, shape);
+      for (const index of failed) unmade.add(name(index));
+    }
+    await readers.give(session);
+  };
+
   return {
     transaction: (stream, work) =>
       on(stream, async (session, owner) => {
-        const { result, live } = await load(session, owner, { options, clock }, ensure, work);
-        if (live) {
-          const name = (index: IndexOption): string => indexName(stream.target, index);
-          const indices = live.missing.filter((index) => !unmade.has(name(index)));
-          const failed = await addIndices({ session, owner, indices, log }, live.shape);
-          for (const index of failed) unmade.add(name(index));
-        }
+        const { result, live } = await load(session, owner, { options, clock, log }, ensure, work);
+        await after(session, live);
         return result;
+      }),
+
+    transactionOver: (streams, work) =>
+      onTarget({ stream: `${streams.length} streams`, table: 'their tables' }, async (session) => {
+        const owners = streams.map((stream) => ({ pipeline, stream }));
+        const { result, live } = await loadOver(session, pipeline, owners, { options, clock, log }, ensure, work);
+        await after(session, live);
+        return result;
+      }),
+
+    noteHalts: (halts) =>
+      onTarget({ stream: `${halts.length} streams`, table: '_sluice.streams' }, async (session) => {
+        const [first, ...more] = halts.map(({ stream, code }) => noteHaltSql(pipeline, stream, code));
+        if (first === undefined) return;
+        try {
+          if ((await beginIfMade(session, first)) !== null) await session.commit(more.join('; '));
+        } finally {
+          await session.rollback();
+        }
       }),
 
     prepareEpoch: (stream, epoch, plan, shape, incarnation, overlapping) =>
@@ -92,7 +141,7 @@ export function postgresTarget(given: PostgresTarget): Target {
         if (chunk.epoch !== epoch.number || chunk.plan !== epoch.plan) return false;
         if (segment === null) return await markHeldChunk(session, owner, chunk);
         await session.transaction(LOAD_LIMITS, () => ensure(session, stream, segment.header.shape, UNKNOWN_HISTORY));
-        return await loadChunk({ session, owner, options, clock, kind: epoch.kind, chunk, segment });
+        return await loadChunk({ session, owner, options, clock, log, kind: epoch.kind, chunk, segment });
       }),
 
     loadedChunks: (stream, epoch, plan) =>
@@ -103,19 +152,22 @@ export function postgresTarget(given: PostgresTarget): Target {
       }),
 
     finishEpoch: (stream, epoch, plan, lsn, held_lsn) =>
-      on(stream, (session, owner) => {
+      on(stream, async (session, owner) => {
         const { on_type_change, on_drop_column } = options;
         const gone_at_ms = courseOf(epoch.kind).keeps_deleted && !options.hard_delete ? epoch.opened_at_ms : null;
         const keeping = { on_type_change, on_drop_column, now_ms: clock.now(), gone_at_ms };
         const indices = indicesOf(options.indices, stream.stream);
-        return finish(session, owner, { epoch, plan, lsn, held_lsn, keeping, indices, patience }, clock, log);
+        const flattening_level = options.data_flattening_max_level ?? 0;
+        const what = { epoch, plan, lsn, held_lsn, keeping, indices, flattening_level, patience };
+        await finish(session, owner, what, clock, log);
+        await readers.give(session, 'now');
       }),
 
     cancelEpoch: (stream, epoch, lsnOf) => on(stream, (session, owner) => cancel(session, owner, epoch, lsnOf)),
   };
 }
 
-type Settings = Pick<PostgresTarget, 'options' | 'clock'>;
+type Settings = Pick<PostgresTarget, 'options' | 'clock' | 'log'>;
 
 /** Makes the types that a shape needs and the target lacks. */
 type Ensure = (session: Session, stream: TargetStream, shape: Shape, moment: Moment) => Promise<void>;
@@ -129,27 +181,80 @@ async function load<T>(
   settings: Settings,
   ensure: Ensure,
   work: (tx: TargetTransaction) => Promise<T>,
-): Promise<{ readonly result: T; readonly live: LiveTable | null }> {
+): Promise<{ readonly result: T; readonly live: readonly LiveTable[] }> {
   const answer = await beginIfMade(session, streamRowSql(owner, 'FOR UPDATE'));
   try {
-    const row = answer && streamRowOf(answer);
-    if (row !== null && !sameTable(row.target, owner.stream.target)) {
-      throw tableMoved(owner.stream.stream, row.target, owner.stream.target);
-    }
-    const tx = new Load(session, owner, settings, ensure, row);
+    const tx = new Load(session, owner, settings, ensure, inPlace(owner, answer && streamRowOf(answer)));
     const result = await work(tx);
-    const indices = tx.isLive ? indicesOf(settings.options.indices, owner.stream.stream) : [];
-    const missing = await missingIndices(session, owner.stream.target, indices);
+    const live = await liveTables(session, [tx], settings);
     if (answer !== null) await session.commit(tx.lastSql);
-    return { result, live: missing.length > 0 && tx.shape ? { missing, shape: tx.shape } : null };
+    return { result, live };
   } finally {
     // After a commit there is nothing to give up.
     await session.rollback();
   }
 }
 
+/** The same over several streams. */
+async function loadOver<T>(
+  session: Session,
+  pipeline: string,
+  owners: readonly Owner[],
+  settings: Settings,
+  ensure: Ensure,
+  work: (of: TransactionOf) => Promise<T>,
+): Promise<{ readonly result: T; readonly live: readonly LiveTable[] }> {
+  const names = owners.map(({ stream }) => stream.stream);
+  const answer = await beginIfMade(session, streamRowsSql(pipeline, names));
+  try {
+    const rows = new Map((answer?.rows ?? []).map((row) => [String(row.stream), streamRowOf({ rows: [row] })]));
+    const loads = new Map<string, Load>();
+    const of = (name: string): Load => {
+      const known = loads.get(name);
+      if (known) return known;
+      const number = names.indexOf(name);
+      const owner = owners[number];
+      if (!owner) throw new RangeError(`${name} is not in this transaction`);
+      const row = inPlace(owner, rows.get(name) ?? null);
+      const tx = new Load(session.as(subjectOf(owner.stream)), owner, settings, ensure, row, number);
+      loads.set(name, tx);
+      return tx;
+    };
+    const result = await work(of);
+    const done = [...loads.values()];
+    const live = await liveTables(session, done, settings);
+    const statements = done.flatMap(({ lastSql }) => (lastSql === '' ? [] : [lastSql]));
+    if (answer !== null) await session.commit(statements.join('; '));
+    return { result, live };
+  } finally {
+    await session.rollback();
+  }
+}
+
+/** Throws TARGET_TABLE_MOVED. */
+function inPlace({ stream }: Owner, row: StreamRow | null): StreamRow | null {
+  if (row !== null && !sameTable(row.target, stream.target)) throw tableMoved(stream.stream, row.target, stream.target);
+  return row;
+}
+
+/** Of these, the tables that have caught up and lack indexes. */
+async function liveTables(session: Session, loads: readonly Load[], { options }: Settings): Promise<LiveTable[]> {
+  const tables: LiveTable[] = [];
+  for (const { isLive, owner, shape } of loads) {
+    const indices = isLive ? indicesOf(options.indices, owner.stream.stream) : [];
+    const missing = await missingIndices(session, owner.stream.target, indices);
+    if (missing.length > 0 && shape) tables.push({ owner, missing, shape });
+  }
+  return tables;
+}
+
+function subjectOf({ stream, target }: TargetStream): Subject {
+  return { stream, table: displayName(target) };
+}
+
 /** A table that has caught up, and lacks indexes. */
 interface LiveTable {
+  readonly owner: Owner;
   readonly missing: readonly IndexOption[];
   readonly shape: Shape;
 }
@@ -158,22 +263,31 @@ class Load implements TargetTransaction {
   readonly row: StreamRow | null;
   /** What is applied, as SQL: sent with the commit. */
   lastSql = '';
+  readonly owner: Owner;
   #session: Session;
-  #owner: Owner;
   #ensure: Ensure;
   #applier: Applier | null = null;
   #hasCaughtUp = false;
 
-  constructor(session: Session, owner: Owner, settings: Settings, ensure: Ensure, row: StreamRow | null) {
+  /** `number`: which of several it is. */
+  constructor(
+    session: Session,
+    owner: Owner,
+    settings: Settings,
+    ensure: Ensure,
+    row: StreamRow | null,
+    number?: number,
+  ) {
     this.#session = session;
-    this.#owner = owner;
+    this.owner = owner;
     this.#ensure = ensure;
     this.row = row;
     if (row === null || row.hold !== null) return;
     const form = { name: row.target, shape: row.shape, metadata: row.metadata };
     const catchingUp = row.catching_up_to !== null;
+    const which = number === undefined ? {} : { number };
     const save = (changed: TableForm): Promise<void> => saveForm(session, owner, changed);
-    this.#applier = new Applier({ session, owner, ...settings, form, catchingUp, saveForm: save });
+    this.#applier = new Applier({ session, owner, ...settings, form, catchingUp, saveForm: save, ...which });
   }
 
   /** Rows of one moment, when this is committed: nothing holds the stream, and it does not catch up. */
@@ -188,7 +302,7 @@ class Load implements TargetTransaction {
   async apply(segment: SegmentSource): Promise<void> {
     if (this.#applier === null) throw this.#mayNot('apply a segment to');
     const { shape } = segment.header;
-    await this.#ensure(this.#session, this.#owner.stream, shape, this.#historyOf(this.#applier.shape, shape));
+    await this.#ensure(this.#session, this.owner.stream, shape, this.#historyOf(this.#applier.shape, shape));
     if (this.#isCopied(segment.header)) return;
     await this.#applier.apply(segment);
   }
@@ -198,7 +312,7 @@ class Load implements TargetTransaction {
     if (this.row?.catching_up_to != null) return UNKNOWN_HISTORY;
     const lost = lostAttribute(table, segment);
     if (lost === null) return { at: 'change', renamed: renamedLabels(table, segment) };
-    throw new SluiceError('TABLE_REWRITTEN', { stream: this.#owner.stream.stream, what: `${lost} was dropped.` });
+    throw new SluiceError('TABLE_REWRITTEN', { stream: this.owner.stream.stream, what: `${lost} was dropped.` });
   }
 
   /** Of a table without a key: the copy that it catches up with has this segment. Throws TABLE_REWRITTEN where it has a part of it. */
@@ -208,26 +322,34 @@ class Load implements TargetTransaction {
     const share = inCopy(commits, copied);
     if (share !== 'some') return share === 'all';
     const what = 'its copy has some of the changes that were staged together.';
-    throw new SluiceError('TABLE_REWRITTEN', { stream: this.#owner.stream.stream, what });
+    throw new SluiceError('TABLE_REWRITTEN', { stream: this.owner.stream.stream, what });
   }
 
-  async advance(applied: Parameters<TargetTransaction['advance']>[0]): Promise<DoubtfulKeys | null> {
+  async place(): Promise<number | null> {
+    const { rows } = await this.#session.run(placeSql(this.owner));
+    const place = rows[0]?.place;
+    return typeof place === 'string' ? Number(place) : null;
+  }
+
+  async advance(applied: Advance): Promise<DoubtfulKeys | null> {
     if (this.row === null || this.#applier === null) throw this.#mayNot('advance');
     if (applied.cut < this.row.applied_cut)
       throw this.#mayNot(`go back from cut ${this.row.applied_cut} to ${applied.cut} with`);
+    // Also where nothing was to be applied: a quiet table is given its columns as well.
+    await this.#applier.deepen([]);
     const catchesUp = applied.caught_up && this.row.catching_up_to !== null;
     const doubtful = catchesUp ? await this.#doubtful(this.#applier.shape) : null;
     const caught_up = applied.caught_up && doubtful === null;
     this.#hasCaughtUp = caught_up;
     this.lastSql = [
-      advanceSql(this.#owner, { ...applied, caught_up }),
-      ...(catchesUp && caught_up ? [forgetDoubtsSql(this.#owner)] : []),
+      advanceSql(this.owner, { ...applied, caught_up }),
+      ...(catchesUp && caught_up ? [forgetDoubtsSql(this.owner)] : []),
     ].join('; ');
     return doubtful;
   }
 
   async #doubtful(shape: Shape): Promise<DoubtfulKeys | null> {
-    const { rows } = await this.#session.query<{ key: string }>(unknownKeysSql(this.#owner, DOUBTFUL_KEYS_MAX + 1), []);
+    const { rows } = await this.#session.query<{ key: string }>(unknownKeysSql(this.owner, DOUBTFUL_KEYS_MAX + 1), []);
     if (rows.length === 0) return null;
     const keys = rows.length > DOUBTFUL_KEYS_MAX ? null : rows.map(({ key }) => JSON.parse(key) as string[]);
     return { columns: keyNames(shape), keys };
@@ -236,7 +358,7 @@ class Load implements TargetTransaction {
   #mayNot(action: string): SluiceError {
     const state = this.row === null ? 'which no epoch has prepared' : `held by ${this.row.hold ?? 'nothing'}`;
     return new SluiceError('UNEXPECTED', {
-      reason: `asked to ${action} stream ${this.#owner.stream.stream}, ${state}`,
+      reason: `asked to ${action} stream ${this.owner.stream.stream}, ${state}`,
     });
   }
 }

@@ -119,6 +119,19 @@ export interface Bookmark {
   } | null;
   /** Somebody asked for a resync: the next window makes a new slot where the old one is lost, and captures the stream anew (epoch `resync`). */
   readonly resync_requested?: boolean;
+  /** Of a table with a schedule of its own, as the last window had it; absent or null: it goes by the pipeline's. */
+  readonly schedule?: BookmarkSchedule | null;
+}
+
+/** What a table's own schedule has come to. Times in ms since the Unix epoch. */
+export interface BookmarkSchedule {
+  /** When its load was last rung for, or its run opened; while the table is copied, now. */
+  readonly served_ms: number;
+  /** Its next time; null: paused, or never. */
+  readonly next_ms: number | null;
+  readonly paused: boolean;
+  /** Followed by the log: the newest cut that it was rung for, and is to be loaded up to; null: read by query. */
+  readonly cut: number | null;
 }
 
 /** What a stream is on the source, beyond its name: told apart from another table that goes by the name (design: identity of streams). */
@@ -226,6 +239,22 @@ export type ChunkRange =
     }
   | { readonly by: 'nulls'; readonly column: string };
 
+/** Rows of one stream that were left out of a cut or a chunk, because they are not valid (target.on_invalid): where they lie in the stage. */
+export interface Reject {
+  readonly stream: string;
+  /** Unique; sorted by age. The same cut, or the same chunk, read once more has the same. */
+  readonly id: string;
+  /** Lines of JSON (lib/validation/rejected.ts), of other streams as well. */
+  readonly object: string;
+  readonly object_bytes: number;
+  readonly rows: number;
+  /** That they were left out of; null: they were copied. */
+  readonly cut: number | null;
+  /** Whose chunk they were left out of; null: they are of the log. */
+  readonly epoch: number | null;
+  readonly rejected_at_ms: number;
+}
+
 export interface Chunk {
   readonly stream: string;
   readonly epoch: number;
@@ -282,6 +311,12 @@ export interface Ledger {
   epochRequests(stream: string | null): Promise<EpochRequest[]>;
   removeEpochRequest(request: Pick<EpochRequest, 'stream' | 'id'>): Promise<void>;
 
+  /** Keeps it, in the place of one of the same id. */
+  addReject(reject: Reject): Promise<void>;
+  /** In the order of their ids; of one stream, or of all. */
+  rejects(stream: string | null): Promise<Reject[]>;
+  removeRejects(rejects: readonly Pick<Reject, 'stream' | 'id'>[]): Promise<void>;
+
   /** Opens the epoch if the bookmark's epoch is the one before it; false: another was opened meanwhile. */
   openEpoch(epoch: Epoch): Promise<boolean>;
   epoch(stream: string, number: number): Promise<Epoch | null>;
@@ -315,6 +350,8 @@ export interface RunReport {
   readonly changes: number;
   readonly text_bytes: number;
   readonly object_bytes: number;
+  /** Rows that were left out because they are not valid; absent: none. */
+  readonly rejected_rows?: number;
   readonly streams: Readonly<Record<string, { readonly changes: number; readonly text_bytes: number }>>;
   readonly seconds: Readonly<Record<'ground' | 'read' | 'stage' | 'record', number>>;
 }

@@ -24,6 +24,8 @@ export interface SlotRow {
   readonly safe_wal_bytes: number | null;
   /** 17+: why the slot was invalidated. */
   readonly invalidation_reason: string | null;
+  /** 17+: kept on standbys as well. */
+  readonly failover?: boolean | null;
 }
 
 /** What a window must know of the source before it reads. One look, taken at one time. */
@@ -58,6 +60,8 @@ export interface SourceTable extends TableName {
   readonly greatest?: number;
   /** Row filter that it is published with (15+): null none, whatever is there now; absent: nobody has a say in it. */
   readonly filter?: string | null;
+  /** Its staged rows have the position of their commit as a column (source.debug_lsn; lib/lsn-column.ts). */
+  readonly lsn?: boolean;
   /** Shape.hidden. */
   readonly hidden?: readonly number[];
   /** Names of the key's columns: of the replica identity index where one is used, else of the primary key. Empty: no key. */
@@ -163,6 +167,8 @@ export interface Source {
   createSlot(): Promise<Lsn>;
   /** Drops our slot if it is lost, and nobody reads it; one that works, or is gone already, is left alone. */
   dropLostSlot(): Promise<void>;
+  /** Has a slot that nobody reads kept on standbys, or not (17+). */
+  setFailover?(failover: boolean): Promise<void>;
   /** Moves an unread slot to `lsn`; only while the chain has captured nothing. */
   advanceSlot(lsn: Lsn): Promise<void>;
   /** Transactions that hold a lock of ROW EXCLUSIVE or stronger on one of the tables now, prepared ones included (I11). */
@@ -188,7 +194,12 @@ export interface ChunkRead {
   /** COPY text lines of the chunk's rows, columns in the order of the shape. */
   readonly lines: Readable;
   /** After the lines have ended: rows read, and a position past every commit that the snapshot saw. */
-  result(): Promise<{ readonly rows: number; readonly lsn: Lsn }>;
+  result(): Promise<{
+    readonly rows: number;
+    readonly lsn: Lsn;
+    /** Keys of rows that were left out because they are not valid (lib/validation), some at least. */
+    readonly left_out?: readonly { readonly columns: readonly string[]; readonly values: readonly string[] }[];
+  }>;
 }
 
 /** How a table is measured and looked into before it is cut (lib/epoch/plan.ts). */

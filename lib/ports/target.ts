@@ -19,6 +19,21 @@ export interface TargetRow {
   readonly catching_up_to: Lsn | null;
   /** The shape that the table was made or last altered for. */
   readonly shape: Shape;
+  /** The last load moved it in one transaction with others (`Target.transactionOver`). */
+  readonly together?: boolean;
+  /** Code of the error that it waits with, as far as has been noted here (`Target.noteHalts`). */
+  readonly halt?: string | null;
+}
+
+/** What a load has applied. */
+export interface Advance {
+  readonly cut: number;
+  readonly lsn: Lsn;
+  readonly caught_up: boolean;
+  /** Of the newest commit that was applied, ms since the Unix epoch; null or left out: there was none. */
+  readonly committed_at_ms?: number | null;
+  /** Left out: false. */
+  readonly together?: boolean;
 }
 
 /** One stream as the target sees it. */
@@ -44,12 +59,13 @@ export interface TargetTransaction {
    * Writes what is applied now, in this transaction. Where the stream would have caught up with rows that are not sure (lib/load/doubts.ts), it has not, goes on
    * catching up, and their keys are the answer: they have to be read again. Null: there are none.
    */
-  advance(applied: {
-    readonly cut: number;
-    readonly lsn: Lsn;
-    readonly caught_up: boolean;
-  }): Promise<DoubtfulKeys | null>;
+  advance(applied: Advance): Promise<DoubtfulKeys | null>;
+  /** Cut that the pipeline's other streams have come to that move together; null: there are none. */
+  place(): Promise<number | null>;
 }
+
+/** Several streams in one transaction, each with its row locked. Throws TARGET_TABLE_MOVED of the stream that it is asked for. */
+export type TransactionOf = (stream: string) => TargetTransaction;
 
 /** Keys of rows that nobody can be sure of. */
 export interface DoubtfulKeys {
@@ -62,6 +78,13 @@ export interface DoubtfulKeys {
 export interface Target {
   /** Runs `work` in one transaction with the stream's row locked. Throws what `work` throws, after rolling back. */
   transaction<T>(stream: TargetStream, work: (tx: TargetTransaction) => Promise<T>): Promise<T>;
+  /**
+   * The same over several streams: all of it is there when the callback has resolved, for every reader at once, or nothing. Rows are locked in the same order by
+   * everybody. TRUNCATE deletes row by row here: readers of a snapshot from before would find the table empty.
+   */
+  transactionOver<T>(streams: readonly TargetStream[], work: (of: TransactionOf) => Promise<T>): Promise<T>;
+  /** Notes for readers (`_sluice.positions`) what these streams wait with. Of one that is worked on meanwhile it is not noted; a load that is done takes it away. */
+  noteHalts(halts: readonly { readonly stream: string; readonly code: string }[]): Promise<void>;
 
   /**
    * Prepares an epoch: makes `_sluice` and the stream's row where needed (TARGET_TABLE_TAKEN if the table is another pipeline's, or is there and not

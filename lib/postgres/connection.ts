@@ -4,21 +4,24 @@
  * `clientConfig` is pure; the client itself is made by the caller. Every session has the same settings pinned (I6), so that a value's text is
  * the same whether the log, a query or a COPY carries it. Faults of connecting become errors that say which side, where and what to do.
  */
-import tls from 'node:tls';
 import type { Client, ClientConfig } from 'pg';
 import { SluiceError } from '../errors.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import { isServerError, isTransientState, networkReason, reasonOf } from './faults.ts';
+import { type Tls, tlsFault, tlsOptions } from './tls.ts';
 
-/** TLS as libpq means it (https://www.postgresql.org/docs/current/libpq-ssl.html); `ca`, `cert` and `key` are PEM text. */
-export interface Tls {
-  readonly mode: 'disable' | 'require' | 'verify-ca' | 'verify-full';
-  readonly ca: string | null;
-  readonly cert: string | null;
-  readonly key: string | null;
-  readonly key_password: string | null;
-  /** Name that the certificate must carry under verify-full, where it is not `host`. */
-  readonly server_name: string | null;
+export type { Tls } from './tls.ts';
+
+/** An SSH tunnel to the database (tunnel.ts), with its secrets. */
+export interface Ssh {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  /** As `ssh-keygen` writes it. */
+  readonly private_key: string;
+  readonly passphrase: string | null;
+  /** `SHA256:…`, as `ssh-keygen -lf` prints it. */
+  readonly host_key: string;
 }
 
 /** A connection of the pipeline file with its secrets resolved. */
@@ -32,6 +35,10 @@ export interface Connection {
   readonly connect_timeout_seconds: number;
   readonly application_name: string;
   readonly ssl?: Tls | null | undefined;
+  /** Host and port are reached from there. */
+  readonly ssh?: Ssh | null | undefined;
+  /** The password is an IAM token: made for this connection, and good for no other kind of server. */
+  readonly iam?: boolean;
 }
 
 export type Side = 'source' | 'target';
@@ -98,23 +105,6 @@ function startupOptions(): string {
     .join(' ');
 }
 
-function tlsOptions(host: string, ssl: Tls | null | undefined): ClientConfig['ssl'] {
-  if (!ssl || ssl.mode === 'disable') return false;
-  // As in libpq, `require` with an authority given means that the authority is checked.
-  const mode = ssl.mode === 'require' && ssl.ca !== null ? 'verify-ca' : ssl.mode;
-  return {
-    rejectUnauthorized: mode !== 'require',
-    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
-    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
-    ...(ssl.key === null ? {} : { key: ssl.key }),
-    ...(ssl.key_password === null ? {} : { passphrase: ssl.key_password }),
-    checkServerIdentity:
-      mode === 'verify-full'
-        ? (_host, certificate) => tls.checkServerIdentity(ssl.server_name ?? host, certificate)
-        : () => undefined,
-  };
-}
-
 /**
  * The configuration of a `pg.Client` for one side. Every setting that `pg` would take from the environment (PGPASSWORD, PGSSLMODE, .pgpass)
  * is given, so that only the pipeline file counts.
@@ -132,6 +122,7 @@ export function clientConfig({ connection, replication }: Endpoint): ClientConfi
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_IDLE_MS,
     ssl: tlsOptions(connection.host, connection.ssl),
+    sslnegotiation: 'postgres',
   };
   if (replication) {
     config.replication = 'database';
@@ -146,6 +137,7 @@ export function clientConfig({ connection, replication }: Endpoint): ClientConfi
  */
 export async function connectClient(make: () => Client, endpoint: Endpoint): Promise<Client> {
   const client = make();
+  forgetEnvironment(client, endpoint);
   try {
     // `pg` tells some faults of authentication by an event only, and its promise would wait for ever.
     const { promise: failed, reject } = Promise.withResolvers<never>();
@@ -158,6 +150,13 @@ export async function connectClient(make: () => Client, endpoint: Endpoint): Pro
     client.connection.stream.destroy();
     throw connectionFault(endpoint, error);
   }
+}
+
+/** `pg` takes PGOPTIONS where no options are given, and nothing that may be given instead means none. */
+function forgetEnvironment(client: Client, { replication }: Endpoint): void {
+  if (replication) return;
+  const { connectionParameters } = client as unknown as { readonly connectionParameters: { options?: string } };
+  delete connectionParameters.options;
 }
 
 /** Ends the session and resolves when the server has let go of it, or after a bounded wait. Never throws. */
@@ -174,11 +173,6 @@ export async function closeClient(client: Client): Promise<void> {
   }
 }
 
-/** Certificates and handshakes: https://nodejs.org/api/tls.html#x509-certificate-error-codes and OpenSSL's own. */
-const TLS_CODE =
-  /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO$|CERT_|CRL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|INVALID_CA$|INVALID_PURPOSE$|HOSTNAME_MISMATCH$|PATH_LENGTH_EXCEEDED$)/;
-const TLS_MESSAGE = /^(The server does not support SSL connections|There was an error establishing an SSL connection)/;
-
 /** An error of connecting, as one of ours. Pure. */
 export function connectionFault(endpoint: Endpoint, error: unknown): SluiceError {
   if (error instanceof SluiceError) return error;
@@ -188,8 +182,8 @@ export function connectionFault(endpoint: Endpoint, error: unknown): SluiceError
   if (isServerError(error)) return serverRefusal(endpoint, error.code, facts, options);
 
   const message = error instanceof Error ? error.message : String(error);
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  if (TLS_CODE.test(code) || TLS_MESSAGE.test(message)) return new SluiceError('TLS_FAILED', facts, options);
+  const fault = tlsFault({ side: endpoint.side, host, ssl: endpoint.connection.ssl }, error);
+  if (fault) return new SluiceError('TLS_FAILED', { ...facts, ...fault }, options);
   if (message.startsWith('SASL')) {
     const reason = endpoint.connection.password ? message : 'it asks for a password, and none is configured';
     return new SluiceError('AUTHENTICATION_FAILED', { ...facts, reason }, options);
@@ -223,13 +217,13 @@ function serverRefusal(
       }
       return new SluiceError('UNEXPECTED', { reason: `${facts.reason} (SQLSTATE ${sqlstate})` }, options);
     case '28P01': // invalid_password
-    case '28000': // invalid_authorization_specification: no such role, no LOGIN, no line of pg_hba.conf
-    case '55000': // object_not_in_prerequisite_state: the database takes no connections
-      return new SluiceError(
-        'AUTHENTICATION_FAILED',
-        password ? facts : { ...facts, reason: `${facts.reason} (no password is configured)` },
-        options,
-      );
+    case '28000': // invalid_authorization_specification: no such role, no LOGIN, no line of pg_hba.conf, no client certificate
+    case '55000': {
+      // object_not_in_prerequisite_state: the database takes no connections
+      const reason = password ? facts.reason : `${facts.reason} (no password is configured)`;
+      const remedy = refusalRemedy(endpoint, sqlstate);
+      return new SluiceError('AUTHENTICATION_FAILED', { ...facts, reason, ...(remedy && { remedy }) }, options);
+    }
     default:
       // Too many connections (53300), starting up or shutting down (57P0x), a proxy without a backend (08xxx); a replica that breaks off what is in the way of
       // replaying (40001), also what pins the settings: tried again.
@@ -237,4 +231,17 @@ function serverRefusal(
         ? new SluiceError('CONNECTION_FAILED', facts, options)
         : new SluiceError('UNEXPECTED', { reason: `${facts.reason} (SQLSTATE ${sqlstate})` }, options);
   }
+}
+
+/** What the connection itself may lack. The server says it in its own language, so that only the SQLSTATE tells; null: the catalogue's remedy says it all. */
+function refusalRemedy({ side, connection: { user, iam, ssl } }: Endpoint, sqlstate: string): string | null {
+  if (iam) {
+    return `Check that IAM authentication is on for the ${side}'s instance, that ${user} is a member of rds_iam, that this AWS identity may rds-db:connect as ${user}, and that ${side}.host (or ssl.server_name) is the instance's own endpoint.`;
+  }
+  if (sqlstate !== '28000') return null;
+  const check = `Check user and password of the ${side} in the pipeline file, and the server's pg_hba.conf`;
+  if (!ssl || ssl.mode === 'disable') return `${check}: where it takes the role by hostssl only, set ${side}.ssl.`;
+  return ssl.cert === null
+    ? `${check}: where it asks for a client certificate, give ${side}.ssl.cert and ${side}.ssl.key.`
+    : `${check}: where it wants the client certificate to be the role's, its CN must be the role's name, or be mapped to it in pg_ident.conf.`;
 }

@@ -3,7 +3,9 @@
  */
 import type { Pipeline } from '../config/schema.ts';
 import { streamOptions } from '../config/stream-options.ts';
-import type { Bookmark, Extractor } from '../ports.ts';
+import { isLogBased } from '../ledger/method.ts';
+import { wantsLsnColumn } from '../lsn-column.ts';
+import type { Bookmark, Extractor, SourceTable } from '../ports.ts';
 import { chosenBy, isAsCaptured, type SaltPort, saltFor } from '../window/projecting.ts';
 import { projectedExtractor } from './projected-extractor.ts';
 
@@ -18,5 +20,14 @@ export async function chosenExtractor(
   if (options === null) return null;
   const { selection, projection } = chosenBy(options, await saltFor(ports, pipeline));
   if (!isAsCaptured({ selection }, bookmark)) return null;
-  return projectedExtractor(extractor, projection, options.where, bookmark.followed?.hidden);
+  const chosen = projectedExtractor(extractor, projection, options.where, bookmark.followed?.hidden);
+  const wantsLsn = (table: SourceTable): boolean => isLogBased(bookmark) && wantsLsnColumn(pipeline, options, table);
+  // Chunks are of the table as the source has it: the column that they lack is made with the target's table, and stays NULL.
+  return {
+    ...chosen,
+    table: async (name) => {
+      const table = await chosen.table(name);
+      return table && wantsLsn(table) ? { ...table, lsn: true } : table;
+    },
+  };
 }

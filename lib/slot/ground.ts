@@ -8,6 +8,7 @@ import { formatLsn } from '../lsn.ts';
 import type { Cut, Ground, SlotRow } from '../ports.ts';
 import { versionText } from '../postgres/session.ts';
 import { quoteIdentifier } from '../sql-text.ts';
+import { failoverFault } from './failover.ts';
 
 /** Logical replication with pgoutput came with PostgreSQL 10. */
 const SOURCE_VERSION_MIN = 100_000;
@@ -28,6 +29,8 @@ export interface GroundExpectations {
   readonly database: string;
   readonly slot: string;
   readonly plugin: string;
+  /** The slot is to be kept on standbys. */
+  readonly failover?: boolean | null;
   /** False: the slot must be there already, and is taken over as it stands. */
   readonly create_slot: boolean;
   /** The ledger says that we were about to make the slot: one that is there without a chain is ours, from a window that died in between. */
@@ -56,9 +59,9 @@ export function readingFault({ version, encoding }: Pick<Ground, 'version' | 'en
 /** What the server and the role must be, whatever the slot. */
 export function serverFault(
   ground: Ground,
-  { host, port, plugin }: Pick<GroundExpectations, 'host' | 'port' | 'plugin'>,
+  { host, port, plugin, failover }: Pick<GroundExpectations, 'host' | 'port' | 'plugin' | 'failover'>,
 ): SluiceError | null {
-  const outdated = versionFault(ground.version);
+  const outdated = versionFault(ground.version) ?? failoverFault(ground.version, failover);
   if (outdated) return outdated;
   if (ground.in_recovery) return new SluiceError('SOURCE_IS_STANDBY', { host, port });
   if (ground.wal_level !== 'logical') return new SluiceError('WAL_LEVEL', { wal_level: ground.wal_level });

@@ -8,10 +8,12 @@
 import type { Duplex } from 'node:stream';
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
-import { formatLsn, LSN_ZERO, type Lsn } from '../lsn.ts';
+import type { Lsn } from '../lsn.ts';
 import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
-import { hidesNoValue, sourceFault } from '../postgres/faults.ts';
+import { sourceFault } from '../postgres/faults.ts';
 import type { TableName } from '../shape.ts';
+import { refusesOptions } from './plugin-options.ts';
+import { slotFault } from './slot-fault.ts';
 import { type StartCommand, startPgoutput, startWal2json } from './start-replication.ts';
 import * as wire from './wire.ts';
 
@@ -19,8 +21,6 @@ import * as wire from './wire.ts';
 const READ_AHEAD_BYTES_MAX = 512 * 1024;
 const OPEN_WAIT_MS_MAX = 60_000;
 const CLOSE_WAIT_MS_MAX = 5_000;
-/** invalid_parameter_value, feature_not_supported: how wal2json refuses an option or a format that it does not have. */
-const REFUSED_OPTION = new Set(['22023', '0A000']);
 /** wal_sender_timeout can be set by a session (release notes of 12). */
 const WAL_SENDER_TIMEOUT_SINCE = 120_000;
 
@@ -229,6 +229,8 @@ class SocketSlotReader implements SlotReader {
         this.#chunks.shift();
         this.#chunkAt = 0;
         this.#queuedBytes -= chunk.length;
+        // Where the sink has enough, or the answer ends the round, another chunk may be there already.
+        if (this.#splitter.stopped) break;
       }
     } catch (error) {
       if (error instanceof SluiceError) this.#failure ??= error;
@@ -268,7 +270,7 @@ class SocketSlotReader implements SlotReader {
   };
 
   #onError(fields: Map<string, string>): void {
-    if (!this.#copying && this.#mayRefuse && REFUSED_OPTION.has(fields.get('C') ?? '')) this.#refused = true;
+    if (!this.#copying && this.#mayRefuse && refusesOptions(fields.get('C') ?? '')) this.#refused = true;
     else this.#failure ??= slotFault(this.#slot, fields, this.#version);
   }
 
@@ -279,7 +281,7 @@ class SocketSlotReader implements SlotReader {
     if (type !== wire.FRAME.copyData || header[0] !== wire.COPY_XLOG_DATA) {
       throw new RangeError(`a giant message of type ${type}`);
     }
-    return this.#sink.giantChange(withoutHead(pieces, wire.XLOG_DATA_HEADER_BYTES));
+    return this.#sink.giantChange(wire.withoutHead(pieces, wire.XLOG_DATA_HEADER_BYTES));
   }
 
   #onCopyData(sink: SlotSink, bytes: Buffer, start: number, end: number): boolean {
@@ -316,49 +318,4 @@ class SocketSlotReader implements SlotReader {
       this.#wake = wake;
     });
   }
-}
-
-function withoutHead(pieces: readonly Buffer[], bytes: number): Buffer[] {
-  const rest: Buffer[] = [];
-  let skip = bytes;
-  for (const piece of pieces) {
-    if (piece.length > skip) rest.push(piece.subarray(skip));
-    skip = Math.max(0, skip - piece.length);
-  }
-  return rest;
-}
-
-/** SQLSTATEs of https://www.postgresql.org/docs/current/errcodes-appendix.html, as START_REPLICATION and the decoding raise them. */
-export function slotFault(slot: string, fields: Map<string, string>, version = 0): SluiceError {
-  const sqlstate = fields.get('C') ?? '';
-  const message = fields.get('M') ?? '';
-  switch (sqlstate) {
-    case '55006': // object_in_use: "replication slot … is active for PID n"
-      return new SluiceError('SLOT_ACTIVE', { slot, pid: Number(/PID (\d+)/.exec(message)?.[1] ?? 0) });
-    case '42501': // insufficient_privilege
-      return new SluiceError('REPLICATION_NOT_ALLOWED', { user: 'of this connection', user_sql: 'CURRENT_USER' });
-    case '55000': // object_not_in_prerequisite_state: WAL removed, slot invalidated
-      return new SluiceError('SLOT_LOST', { slot, reason: message });
-    case '58P01': // undefined_file: the plugin's library
-      return new SluiceError('PLUGIN_MISSING', {
-        plugin: 'wal2json',
-        major: Math.floor(version / 10_000),
-        reason: message,
-      });
-    case '42704': // undefined_object: the slot, or (while decoding) the publication
-      return isOfPublication(fields)
-        ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })
-        : new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(LSN_ZERO), known: false });
-    default:
-      // A row filter, or the output of a type, may have failed on a value.
-      return new SluiceError('SLOT_STREAM_FAILED', {
-        reason: `SQLSTATE ${sqlstate}: ${hidesNoValue(sqlstate) ? message : 'an error whose text may hold values (the source has it in its log)'}`,
-      });
-  }
-}
-
-/** By the routine that raised it; or by the message, which may be in another language, and without the names in it. */
-function isOfPublication(fields: Map<string, string>): boolean {
-  const message = fields.get('M') ?? '';
-  return fields.get('R') === 'get_publication_oid' || message.replaceAll(/"[^"]*"/g, '').includes('publication');
 }

@@ -31,7 +31,8 @@ export const GROUND_SQL = `
              'confirmed_lsn', COALESCE(s.confirmed_flush_lsn, s.restart_lsn, '0/0')::text,
              'wal_status', to_jsonb(s)->>'wal_status',
              'safe_wal_bytes', to_jsonb(s)->'safe_wal_size',
-             'invalidation_reason', to_jsonb(s)->>'invalidation_reason')
+             'invalidation_reason', to_jsonb(s)->>'invalidation_reason',
+             'failover', to_jsonb(s)->'failover')
             FROM pg_replication_slots s
             LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
            WHERE s.slot_name = $1) AS slot`;

@@ -14,6 +14,7 @@ import { type Connect, currentUser, one, onSource, serverVersion } from '../post
 import { quoteIdentifier } from '../sql-text.ts';
 import { readTables } from './catalog.ts';
 import { describe } from './describe.ts';
+import { failoverFault, setFailover } from './failover.ts';
 import { FILLED_BEFORE_SQL } from './partitions.ts';
 import { publishAll, published } from './publish.ts';
 import { ReadFilters } from './row-filter.ts';
@@ -22,12 +23,13 @@ import { readIdentities, readSpecialNumbers } from './wal2json-source.ts';
 
 const CREATE_SLOT_WAIT_MS = 60_000;
 const BLOCKERS_SHOWN_MAX = 5;
-/** pg_replication_slot_advance and failover slots. */
+/** pg_replication_slot_advance. */
 const SLOT_ADVANCE_SINCE = 110_000;
-const FAILOVER_SINCE = 170_000;
 
 export interface SourceOptions {
   readonly connect: Connect;
+  /** A walsender's connection. Left out: a slot that is there is not changed. */
+  readonly connectReplication?: Connect;
   readonly openSlot: Source['openSlot'];
   readonly config: {
     readonly database: string;
@@ -35,14 +37,15 @@ export interface SourceOptions {
     readonly publication_name: string;
     /** pgoutput where it is not said. */
     readonly plugin?: 'pgoutput' | 'wal2json';
-    /** The slot is kept on standbys as well (17+). */
-    readonly failover?: boolean;
+    /** The slot is kept on standbys as well (17+); null: it is somebody else's, and stays as it is. */
+    readonly failover?: boolean | null;
   };
   /** How long the making of a slot may wait for transactions that are open already. */
   readonly create_slot_wait_ms?: number;
 }
 
-export function postgresSource({ connect, openSlot, config, create_slot_wait_ms }: SourceOptions): Source {
+export function postgresSource(given: SourceOptions): Source {
+  const { connect, connectReplication, openSlot, config, create_slot_wait_ms } = given;
   const { replication_slot: slot, publication_name: publication, plugin = 'pgoutput' } = config;
   const filters = new ReadFilters();
   return {
@@ -69,6 +72,12 @@ export function postgresSource({ connect, openSlot, config, create_slot_wait_ms 
       onSource(connect, `make replication slot ${slot}`, (client) =>
         createSlot(client, slot, plugin, config.failover ?? false, create_slot_wait_ms ?? CREATE_SLOT_WAIT_MS),
       ),
+    ...(connectReplication && {
+      setFailover: (failover) =>
+        onSource(connectReplication, `change replication slot ${slot}`, (client) =>
+          setFailover(client, slot, failover),
+        ),
+    }),
     dropLostSlot: () => onSource(connect, `drop replication slot ${slot}`, (client) => dropLostSlot(client, slot)),
     advanceSlot: (lsn) =>
       onSource(connect, `advance replication slot ${slot}`, (client) =>
@@ -106,15 +115,8 @@ async function createSlot(
   failover: boolean,
   wait_ms: number,
 ): Promise<Lsn> {
-  const version = await serverVersion(client);
-  if (failover && version < FAILOVER_SINCE) {
-    const facts = {
-      side: 'source',
-      version: String(Math.floor(version / 10_000)),
-      minimum: '17 (for source.failover)',
-    };
-    throw new SluiceError('VERSION_UNSUPPORTED', facts);
-  }
+  const fault = failoverFault(await serverVersion(client), failover);
+  if (fault) throw fault;
   const more = failover ? ', failover => true' : '';
   try {
     // The server waits here for every transaction that is open in the cluster: without a limit, for ever.

@@ -1,6 +1,7 @@
 /**
  * The shape of a table as the catalog has it: of a chunk's rows, and of a change of shape that no change of rows has told of.
  */
+import { withLsnColumn } from '../lsn-column.ts';
 import type { SourceTable } from '../ports.ts';
 import type { Shape } from '../shape.ts';
 
@@ -13,7 +14,7 @@ export function tableShape(table: SourceTable): Shape {
     ...(type === undefined ? {} : { type }),
   }));
   const key = columns.flatMap(({ name }, i) => (table.key.includes(name) ? [i] : []));
-  return {
+  const shape: Shape = {
     columns,
     key,
     ...(table.filenode === undefined ? {} : { filenode: table.filenode }),
@@ -22,4 +23,5 @@ export function tableShape(table: SourceTable): Shape {
     ...(table.hidden === undefined ? {} : { hidden: table.hidden }),
     ...(table.generated === undefined || table.generated.length === 0 ? {} : { generated: table.generated }),
   };
+  return table.lsn === true ? withLsnColumn(shape) : shape;
 }

@@ -62,6 +62,13 @@ export class FrameSplitter {
   #pieces: Buffer[] = [];
   /** Bytes that a giant still lacks; 0: there is none. */
   #piecesWanted = 0;
+  /** The sink ended the last feed, be it at the chunk's very end: what comes next waits. */
+  stopped = false;
+
+  #stop(position: number): number {
+    this.stopped = true;
+    return position;
+  }
 
   /** Bytes held for a frame that has not arrived whole. */
   get pendingBytes(): number {
@@ -72,6 +79,7 @@ export class FrameSplitter {
   feed(chunk: Buffer, at: number, sink: FrameSink): number {
     let position = at;
     const end = chunk.length;
+    this.stopped = false;
     while (position < end) {
       if (this.#piecesWanted > 0) {
         const taken = Math.min(this.#piecesWanted, end - position);
@@ -82,7 +90,7 @@ export class FrameSplitter {
         const pieces = this.#pieces;
         this.#pieces = [];
         this.#headerBytes = 0;
-        if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, pieces)) return position;
+        if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, pieces)) return this.#stop(position);
         continue;
       }
       if (this.#frame) {
@@ -97,7 +105,7 @@ export class FrameSplitter {
         this.#frame = null;
         this.#frameBytes = 0;
         this.#headerBytes = 0;
-        if (!sink(type, frame, 0, frame.length, null)) return position;
+        if (!sink(type, frame, 0, frame.length, null)) return this.#stop(position);
         continue;
       }
       if (this.#headerBytes > 0 || end - position < FRAME_HEADER_BYTES) {
@@ -112,7 +120,7 @@ export class FrameSplitter {
           continue;
         }
         this.#headerBytes = 0;
-        if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, null)) return position;
+        if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, null)) return this.#stop(position);
         continue;
       }
       const payloadBytes = payloadLength(chunk, position + 1);
@@ -126,7 +134,7 @@ export class FrameSplitter {
       }
       const type = chunk[position] as number;
       position = payloadStart + payloadBytes;
-      if (!sink(type, chunk, payloadStart, position, null)) return position;
+      if (!sink(type, chunk, payloadStart, position, null)) return this.#stop(position);
     }
     return position;
   }
@@ -147,8 +155,27 @@ function payloadLength(bytes: Buffer, at: number): number {
   return length - 4;
 }
 
+/** What is left of a message in pieces without its first `bytes`. */
+export function withoutHead(pieces: readonly Buffer[], bytes: number): Buffer[] {
+  const rest: Buffer[] = [];
+  let skip = bytes;
+  for (const piece of pieces) {
+    if (piece.length > skip) rest.push(piece.subarray(skip));
+    skip = Math.max(0, skip - piece.length);
+  }
+  return rest;
+}
+
 export function readLsn(bytes: Buffer, at: number): Lsn {
   return lsnOf(bytes.readBigUInt64BE(at));
+}
+
+/** A message of `type` with this payload. */
+export function frameOf(type: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(FRAME_HEADER_BYTES);
+  header.writeUInt8(type, 0);
+  header.writeUInt32BE(4 + payload.length, 1);
+  return Buffer.concat([header, payload]);
 }
 
 /** `Query`: runs one SQL or replication command. */

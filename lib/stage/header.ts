@@ -3,6 +3,7 @@
  * and not a statement against the target.
  */
 import * as z from 'zod';
+import { LSN_COLUMN } from '../lsn-column.ts';
 import type { SourceType } from '../shape.ts';
 import { BLOCK_KINDS, SEGMENT_VERSION, type SegmentHeader } from './segment.ts';
 
@@ -45,7 +46,8 @@ const sourceType: z.ZodType<SourceType> = z.lazy(() =>
 
 /** pg_attribute.attnum of a column. */
 const number = z.int().min(1).max(COLUMN_NUMBER_MAX);
-const column = { name, ...typeUse, number: number.exactOptional() };
+/** 0: a column of Sluice's own (lib/lsn-column.ts). */
+const column = { name, ...typeUse, number: z.union([number, z.literal(LSN_COLUMN.number)]).exactOptional() };
 const generatedColumn = z.strictObject({ ...column, expression: z.string(), storage: z.enum(['s', 'v']) });
 const description = z.strictObject({
   oid: z.int().min(0).max(0xffffffff),

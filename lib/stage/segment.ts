@@ -17,7 +17,7 @@
  *             (which include the new key). The row of the new key gets `columns`; if the target has no such row yet, it is made, with every
  *             absent column taken from the row of the old key. The old key is among the deletes of the same segment, and nothing else in it
  *             has that key: who comes to it later comes in a later segment.
- * - `delete`: each line: the key's columns, then the commit time (timestamptz) of the deletion.
+ * - `delete`: each line: the key's columns, `_sdc_lsn` where the shape has it (lib/lsn-column.ts), then the commit time (timestamptz) of the deletion.
  * - `upsert`: whole rows: `columns` is every column of the shape.
  * - `update`: rows that lack some columns: `columns` is what they have, the key included; the others keep the target's value.
  *             One block for each set of columns. A key that the target does not have is left alone.

@@ -3,6 +3,8 @@
  * before the ledger hears of it (I1, I3).
  */
 import type { CutStream, Stage, StageWriter } from '../ports.ts';
+import { type RejectedObject, RejectWriter } from '../validation/reject-writer.ts';
+import { type RejectedLine, rejectedObject } from '../validation/rejected.ts';
 import type { DescribedShare } from '../window/describing.ts';
 import { appendSegment } from './encode.ts';
 import type { ByteRange } from './segment.ts';
@@ -16,15 +18,24 @@ export interface CutObject {
   readonly object_bytes: number;
   readonly index: ByteRange | null;
   readonly ranges: ReadonlyMap<string, readonly ByteRange[]>;
+  /** Rows that were left out of it; null: none. */
+  readonly rejected: RejectedObject | null;
 }
 
 export class StagedCut {
   #writer: StageWriter;
   #ranges = new Map<string, ByteRange[]>();
   #rangeCount = 0;
+  #rejected: RejectWriter;
 
   constructor(stage: Stage, object: string) {
     this.#writer = stage.begin(object);
+    this.#rejected = new RejectWriter(stage, rejectedObject(object));
+  }
+
+  /** Rows of a part that were left out, to lie in an object of their own. */
+  async reject(lines: readonly RejectedLine[]): Promise<void> {
+    for (const line of lines) await this.#rejected.add(line);
   }
 
   /** Compresses and uploads the shares of one part, in order. They are views of an arena: it is free when this resolves. */
@@ -46,7 +57,7 @@ export class StagedCut {
     }
   }
 
-  /** Makes the object durable. */
+  /** Makes the objects durable. */
   async complete(): Promise<CutObject> {
     const { object } = this.#writer;
     let index: ByteRange | null = null;
@@ -55,12 +66,14 @@ export class StagedCut {
       index = [this.#writer.bytes, text.length];
       await this.#writer.append(text);
     }
+    const rejected = await this.#rejected.complete();
     await this.#writer.complete();
-    return { object, object_bytes: this.#writer.bytes, index, ranges: this.#ranges };
+    return { object, object_bytes: this.#writer.bytes, index, ranges: this.#ranges, rejected };
   }
 
-  abandon(): Promise<void> {
-    return this.#writer.abandon();
+  async abandon(): Promise<void> {
+    await this.#rejected.abandon();
+    await this.#writer.abandon();
   }
 
   #add(stream: string, [offset, bytes]: ByteRange): void {

@@ -3,11 +3,25 @@
  *
  * A bell that cannot be rung costs time and no data, so it never fails a window: it is logged, and the next window rings again.
  */
+import type { TargetConfig } from '../config/schema.ts';
 import { type BatchOptions, batchesDue, type PendingBatch } from '../cut/due.ts';
 import { courseOf } from '../epoch/kinds.ts';
 import { asSluiceError } from '../errors.ts';
 import { isLogBased } from '../ledger/method.ts';
-import type { Bookmark, Clock, Cut, Doorbell, Epoch, ExtractBell, Ledger, LoadBell, Log } from '../ports.ts';
+import type {
+  Bookmark,
+  Clock,
+  Cut,
+  Doorbell,
+  Epoch,
+  ExtractBell,
+  Ledger,
+  LoadBell,
+  Log,
+  StopReason,
+} from '../ports.ts';
+import type { TableSchedules } from './table-schedules.ts';
+import { isHeldBack, waitsForItsTime } from './waiting.ts';
 
 /** The newest cuts are looked at for who has something in them. */
 const RING_CUTS_MAX = 250;
@@ -23,21 +37,37 @@ interface AnnouncePorts {
   readonly doorbell: Doorbell;
 }
 
+/** Of `target`; seconds. */
+type BatchSettings = Pick<
+  TargetConfig,
+  'batch_size_rows' | 'batch_flush_interval' | 'batch_flush_min_time_gap' | 'flush_all_streams' | 'consistency'
+>;
+
 export class Announcer {
   #ports: AnnouncePorts;
   #options: BatchOptions;
+  /** Of the streams that are rung for at times of their own. */
+  #schedules: TableSchedules;
   #pending = new Map<string, PendingBatch>();
   #rung_at_ms = new Map<string, number>();
 
-  constructor(ports: AnnouncePorts, options: BatchOptions) {
+  constructor(ports: AnnouncePorts, target: BatchSettings, schedules: TableSchedules) {
     this.#ports = ports;
-    this.#options = options;
+    this.#options = {
+      batch_size_rows: target.batch_size_rows,
+      batch_flush_interval_ms: target.batch_flush_interval * 1000,
+      batch_flush_min_time_gap_ms: target.batch_flush_min_time_gap * 1000,
+      flush_all_streams: target.flush_all_streams,
+      together: target.consistency === 'transaction',
+    };
+    this.#schedules = schedules;
   }
 
   /** Takes note of a recorded cut, and rings for the batches that are due. */
   async recorded(cut: Cut): Promise<void> {
     const now_ms = this.#ports.clock.now();
     for (const [stream, { changes }] of Object.entries(cut.streams)) {
+      if (this.#schedules.waits(stream)) continue;
       const before = this.#pending.get(stream);
       this.#pending.set(stream, {
         rows: (before?.rows ?? 0) + changes,
@@ -46,23 +76,29 @@ export class Announcer {
       });
     }
     await this.#ring(batchesDue(this.#pending, this.#rung_at_ms, now_ms, this.#options));
+    this.#schedules.recorded(cut);
+    await this.#schedules.serve();
   }
 
-  /** Rings for what has become due by time. */
-  async tick(): Promise<void> {
+  /** Rings for what has become due by time. `isAllRecorded`: nothing that was read waits to be recorded. */
+  async tick(isAllRecorded: boolean): Promise<void> {
+    if (isAllRecorded) this.#schedules.quiet();
+    await this.#schedules.serve();
     if (this.#pending.size === 0) return;
     await this.#ring(batchesDue(this.#pending, this.#rung_at_ms, this.#ports.clock.now(), this.#options));
   }
 
-  /** The end of a window rings for all. */
-  async ringAll(): Promise<void> {
+  /** The end of a window, which began at `started_at_ms`, rings for all, but for those whose time has not come. */
+  async ringAll(reason: StopReason, started_at_ms: number): Promise<void> {
+    this.#schedules.ended(reason, started_at_ms);
+    await this.#schedules.serve();
     await this.#ring([...this.#pending.keys()]);
   }
 
   async #ring(streams: readonly string[]): Promise<void> {
     if (streams.length === 0) return;
     const now_ms = this.#ports.clock.now();
-    const bells: LoadBell[] = [];
+    const bells: CutsBell[] = [];
     for (const stream of streams) {
       const batch = this.#pending.get(stream);
       if (!batch) continue;
@@ -70,8 +106,16 @@ export class Announcer {
       this.#pending.delete(stream);
       this.#rung_at_ms.set(stream, now_ms);
     }
-    await ringLoad(this.#ports, bells);
+    await ringLoad(this.#ports, this.#options.together ? oneFor(bells) : bells);
   }
+}
+
+type CutsBell = LoadBell & { readonly kind: 'cuts' };
+
+/** Whoever is rung for loads all streams together: the others would wait for him, to find nothing left. */
+function oneFor(bells: readonly CutsBell[]): CutsBell[] {
+  const [first] = bells;
+  return first ? [{ ...first, cut: Math.max(...bells.map(({ cut }) => cut)) }] : [];
 }
 
 /** Rings for everything that was recorded and is not applied, and for the open work of epochs. `all`: also what was rung for a moment ago. */
@@ -80,28 +124,35 @@ export async function ringAgain(
   bookmarks: readonly Bookmark[],
   head: Cut,
   all: boolean,
+  /** Streams that have caught up are loaded together, whichever is rung for. */
+  together = false,
+  /** Also for what waits for a time of its table's own. */
+  unscheduled = false,
 ): Promise<void> {
   const applying = bookmarks
     .filter(isLogBased)
-    .filter(({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'));
+    .filter(({ halt, state }) => halt === null && (state === 'catching_up' || state === 'live'))
+    .filter((bookmark) => unscheduled || !waitsForItsTime(bookmark));
   const oldest = Math.min(head.number, ...applying.map(({ applied_cut }) => applied_cut));
   const from = Math.max(oldest, head.number - RING_CUTS_MAX);
   const cuts = from < head.number ? await ports.ledger.cutsAfter(from, RING_CUTS_MAX) : [];
-  const bells: LoadBell[] = [];
+  const live: CutsBell[] = [];
+  const behind: CutsBell[] = [];
   for (const { stream, applied_cut, state } of applying) {
     const newest = cuts.findLast((cut) => cut.number > applied_cut && cut.streams[stream] !== undefined);
     if (newest || state === 'catching_up' || head.number - applied_cut > QUIET_CUTS_MAX) {
+      const bells = state === 'catching_up' ? behind : live;
       bells.push({ kind: 'cuts', stream, cut: newest?.number ?? head.number });
     }
   }
-  await ringLoad(ports, bells);
+  await ringLoad(ports, [...behind, ...(together ? oneFor(live) : live)]);
   for (const bookmark of bookmarks) {
     if (
       bookmark.halt === null &&
       bookmark.epoch > 0 &&
       (bookmark.state === 'captured' || bookmark.state === 'syncing')
     ) {
-      await ringEpoch(ports, bookmark, all);
+      await ringEpoch(ports, bookmark, all, unscheduled);
     }
   }
 }
@@ -119,11 +170,25 @@ export async function ringCatchingUp(
   );
 }
 
-async function ringEpoch(ports: AnnouncePorts, bookmark: Bookmark, all: boolean): Promise<void> {
+/** At the end of a window: streams that have halted in it, so that a loader tells readers of the target (load/note-halts.ts). */
+export async function ringHalted(
+  ports: Pick<AnnouncePorts, 'log' | 'doorbell'>,
+  bookmarks: readonly Bookmark[],
+  since_ms: number,
+): Promise<void> {
+  const halted = bookmarks.filter(({ halt }) => halt !== null && halt.at_ms >= since_ms);
+  await ringLoad(
+    ports,
+    halted.map(({ stream, applied_cut }) => ({ kind: 'cuts', stream, cut: applied_cut })),
+  );
+}
+
+async function ringEpoch(ports: AnnouncePorts, bookmark: Bookmark, all: boolean, unscheduled: boolean): Promise<void> {
   const { stream } = bookmark;
   const epoch = await ports.ledger.epoch(stream, bookmark.epoch);
   const now_ms = ports.clock.now();
   if (!epoch || (!all && now_ms - epoch.rung_at_ms < EPOCH_RING_AGAIN_MS)) return;
+  if (!unscheduled && isHeldBack(bookmark, epoch)) return;
   await ports.ledger.updateEpoch({ ...epoch, rung_at_ms: now_ms }, epoch.state);
   await ringEpochWork(ports, epoch);
 }

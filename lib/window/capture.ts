@@ -35,12 +35,13 @@ interface CapturePorts {
 
 /**
  * Captures the streams that are new, that somebody wants anew, or whose changes have been out of sight; and opens their epochs. Returns the
- * bookmarks of all captured streams. `asked`: the window shall end, and waits for nobody.
+ * bookmarks of all captured streams. `asked`: the window shall end, and waits for nobody. `isPaused`: a new table waits with its copy (table-schedules.ts).
  */
 export async function capture(
   ports: CapturePorts,
   opened: OpenChain,
   asked: () => boolean = () => false,
+  isPaused: (stream: string) => boolean = () => false,
 ): Promise<readonly Bookmark[]> {
   const { chain, streams, bookmarks } = opened;
   const known = new Map(bookmarks.map((bookmark) => [bookmark.stream, bookmark]));
@@ -89,7 +90,7 @@ export async function capture(
     }
   }
   const now = await ports.ledger.bookmarks();
-  for (const bookmark of now) await openEpoch(ports, bookmark, known.get(bookmark.stream) ?? null);
+  for (const bookmark of now) await openEpoch(ports, bookmark, known.get(bookmark.stream) ?? null, isPaused);
   await openAllRequested(ports, now);
   return now;
 }
@@ -264,7 +265,12 @@ async function bookmarkCapture(
  * Opens the epoch of a stream that has been captured since its last one. A window that died between the capture and here leaves a captured stream
  * without an epoch for this capture: found by the epoch's `held_cut`, it is opened now.
  */
-async function openEpoch(ports: CapturePorts, bookmark: Bookmark, before: Bookmark | null): Promise<void> {
+async function openEpoch(
+  ports: CapturePorts,
+  bookmark: Bookmark,
+  before: Bookmark | null,
+  isPaused: (stream: string) => boolean,
+): Promise<void> {
   const { ledger, clock } = ports;
   if (bookmark.state !== 'captured' || !isLogBased(bookmark)) return;
   const newest = bookmark.epoch > 0 ? await ledger.epoch(bookmark.stream, bookmark.epoch) : null;
@@ -288,6 +294,7 @@ async function openEpoch(ports: CapturePorts, bookmark: Bookmark, before: Bookma
   // What asked for the capture is done, if it was this window that captured: another one asks still.
   if ((bookmark.reset_requested || bookmark.resync_requested) && bookmark.captured_cut !== before?.captured_cut)
     await ledger.updateBookmark(bookmark.stream, { reset_requested: false, resync_requested: false });
+  if (epoch.kind === 'first_sync' && isPaused(bookmark.stream)) return;
   await ringExtract(ports, [{ kind: 'plan', stream: bookmark.stream, epoch: epoch.number }]);
 }
 

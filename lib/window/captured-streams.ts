@@ -38,6 +38,7 @@ export async function capturedStreams(
       ...keyless,
       ...hidden,
       filtered: typeof table.filter === 'string',
+      ...(table.lsn === true ? { lsn: true } : {}),
       ...(bookmark.log_from ? { log_from: bookmark.log_from } : {}),
     });
   }

@@ -6,7 +6,7 @@
  * query; but types whose definition grows without a word in the log (a label of an enum) are asked for at each cut that may have their values.
  */
 import type { CapturedStream } from '../cut/captured.ts';
-import type { DescribedBy, Share } from '../cut/open-cut.ts';
+import type { DescribedBy, Share } from '../cut/share.ts';
 import { SluiceError } from '../errors.ts';
 import type { Source } from '../ports.ts';
 import { projectedDescription } from '../projection/table.ts';

@@ -72,3 +72,11 @@ export async function haltOrThrow(
   await haltStream(ports, bookmark.stream, fault, { cut, must_reset: false });
   return 'halted';
 }
+
+/** Changes of the stream have been passed over. Where it can be copied anew as soon as its table is there, nobody need ask for that. */
+export async function stopStream(ports: HaltPorts, stream: string, fault: SluiceError): Promise<void> {
+  if (fault.copiesAnew) return await captureAnew(ports, stream, { reason: fault.message });
+  // Copied anew as soon as its names are as they were.
+  const mayComeBack = fault.code === 'TABLE_RENAMED' || fault.code === 'TABLE_NAME_LONG';
+  await haltStream(ports, stream, fault, { cut: null, must_reset: true }, mayComeBack ? { reset_requested: true } : {});
+}

@@ -71,6 +71,7 @@ function expectationsOf({ source }: Pipeline, head: Cut | null): GroundExpectati
     database: source.database,
     slot: source.replication_slot,
     plugin: source.plugin,
+    failover: source.failover,
     create_slot: source.create_slot,
     slot_intended: intended,
     head: intended ? null : head,

@@ -3,6 +3,12 @@
  */
 export class OneBehind {
   #work: Promise<void> = Promise.resolve();
+  #isFree = true;
+
+  /** Whether nothing runs now. */
+  get isFree(): boolean {
+    return this.#isFree;
+  }
 
   /** Resolves when nothing runs any more: what the last work used is free. */
   settled(): Promise<void> {
@@ -11,7 +17,10 @@ export class OneBehind {
 
   /** Starts `work`; the last must have settled. */
   start(work: () => Promise<void>): void {
-    this.#work = work();
+    this.#isFree = false;
+    this.#work = work().finally(() => {
+      this.#isFree = true;
+    });
     // Its failure is met by the next `settled`; until then it must not count as unhandled.
     this.#work.catch(() => {});
   }

@@ -16,6 +16,7 @@ import { ringEpochWork, ringExtract } from './announce.ts';
 import { releaseUnfollowed } from './capture.ts';
 import { followedOf } from './followed.ts';
 import type { OpenChain } from './open-chain.ts';
+import type { TableSchedules } from './table-schedules.ts';
 
 interface QueryPorts {
   readonly clock: Clock;
@@ -25,13 +26,24 @@ interface QueryPorts {
 }
 
 /**
- * Opens the runs of this window. `since_ms`: only of streams whose last run was opened before this time, so that several windows make one run; null: of all.
+ * Opens the runs of this window: of all, but for those whose table's time has not come. `since_ms`: only of streams whose last run was opened before this
+ * time, so that several windows make one run; null: of all.
  */
-export async function openRuns(ports: QueryPorts, opened: OpenChain, since_ms: number | null): Promise<void> {
+export async function openRuns(
+  ports: QueryPorts,
+  opened: OpenChain,
+  schedules: TableSchedules,
+  since_ms: number | null,
+): Promise<void> {
   // Read again, one by one: runs end while the window goes on.
   for (const stream of opened.queries) {
-    await openRun(ports, opened.chain.head, stream, await ports.ledger.bookmark(stream.id), since_ms);
+    await openRun(ports, opened.chain.head, stream, await ports.ledger.bookmark(stream.id), schedules, since_ms);
   }
+}
+
+/** The same while a window lasts, when the time of one has come. */
+export async function openRunsDue(ports: QueryPorts, opened: OpenChain, schedules: TableSchedules): Promise<void> {
+  if (schedules.runsAreDue()) await openRuns(ports, opened, schedules, null);
 }
 
 /** All that a window has to do where there is no slot to read: what the file no longer means is let go, and what somebody asked for begins. */
@@ -46,6 +58,7 @@ async function openRun(
   head: Cut,
   stream: StreamDefinition,
   known: Bookmark | null,
+  schedules: TableSchedules,
   since_ms: number | null,
 ): Promise<void> {
   const { ledger, clock, log } = ports;
@@ -54,6 +67,7 @@ async function openRun(
   const newest = number > 0 ? await ledger.epoch(begun.stream, number) : null;
   if (begun.halt !== null) return;
   if (newest && (newest.state === 'opened' || newest.state === 'planned')) {
+    schedules.runHasNotEnded();
     // Whoever opened it died before it could say so, or whoever ended it: others ring only for streams that are being read.
     if (begun.state === 'live' && (await isReading(ledger, begun, number))) await ringEpochWork(ports, newest);
     return;
@@ -61,6 +75,7 @@ async function openRun(
   // The bookmark may be a moment older than the epoch, and say that it is being read still.
   const hadRun = begun.state !== 'captured' && newest !== null && newest.state !== 'cancelled';
   if (hadRun && since_ms !== null && newest.opened_at_ms >= since_ms) return;
+  if (!schedules.runIsDue(begun, hadRun ? newest : null, begun.state === 'captured' && newest !== null)) return;
   const now_ms = clock.now();
   const epoch: Epoch = {
     stream: begun.stream,
@@ -78,6 +93,7 @@ async function openRun(
   };
   if (!(await ledger.openEpoch(epoch)) || !(await isReading(ledger, begun, epoch.number))) return;
   log.info('epoch_opened', { stream: begun.stream, epoch: epoch.number, kind: epoch.kind });
+  await schedules.runOpened(begun, now_ms);
   await ringExtract(ports, [{ kind: 'plan', stream: begun.stream, epoch: epoch.number }]);
 }
 

@@ -18,6 +18,7 @@ export class RunLog {
   #text_bytes = 0;
   #object_bytes = 0;
   #transactions = 0;
+  #rejected_rows = 0;
   #begin_lsn: Lsn | null = null;
   #end_lsn: Lsn | null = null;
   #source_lsn: Lsn | null = null;
@@ -64,6 +65,11 @@ export class RunLog {
     }
   }
 
+  /** So many rows were left out of the cut. */
+  rejected(rows: number): void {
+    this.#rejected_rows += rows;
+  }
+
   report(stopped_by: StopReason, error: SluiceError | null): RunReport {
     return {
       run: this.#run,
@@ -79,6 +85,7 @@ export class RunLog {
       changes: this.#changes,
       text_bytes: this.#text_bytes,
       object_bytes: this.#object_bytes,
+      ...(this.#rejected_rows > 0 ? { rejected_rows: this.#rejected_rows } : {}),
       streams: this.#streams,
       seconds: this.#seconds,
     };

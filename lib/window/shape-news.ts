@@ -7,9 +7,13 @@
  * was looked at.
  */
 import type { StreamDefinition } from '../config/selection.ts';
+import type { CapturedStream } from '../cut/captured.ts';
+import type { OpenCut } from '../cut/open-cut.ts';
 import type { Lsn } from '../lsn.ts';
 import type { Bookmark, Ground, Ledger, Source } from '../ports.ts';
 import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
+import { projectedTable } from '../projection/table.ts';
+import { tableShape } from '../slot/table-shape.ts';
 
 export interface ShapeNews {
   readonly streams: readonly StreamDefinition[];
@@ -47,4 +51,18 @@ export async function rememberTold(
   streams: readonly StreamDefinition[],
 ): Promise<void> {
   for (const { id, table } of streams) await ledger.updateBookmark(id, { definition: table.definition ?? null });
+}
+
+/** Tells of shapes in their place in the order: when everything has been read that was written in the former ones. Returns of whose. */
+export function tellNews(
+  cut: OpenCut,
+  streams: readonly CapturedStream[],
+  news: ShapeNews | null,
+): readonly StreamDefinition[] {
+  if (news === null || cut.end_lsn < news.lsn) return [];
+  for (const { id, table } of news.streams) {
+    const stream = streams.find((captured) => captured.stream === id);
+    if (stream) cut.tell(stream, table.oid, tableShape(projectedTable(table, stream.projection ?? null)));
+  }
+  return news.streams;
 }

@@ -10,6 +10,7 @@ import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, PutObjectCom
 import { CreateQueueCommand, GetQueueAttributesCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
 import { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { concurrencyFor } from '../../cli/run/session.ts';
 import { shareBackend } from '../../infra/local/backend.ts';
 import { type EngineOptions, STOP_MS_MAX, startEngine } from '../../infra/local/engine.ts';
 import { awsEnvironment } from '../../infra/local/environment.ts';
@@ -173,6 +174,29 @@ describe('a message', () => {
     expect(Math.max(...seen)).toBe(2);
   });
 
+  test.each([
+    ['parallelism: 0 (one for each of 3 streams)', 'parallelism: 0', 3],
+    ['parallelism: -1 (one for each of 2 cores)', 'parallelism: -1', 2],
+    ['parallelism: 1', 'parallelism: 1', 1],
+    ['parallelism: 4', 'parallelism: 4', 4],
+    ['parallelism: 4, max_parallelism: 2', 'parallelism: 4, max_parallelism: 2', 2],
+    ['parallelism: 0, max_parallelism: 1', 'parallelism: 0, max_parallelism: 1', 1],
+  ])('is worked on beside as many others as the file says: %s', async (_name, options, loaders) => {
+    const file = `pipeline: fixture\nsource: {}\ntables: [public.*]\ntarget: { ${options} }\n`;
+    const { engine, ring, output } = await start({
+      concurrency: concurrencyFor(readPipeline(file, 'pipeline.yaml'), 3, 2),
+    });
+    for (const group of ['a', 'b', 'c', 'd', 'e', 'f']) await ring(group, { note: group, wait_ms: 250 });
+    await eventually(
+      'the last ends',
+      async () => (await output()).filter((line) => line.startsWith('end')).length === 6,
+    );
+    await engine.idle();
+    let at_once = 0;
+    const seen = (await output()).map((line) => (at_once += line.startsWith('begin') ? 1 : -1));
+    expect(Math.max(...seen)).toBe(loaders);
+  });
+
   test.each(['report', 'throw', 'exit', 'nonsense'] as const)(
     'that fails (%s) comes again, before the next of its group',
     async (fails_by) => {
@@ -256,6 +280,21 @@ describe('windows', () => {
     expect(Date.now() - asked_ms).toBeLessThan(5_000);
     expect(await output()).toEqual(['window begins', 'window ends']);
   });
+});
+
+test('windows run at the times of tables too (tables[].schedule), where the pipeline’s own never come', async () => {
+  const options = await engineOptions(directory);
+  const far = { kind: 'cron', cron: '0 0 1 1 ? 2199', timezone: 'UTC', paused: false } as const;
+  const text = (await readFile(options.configPath, 'utf8')).replace(
+    '[public.*]',
+    '[public.*, { table: public.t, schedule: { every: 1 minute } }]',
+  );
+  const { engine, output } = await start({ schedule: far, pipeline: readPipeline(text, 'pipeline.yaml') });
+  const scheduled = engine.runSchedule();
+  await eventually('a window', async () => (await output()).length > 0);
+  await engine.stop();
+  await scheduled;
+  expect(await output()).toEqual(['window begins', 'window ends']);
 });
 
 describe('a stop', () => {
@@ -395,7 +434,7 @@ describe('SIGKILL of the engine’s process', () => {
   });
 });
 
-test('a pipeline that names no servers gets its own, and they keep what is in them', async () => {
+test('source, target: a pipeline that names no servers gets its own, and they keep what is in them', async () => {
   const configPath = join(directory, 'embedded.yaml');
   const text = '# mine\npipeline: embedded\ntables: [public.*] # all\n';
   await writeFile(configPath, text);
@@ -414,7 +453,14 @@ test('a pipeline that names no servers gets its own, and they keep what is in th
   const local = await readFile(path, 'utf8');
   expect(local).not.toContain('mine');
   expect(local).not.toContain(databases.source?.password);
-  const readers = { env: environment, readFile: () => Promise.reject(), readSecret: () => Promise.reject() };
+  const reject = () => Promise.reject(new Error('not asked for'));
+  const readers = {
+    env: environment,
+    readFile: reject,
+    readSecret: reject,
+    readAuthorities: reject,
+    signToken: reject,
+  };
   for (const side of ['source', 'target'] as const) {
     const connection = await resolveConnection(readShippedPipeline(local, path)[side], side, readers);
     expect(connection).toMatchObject(databases[side] ?? {});

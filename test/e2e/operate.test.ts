@@ -1,4 +1,5 @@
 /** Status, resume and reset against a ledger on a real server. */
+import { Readable } from 'node:stream';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { dynamoLedger } from '../../lib/ledger/dynamo.ts';
 import { lsnOf } from '../../lib/lsn.ts';
@@ -11,6 +12,9 @@ import {
   status,
 } from '../../lib/operate.ts';
 import type { ExtractBell, Halt, LoadBell } from '../../lib/ports.ts';
+import { rejectedLine } from '../../lib/validation/rejected.ts';
+import { rejectedCount } from '../../lib/validation/rejected-count.ts';
+import { discardRejects, firstRejects, listRejects } from '../../lib/validation/rejects.ts';
 import { startAws, type TestAws } from '../support/aws.ts';
 import { aBookmark, aChunk, aCut, anEpoch, aReport, HandClock, keptLog, STAGED } from '../support/ledger-nouns.ts';
 
@@ -72,6 +76,33 @@ describe('a person', () => {
     await ledger.stageChunk(aChunk({ stream, number: 1, staged: STAGED }));
     await ledger.markChunkLoaded(aChunk({ stream, number: 0 }));
     await ledger.saveReport(aReport());
+  });
+
+  test('is told how many rows were left out (target.on_invalid: reject), and sees the first of them', async () => {
+    const { ledger } = ports;
+    const { stream } = named('live');
+    const line = (id: number) => {
+      const key = { columns: ['id'], values: [String(id)] };
+      const faults = [{ column: 'n', keyword: 'minimum', wants: 'must be >= 0' }];
+      return rejectedLine({ stream, operation: 'copy', key, committed_at: null, faults, row: { id: String(id) } }).text;
+    };
+    const object = Buffer.concat(Array.from({ length: 150 }, (_, id) => line(id)));
+    const reject = { stream, object: 'o', object_bytes: object.length, cut: 2, epoch: null, rejected_at_ms: 7 };
+    await ledger.addReject({ ...reject, id: 'cut-2', rows: 1 });
+    await ledger.addReject({ ...reject, id: 'cut-2', rows: 150 });
+    await ledger.addReject({ ...reject, stream: named('halted').stream, id: 'cut-2', rows: 3 });
+    expect((await status(ports, 'shop')).streams.map(({ table, rejected_rows }) => [table, rejected_rows])).toEqual([
+      ['public.copied', 0],
+      ['public.halted', 3],
+      ['public.live', 150],
+    ]);
+    expect(await rejectedCount(ledger)).toBe(153);
+    expect(await listRejects(ledger)).toMatchObject([{ table: 'public.halted' }, { table: 'public.live', rows: 150 }]);
+    const stage = { read: () => Promise.resolve(Readable.from([object])) };
+    const { rows, more } = await firstRejects({ ledger, stage }, 'public.live');
+    expect([rows.length, more, rows[99]?.key.values]).toEqual([100, true, ['99']]);
+    expect(await discardRejects(ports, 'public.*')).toMatchObject([{ rows: 0 }, { rows: 3 }, { rows: 150 }]);
+    expect(await ledger.rejects(null)).toEqual([]);
   });
 
   test('sees how every stream stands, ready for JSON', async () => {

@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ROOT, resourceOf, resourcesOf, type Synthesized, synthesize } from './support.ts';
+import { rejectedObject } from '../../lib/validation/rejected.ts';
+import { pipelineYaml, ROOT, resourceOf, resourcesOf, type Synthesized, synthesize } from './support.ts';
 
 interface Statement {
   readonly Effect: string;
@@ -29,10 +30,12 @@ const answer = (queue: string): string[] => [
   `sqs:ReceiveMessage ${queue}`,
 ];
 const log = (id: string): string[] => [`logs:CreateLogStream ${id}Logs`, `logs:PutLogEvents ${id}Logs`];
-const stageWrite = (objects: string): string[] => [
-  `s3:AbortMultipartUpload ${objects}`,
-  `s3:GetObject ${objects}`,
-  `s3:PutObject ${objects}`,
+const stageWrite = (...folders: string[]): string[] => [
+  ...folders.flatMap((objects) => [
+    `s3:AbortMultipartUpload ${objects}`,
+    `s3:GetObject ${objects}`,
+    `s3:PutObject ${objects}`,
+  ]),
   's3:ListBucket Stage',
 ];
 const SOURCE_SECRET = ['secretsmanager:GetSecretValue secret:sluice/shop-source-??????'];
@@ -47,7 +50,7 @@ test.each([
       ...LEDGER_PUT,
       ...LEDGER_UPDATE,
       ...LEDGER_BATCH,
-      ...stageWrite('Stage/shop/cuts/*'),
+      ...stageWrite('Stage/shop/cuts/*', 'Stage/shop/rejected/cuts/*'),
       ...RING_LOAD,
       ...RING_EXTRACT,
       ...SOURCE_SECRET,
@@ -61,7 +64,7 @@ test.each([
       ...LEDGER_PUT,
       ...LEDGER_UPDATE,
       ...LEDGER_BATCH,
-      ...stageWrite('Stage/shop/chunks/*'),
+      ...stageWrite('Stage/shop/chunks/*', 'Stage/shop/rejected/chunks/*'),
       ...RING_LOAD,
       ...RING_EXTRACT,
       ...answer('ExtractQueue'),
@@ -98,7 +101,20 @@ test.each([
       ...SOURCE_SECRET,
     ],
   ],
-  ['Operate', [...log('Operate'), ...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...RING_LOAD, ...RING_EXTRACT]],
+  [
+    'Operate',
+    [
+      ...log('Operate'),
+      ...LEDGER_READ,
+      ...LEDGER_PUT,
+      ...LEDGER_UPDATE,
+      ...LEDGER_BATCH,
+      's3:GetObject Stage/shop/rejected/*',
+      's3:ListBucket Stage',
+      ...RING_LOAD,
+      ...RING_EXTRACT,
+    ],
+  ],
   ['Window', ['lambda:InvokeFunction Drain']],
 ])('%s may do this and nothing else', (id, expected) => {
   expect(rightsOf(synthesized, id)).toEqual([...expected].sort());
@@ -110,6 +126,7 @@ test('objects of the stage are named as the grants say', () => {
   const folders = [...source.matchAll(/objectName\(pipeline, ['`](\w+)/g)].map(([, folder]) => folder);
   expect(new Set(folders)).toEqual(new Set(['chunks', 'cuts']));
   expect(source).toContain('return `${pipeline.pipeline}/${folder}/');
+  expect(rejectedObject('shop/cuts/7')).toBe('shop/rejected/cuts/7');
 });
 
 test('roles have their own policies only: no managed policy, no permissions elsewhere', () => {
@@ -166,6 +183,38 @@ test('with a key of its own for the secrets, those that read secrets may decrypt
   expect(JSON.stringify(conditions)).toMatch(/^\[{"StringEquals":{"kms:ViaService":.*secretsmanager\..*}}\]$/);
 });
 
+describe('with IAM tokens', () => {
+  const token = (more = '') => `password: { iam: true${more} }`;
+  const withTokens = synthesize({
+    yaml: pipelineYaml()
+      .replace('password: { secret: sluice/shop-source, key: password }', token(', region: eu-west-3'))
+      .replace('password: { secret: sluice/warehouse, key: password }', token(', region: us-east-1')),
+  });
+  const rights = (id: string): string[] => rightsOf(withTokens, id).filter((right) => right.startsWith('rds-db'));
+  const source = 'rds-db:connect arn:<AWS::Partition>:rds-db:eu-west-3:<AWS::AccountId>:dbuser:*/sluice';
+  const target = 'rds-db:connect arn:<AWS::Partition>:rds-db:us-east-1:<AWS::AccountId>:dbuser:*/loader';
+
+  test.each([
+    ['Drain', [source]],
+    ['Extract', [source, target]],
+    ['Load', [target]],
+    ['Backfill', [source]],
+    ['Operate', []],
+  ])('%s may connect as the role of the databases that it connects to, and as no other', (id, expected) => {
+    expect(rights(id)).toEqual(expected);
+    expect(rightsOf(withTokens, id).filter((right) => right.startsWith('secretsmanager'))).toEqual([]);
+  });
+
+  test('a role whose name is a pattern to IAM is meant by its name', () => {
+    const yaml = pipelineYaml()
+      .replace('user: sluice', () => 'user: "a*?$"')
+      .replace('password: { secret: sluice/shop-source, key: password }', token(', region: eu-west-3'));
+    expect(rightsOf(synthesize({ yaml }), 'Drain')).toContain(
+      'rds-db:connect arn:<AWS::Partition>:rds-db:eu-west-3:<AWS::AccountId>:dbuser:*/a${*}${?}${$}',
+    );
+  });
+});
+
 /** Every right of a role as `action resource`, sorted. */
 function rightsOf(from: Synthesized, id: string): string[] {
   return statementsOf(from, id)
@@ -191,11 +240,14 @@ function resourceName(resource: unknown): string {
     'Fn::GetAtt': attribute,
     'Fn::ImportValue': imported,
     'Fn::Join': joined,
+    Ref,
   } = resource as {
     'Fn::GetAtt'?: [string, string];
     'Fn::ImportValue'?: string;
     'Fn::Join'?: [string, unknown[]];
+    Ref?: string;
   };
+  if (Ref) return `<${Ref}>`;
   if (attribute) return attribute[0].replace(/[0-9A-F]{8}$/, '');
   if (imported) return /ExportsOutputFnGetAtt(\w+?)[0-9A-F]{8}Arn/.exec(imported)?.[1] ?? imported;
   const text = (joined?.[1] ?? []).map((part) => (typeof part === 'string' ? part : resourceName(part))).join('');

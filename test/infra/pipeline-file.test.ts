@@ -7,6 +7,7 @@ import { readPipeline } from '../../lib/config/read.ts';
 import { EXAMPLE, pipelineYaml, synthesize, temporaryDirectory } from './support.ts';
 
 const CERTIFICATE = '-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n';
+const HOST_KEY = `SHA256:${'a'.repeat(43)}`;
 const directory = temporaryDirectory();
 writeFileSync(join(directory, 'ca.pem'), CERTIFICATE);
 writeFileSync(join(directory, 'client.key'), 'canary-private-key');
@@ -38,6 +39,12 @@ test('secrets are listed by side, each once', () => {
   });
 });
 
+test('the key of an SSH tunnel and its passphrase are secrets of the side', () => {
+  const tunnel = `ssh: { host: b, user: u, private_key: { secret: shop/bastion, key: key }, passphrase: { secret: shop/pass }, host_key: "${HOST_KEY}" }`;
+  const { secrets } = read(pipelineYaml({ target: tunnel }));
+  expect(secrets.target).toEqual(['sluice/warehouse', 'shop/bastion', 'shop/pass']);
+});
+
 test('the salt of hashes is a secret of those who read the source, and never of the environment', () => {
   expect(read(`${pipelineYaml()}\nmask_salt: { secret: shop/salt }\n`).secrets.source).toEqual([
     'sluice/shop-source',
@@ -50,6 +57,23 @@ test('the text of a certificate goes where its path stood', () => {
   const { pipeline, json } = read(pipelineYaml().replace('ssl: true', 'ssl: { mode: verify-full, ca: ./ca.pem }'));
   expect(pipeline.source.ssl.ca).toEqual({ from: 'file', path: './ca.pem' });
   expect(readPipeline(json, 'pipeline.json').source.ssl.ca).toEqual({ from: 'text', pem: CERTIFICATE });
+});
+
+test("ca: rds stays a word: its text is in the functions' own code", () => {
+  const { pipeline, json } = read(pipelineYaml().replace('ssl: true', 'ssl: { mode: verify-full, ca: rds }'));
+  expect(pipeline.source.ssl.ca).toEqual({ from: 'rds' });
+  expect(json).not.toContain('BEGIN CERTIFICATE');
+  expect(readPipeline(json, 'pipeline.json')).toEqual(pipeline);
+});
+
+test('who connects with IAM tokens is told by side, with the region that the host tells', () => {
+  const { tokens, secrets } = read(
+    pipelineYaml()
+      .replace('host: shop-db.internal', 'host: shop.c1.eu-west-3.rds.amazonaws.com')
+      .replace('password: { secret: sluice/shop-source, key: password }', 'password: { iam: true }'),
+  );
+  expect(tokens).toEqual({ source: { user: 'sluice', region: 'eu-west-3' }, target: null });
+  expect(secrets).toEqual({ source: [], target: ['sluice/warehouse'] });
 });
 
 describe('is refused', () => {
@@ -70,6 +94,22 @@ describe('is refused', () => {
       'a private key in a file',
       pipelineYaml().replace('ssl: true', 'ssl: { cert: ./ca.pem, key: ./client.key }'),
       'source.ssl.key',
+    ],
+    [
+      'the private key of a tunnel in a file',
+      pipelineYaml().replace(
+        'ssl: true',
+        `ssh: { host: b, user: u, private_key: ./client.key, host_key: "${HOST_KEY}" }`,
+      ),
+      'source.ssh.private_key',
+    ],
+    [
+      'its passphrase from the environment',
+      pipelineYaml().replace(
+        'ssl: true',
+        `ssh: { host: b, user: u, private_key: { secret: b }, passphrase: "\${env:PASS}", host_key: "${HOST_KEY}" }`,
+      ),
+      'source.ssh.passphrase',
     ],
     ['a certificate that is not there', pipelineYaml().replace('ssl: true', 'ssl: { ca: ./none.pem }'), 'none.pem'],
     ['a side without a host', pipelineYaml().replace(/target:(\n {2}.*|\n)*/, 'target: {}\n\n'), 'target.host'],
@@ -101,4 +141,16 @@ test('no secret is in the cloud assembly', () => {
     delete process.env.SOURCE_PASSWORD;
     delete process.env.PGPASSWORD;
   }
+});
+
+test('a JSON Schema goes where the name of its file stood (tables.json_schema); one that is none is refused', () => {
+  writeFileSync(join(directory, 'orders.json'), '{ "properties": { "qty": { "minimum": 0 } } }');
+  const yaml = pipelineYaml({ target: 'validate_records: true' }).replace(
+    /^tables:\n/mu,
+    'tables:\n  - { table: public.checked, json_schema: orders.json }\n',
+  );
+  const { json } = read(yaml);
+  expect(readPipeline(json, 'pipeline.json').tables[0]?.json_schema).toEqual({ properties: { qty: { minimum: 0 } } });
+  writeFileSync(join(directory, 'orders.json'), '{ "properties": { "qty": { "minimun": 0 } } }');
+  expect(() => read(yaml)).toThrow(/pipeline\.yaml:\d+:\d+ .*json_schema \(orders\.json\): .*minimun/u);
 });

@@ -33,7 +33,11 @@ function connector(env: Record<string, string>, more: Record<string, unknown> = 
   const reject = () => Promise.reject(new Error('not asked for'));
   return {
     clock,
-    connector: new Connector(pipeline, { env, readFile: reject, readSecret: reject }, () => clock.now_ms),
+    connector: new Connector(
+      pipeline,
+      { env, readFile: reject, readSecret: reject, readAuthorities: reject, signToken: reject },
+      () => clock.now_ms,
+    ),
   };
 }
 
@@ -50,6 +54,27 @@ test('use the password of the time, after one refusal', async () => {
   await expect(connections.connect('source')).rejects.toMatchObject({ code: 'AUTHENTICATION_FAILED' });
   await closeClient(await connections.connect('source'));
   await admin.end();
+});
+
+test('host, port, user, password, database: each side is reached where the file says, and as whom', async () => {
+  await using other = await startPostgres();
+  const admin = await other.connect();
+  await admin.query("CREATE ROLE asked LOGIN PASSWORD 'for asked'");
+  await admin.query('CREATE DATABASE "Asked Db"');
+  await admin.end();
+  const { host, port } = other;
+  const there = { host, port, user: 'asked', password: '${env:OTHER_PW}', database: 'Asked Db' };
+  const { connector: connections } = connector({ PW: server.password, OTHER_PW: 'for asked' }, there);
+  const reached = async (side: 'source' | 'target'): Promise<unknown> => {
+    const client = await connections.connect(side);
+    const { rows } = await client.query(
+      "SELECT session_user::text AS role, current_database()::text AS database, current_setting('port')::int AS port",
+    );
+    await closeClient(client);
+    return rows[0];
+  };
+  expect(await reached('source')).toEqual({ role: 'asked', database: 'Asked Db', port });
+  expect(await reached('target')).toEqual({ role: 'postgres', database: 'postgres', port: server.port });
 });
 
 test('show the name that they are given, and can replicate', async () => {
@@ -76,7 +101,7 @@ test('read a secret again after some minutes, and after it was not there', async
   await expect(connections.connect('target')).rejects.toMatchObject({ code: 'AUTHENTICATION_FAILED' });
 });
 
-test('reach the replica of the source with the same role and password, by its own host and port', async () => {
+test('secondary_host, secondary_port: reach the replica of the source with the same role and password, by its own host and port', async () => {
   await using other = await startPostgres();
   const admin = await other.connect();
   await admin.query("CREATE ROLE rotated LOGIN PASSWORD 'there'");

@@ -66,7 +66,7 @@ async function same(table: string, columns: string): Promise<void> {
 }
 
 describe('with REPLICA IDENTITY FULL', () => {
-  test('every copy of every row, through copy, changes, truncate and reset', async () => {
+  test('primary_key_required: false keeps every copy of every row, through copy, changes, truncate and reset', async () => {
     await using line = await lineFor(`
       CREATE TABLE t (a int, b text, j json, x xml, p point, n numeric, f float8, c char(5), d bpchar);
       ALTER TABLE t REPLICA IDENTITY FULL;
@@ -504,7 +504,7 @@ describe.each([
   );
 });
 
-test('are refused where a key is required, and the refusal names the option', async () => {
+test('target.primary_key_required: are refused where a key is required, and the refusal names the option', async () => {
   await using line = await lineFor('CREATE TABLE t (a int)', '', '[public.t]');
   await expect(line.window()).rejects.toThrow('TABLE_WITHOUT_KEY');
 });

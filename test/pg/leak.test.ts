@@ -139,7 +139,7 @@ describe.each(PLUGINS.filter((plugin) => plugin === 'pgoutput' || !skipDebian))(
     expect(columns.rows.map(({ name }) => name)).toEqual(['id', 'name']);
   });
 
-  test('a column that is hidden later: the target has none of its values after the next copy', async () => {
+  test('tables.columns, tables.mask, mask_salt: a column that is hidden later: the target has none of its values after the next copy', async () => {
     await using fresh = await open(
       `CREATE TABLE t (id int PRIMARY KEY, secret text, n int, name text); INSERT INTO t VALUES (1, '${MARK}', 4711, '${SEEN}'), (2, '${MARK}2', 4712, 'x')`,
       '[public.t]',

@@ -56,42 +56,58 @@ describe('a crash at any statement', () => {
   const STATEMENTS_MAX = 90;
   const SIDE_BY_SIDE = 6;
 
-  test.each(['before', 'after'] as const)('cut %s it: doing it all again ends right', async (when) => {
-    const whole = targetOn(server);
-    /** One reset of its own table, cut at its `nth` statement and then done again. */
-    const crashAt = async (nth: number): Promise<{ stream: TargetStream; crashed: boolean; wasCut: boolean }> => {
-      const stream = freshStream();
-      await synchronise(whole, stream, SHAPE, [
-        [
-          ['1', 'old'],
-          ['9', 'old'],
-        ],
-      ]);
-      const { onClient, wasCut } = cutAt(nth, when);
-      const reset = { number: 2, kind: 'reset', plan: 'again', held_cut: 20 } as const;
-      const chunks: Line[][] = [[['1', 'new']], [['2', 'new']]];
-      const crashed = await synchronise(targetOn(server, { onClient }), stream, SHAPE, chunks, reset).then(
-        () => false,
-        () => true,
-      );
-      await synchronise(whole, stream, SHAPE, chunks, reset);
-      return { stream, crashed, wasCut: wasCut() };
-    };
-    let cuts = 0;
-    for (let nth = 0; ; nth += SIDE_BY_SIDE) {
-      expect(nth).toBeLessThan(STATEMENTS_MAX);
-      const tried = await Promise.all(Array.from({ length: SIDE_BY_SIDE }, (_, i) => crashAt(nth + i)));
-      for (const { stream } of tried) {
-        expect(await rowsOf(client, stream.target)).toEqual([
-          ['1', 'new'],
-          ['2', 'new'],
-        ]);
-        expect(await rowOf(whole, stream)).toMatchObject({ hold: null, epoch: 2, applied_cut: 20, made: true });
+  const PLAIN = { shape: SHAPE, level: 0, of: (text: string): string[] => [text] };
+  /** Beside the json its key's column, which the shadow gets when its rows are in. */
+  const JSON_SHAPE = shapeOf({ id: 'int4', a: 'json' }, ['id']);
+  const FLATTENED = { shape: JSON_SHAPE, level: 1, of: (text: string): string[] => [`{"k":"${text}"}`, text] };
+
+  test.each([
+    { when: 'before', ...PLAIN },
+    { when: 'after', ...PLAIN },
+    { when: 'before', ...FLATTENED },
+    { when: 'after', ...FLATTENED },
+  ] as const)(
+    'cut $when it: doing it all again ends right, data_flattening_max_level: $level',
+    async ({ when, shape, level, of }) => {
+      const options = { data_flattening_max_level: level };
+      const line = (id: string, text: string): Line => [id, of(text)[0] ?? ''];
+      const whole = targetOn(server, options);
+      /** One reset of its own table, cut at its `nth` statement and then done again. */
+      const crashAt = async (nth: number): Promise<{ stream: TargetStream; crashed: boolean; wasCut: boolean }> => {
+        const stream = freshStream();
+        await synchronise(whole, stream, shape, [[line('1', 'old'), line('9', 'old')]]);
+        const { onClient, wasCut } = cutAt(nth, when);
+        const reset = { number: 2, kind: 'reset', plan: 'again', held_cut: 20 } as const;
+        const chunks: Line[][] = [[line('1', 'new')], [line('2', 'new')]];
+        const crashed = await synchronise(
+          targetOn(server, { ...options, onClient }),
+          stream,
+          shape,
+          chunks,
+          reset,
+        ).then(
+          () => false,
+          () => true,
+        );
+        await synchronise(whole, stream, shape, chunks, reset);
+        return { stream, crashed, wasCut: wasCut() };
+      };
+      let cuts = 0;
+      for (let nth = 0; ; nth += SIDE_BY_SIDE) {
+        expect(nth).toBeLessThan(STATEMENTS_MAX);
+        const tried = await Promise.all(Array.from({ length: SIDE_BY_SIDE }, (_, i) => crashAt(nth + i)));
+        for (const { stream } of tried) {
+          expect(await rowsOf(client, stream.target)).toEqual([
+            ['1', ...of('new')],
+            ['2', ...of('new')],
+          ]);
+          expect(await rowOf(whole, stream)).toMatchObject({ hold: null, epoch: 2, applied_cut: 20, made: true });
+        }
+        cuts += tried.filter(({ crashed }) => crashed).length;
+        if (tried.some(({ wasCut }) => !wasCut)) break;
       }
-      cuts += tried.filter(({ crashed }) => crashed).length;
-      if (tried.some(({ wasCut }) => !wasCut)) break;
-    }
-    expect(await leftovers(streamOf({ schema: 'epoch', table: 'none' }))).toEqual([]);
-    expect(cuts).toBeGreaterThan(15);
-  });
+      expect(await leftovers(streamOf({ schema: 'epoch', table: 'none' }))).toEqual([]);
+      expect(cuts).toBeGreaterThan(15);
+    },
+  );
 });

@@ -41,7 +41,7 @@ const ALL = [
 ].map((line) => line.replace('UNIQUE  ', 'UNIQUE  '));
 const names = (lines: readonly string[]): string[] => lines.map((line) => line.replaceAll(/ +/g, ' ').trim()).sort();
 
-test('made by the first sync, on the shadow where rows of several moments do no harm; kept by a reset, which still swaps', async () => {
+test('target.indices: made by the first sync, on the shadow where rows of several moments do no harm; kept by a reset, which still swaps', async () => {
   await using fresh = await freshLine({ source, target }, SQL, { target: INDICES });
   await fresh.equal();
   expect(names(await indexes(fresh))).toEqual(names(ALL));

@@ -83,7 +83,7 @@ const TYPES: Readonly<Record<string, readonly string[]>> = {
 };
 
 describe.each(PLUGINS.filter((plugin) => plugin === 'pgoutput' || !skipDebian))('with %s', (plugin) => {
-  test('a hash is that of the text that PostgreSQL prints, of each type, in copies and in the log', async () => {
+  test('tables.mask, mask_salt: a hash is that of the text that PostgreSQL prints, of each type, in copies and in the log', async () => {
     const names = Object.keys(TYPES);
     const depth = Math.max(...Object.values(TYPES).map((values) => values.length));
     const rows = Array.from({ length: depth + 1 }, (_, i) =>
@@ -122,7 +122,7 @@ describe.each(PLUGINS.filter((plugin) => plugin === 'pgoutput' || !skipDebian))(
     expect(types).toEqual([]);
   });
 
-  test('excluded, redacted and NULL: in copies and in the log, with unchanged, giant and deleted values', async () => {
+  test('tables.columns, tables.mask: excluded, redacted and NULL: in copies and in the log, with unchanged, giant and deleted values', async () => {
     await using fresh = await open(
       `CREATE TYPE mood AS ENUM ('sad', 'glad');
        CREATE TABLE t (id int PRIMARY KEY, secret text, mood mood, note text, plain text, big text);

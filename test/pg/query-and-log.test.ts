@@ -25,7 +25,7 @@ async function expectEqual(run: FreshLine, ...tables: readonly string[]): Promis
   }
 }
 
-test('three methods in one pipeline', async () => {
+test('tables.replication_method, tables.replication_key: three methods in one pipeline', async () => {
   await using run = await line(
     `CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, k int); CREATE TABLE c (id int PRIMARY KEY);
      INSERT INTO a VALUES (1, 'a'); INSERT INTO b VALUES (1, 1); INSERT INTO c VALUES (1);

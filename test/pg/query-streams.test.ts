@@ -102,7 +102,7 @@ describe('FULL_TABLE', () => {
     expect(run.line.bookmark('public.t')).toMatchObject({ state: 'live', epoch: 2 });
   });
 
-  test('itersize, where the file gives it, is about the rows of a chunk', async () => {
+  test('itersize, or batch_fetch_limit, where the file gives it, is about the rows of a chunk', async () => {
     const made =
       'CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, i FROM generate_series(1, 900) i';
     const rowsOf = ({ line: { durable } }: FreshLine): number[] =>

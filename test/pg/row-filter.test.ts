@@ -43,7 +43,7 @@ const TABLE = `CREATE TABLE t (id int, region text, v text, big text, PRIMARY KE
   ALTER TABLE t ALTER big SET STORAGE EXTERNAL;
   INSERT INTO t SELECT i, CASE WHEN i % 2 = 0 THEN 'eu' ELSE 'us' END, 'v' || i, repeat('b', 3000) FROM generate_series(1, 20) i`;
 
-test('rows come and go with the filter, by copies and by the log', async () => {
+test('tables.where: rows come and go with the filter, by copies and by the log', async () => {
   await using fresh = await open(TABLE, EU);
   expect(await filtered(fresh, 't', "region = 'eu'")).toHaveLength(10);
   await fresh.from.query(`

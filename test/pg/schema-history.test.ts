@@ -90,11 +90,16 @@ interface History {
   readonly steps: readonly HistoryStep[];
   /** `on_drop_column: drop`, or keep. */
   readonly drops: boolean;
+  /** How its windows read the slot, in turns. */
+  readonly readers: readonly ('stream' | 'peek')[];
 }
 
-async function run({ types, steps, drops }: History): Promise<void> {
+async function run({ types, steps, drops, readers }: History): Promise<void> {
+  let windows = 0;
+  const nextReader = (): string => `slot_reader: ${readers[windows++ % readers.length]}`;
   await using made = await freshLine({ source, target }, DRAWN_SQL, {
     tables: '[drawn.*]',
+    source: nextReader(),
     target: `on_drop_column: ${drops ? 'drop' : 'keep'}`,
   });
   const { line, from, to } = made;
@@ -102,6 +107,7 @@ async function run({ types, steps, drops }: History): Promise<void> {
   await table.make(types);
   const compare = async (): Promise<void> => {
     await table.end();
+    line.configure({ source: nextReader() });
     await survive(made, () => settle(made));
     await expectEqual(from, to, drops);
   };
@@ -112,6 +118,7 @@ async function run({ types, steps, drops }: History): Promise<void> {
       if (step.kind === 'window') {
         // A capture waits for whoever writes to the table, and that is this test.
         if (capturesNext(made)) await table.end();
+        line.configure({ source: nextReader() });
         await survive(made, () => line.window());
       }
       if (step.kind === 'settle') await compare();
@@ -131,8 +138,13 @@ async function run({ types, steps, drops }: History): Promise<void> {
 const SECONDS = 15;
 
 property(
-  'any history of rows and shapes ends equal',
-  fc.record({ types: fc.array(fc.nat(99), { maxLength: 6 }), steps: histories, drops: fc.boolean() }),
+  'any history of rows and shapes ends equal, by either slot_reader and by both in turns',
+  fc.record({
+    types: fc.array(fc.nat(99), { maxLength: 6 }),
+    steps: histories,
+    drops: fc.boolean(),
+    readers: fc.constantFrom(['stream'] as const, ['peek'] as const, ['stream', 'peek'] as const),
+  }),
   run,
   SECONDS,
 );

@@ -197,7 +197,7 @@ describe('the whole line, over a replica that lags on purpose', () => {
     }
   }
 
-  test('no row is missing in the end', { timeout: 120_000 }, async () => {
+  test('source.use_secondary: no row is missing in the end', { timeout: 120_000 }, async () => {
     await using fresh = await freshLine(
       { source: primary, target },
       `CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a SELECT i, 'old' FROM generate_series(1, 5000) i;

@@ -29,10 +29,10 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
   });
 
   /** A line that reads by wal2json, over a schema of its own. */
-  async function followed(name: string, tables: string, old_wal2json = false) {
+  async function followed(name: string, tables: string, old_wal2json = false, slot_reader = 'stream') {
     await sql.query(`DROP SCHEMA IF EXISTS ${name} CASCADE; CREATE SCHEMA ${name}; SET search_path = ${name}`);
     await sql.query(tables);
-    const config = { tables: `[${name}.*]`, source: 'plugin: wal2json' };
+    const config = { tables: `[${name}.*]`, source: `plugin: wal2json, slot_reader: ${slot_reader}` };
     return await openLine({ source, target, config, pipeline: name.replace('_', '-'), old_wal2json });
   }
 
@@ -206,16 +206,19 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
   });
 
   test.each([
-    ['format 2', false],
-    ['format 1', true],
+    ['format 2', false, 'stream'],
+    ['format 1', true, 'stream'],
+    ['format 2', false, 'peek'],
+    ['format 1', true, 'peek'],
   ])(
-    'rows that nothing identified for a while, in %s: what is not printed is warned of, and copied',
-    async (_, old) => {
-      const name = `blind_${old ? 1 : 2}`;
+    'rows that nothing identified for a while, in %s (old: %s) by slot_reader: %s: what is not printed is warned of, and copied',
+    async (_, old, slot_reader) => {
+      const name = `blind_${old ? 1 : 2}${slot_reader}`;
       await using line = await followed(
         name,
         'CREATE TABLE k (id int PRIMARY KEY, v int); CREATE TABLE other (LIKE k INCLUDING ALL); INSERT INTO k VALUES (1, 1), (2, 2)',
         old,
+        slot_reader,
       );
       await line.settle();
       await sql.query(

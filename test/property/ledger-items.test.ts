@@ -5,7 +5,14 @@
 import * as fc from 'fast-check';
 import { describe, expect } from 'vitest';
 import { type Attributes, Damage, type FieldCodecs, readFields, writeFields } from '../../lib/ledger/attributes.ts';
-import { BOOKMARK_FIELDS, CHUNK_FIELDS, CUT_FIELDS, EPOCH_FIELDS, REPORT_FIELDS } from '../../lib/ledger/items.ts';
+import {
+  BOOKMARK_FIELDS,
+  CHUNK_FIELDS,
+  CUT_FIELDS,
+  EPOCH_FIELDS,
+  REJECT_FIELDS,
+  REPORT_FIELDS,
+} from '../../lib/ledger/items.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import {
   type Bookmark,
@@ -13,6 +20,7 @@ import {
   type Cut,
   EPOCH_KINDS,
   type Epoch,
+  type Reject,
   type RunReport,
   STOP_REASONS,
 } from '../../lib/ports.ts';
@@ -67,10 +75,14 @@ const bookmarkFields = {
   changes_applied: whole,
 };
 const followed = orNull(fc.record({ table_oid: whole, published: text, partitions: orNull(text) }));
+const schedule = orNull(
+  fc.record({ served_ms: whole, next_ms: orNull(whole), paused: fc.boolean(), cut: orNull(whole) }),
+);
 /** With what it follows, and without, as older versions wrote it. */
 const bookmark: fc.Arbitrary<Bookmark> = fc.oneof(
   fc.record<Bookmark>(bookmarkFields),
   fc.record<Bookmark>({ ...bookmarkFields, followed }),
+  fc.record<Bookmark>({ ...bookmarkFields, schedule }),
 );
 
 const texts = fc.array(text);
@@ -117,6 +129,17 @@ const chunk: fc.Arbitrary<Chunk> = fc.record({
   loaded: fc.boolean(),
 });
 
+const reject: fc.Arbitrary<Reject> = fc.record({
+  stream: text,
+  id: text,
+  object: text,
+  object_bytes: whole,
+  rows: whole,
+  cut: orNull(whole),
+  epoch: orNull(whole),
+  rejected_at_ms: whole,
+});
+
 const seconds = fc.double({ min: 0, max: 1e6, noNaN: true });
 const report: fc.Arbitrary<RunReport> = fc.record({
   run: text,
@@ -155,6 +178,7 @@ const nouns = fc.oneof(
   written(BOOKMARK_FIELDS, bookmark),
   written(EPOCH_FIELDS, epoch),
   written(CHUNK_FIELDS, chunk),
+  written(REJECT_FIELDS, reject),
   written(REPORT_FIELDS, report),
 );
 
@@ -182,7 +206,7 @@ describe("the ledger's nouns", () => {
         return;
       }
       // Only what may be absent may go unnoticed.
-      expect(['staged', 'followed']).toContain(name);
+      expect(['staged', 'followed', 'schedule']).toContain(name);
       expect(result).toEqual({ ...value, [name]: name === 'staged' ? null : undefined });
     },
   );

@@ -4,7 +4,8 @@
  */
 import * as fc from 'fast-check';
 import { expect } from 'vitest';
-import { OpenCut, type Share } from '../../lib/cut/open-cut.ts';
+import { OpenCut } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { inCopy } from '../../lib/load/multiset.ts';
 import { lsnOf } from '../../lib/lsn.ts';

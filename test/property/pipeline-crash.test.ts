@@ -12,8 +12,8 @@ const row = (table: string, id: number, v: string | null) => ({ table: `public.$
 const gone = (table: string, id: number) => ({ table: `public.${table}`, remove: { id: String(id) } });
 
 /** Three chunks, and one. */
-function tables(): MemoryPipeline {
-  const pipeline = new MemoryPipeline();
+function tables(consistency: string): MemoryPipeline {
+  const pipeline = new MemoryPipeline({ target: `hard_delete: true, consistency: ${consistency}` });
   pipeline.database.makeTable('public.a', 750_000).makeTable('public.b');
   for (let id = 0; id < 9; id++) pipeline.database.write(row('a', id, `first ${id}`), row('b', id, null));
   return pipeline;
@@ -62,29 +62,35 @@ function expectEqual(pipeline: MemoryPipeline, world: World): void {
   expect(leftOpen).toBeNull();
 }
 
-test('a process that dies at any call, before or after it is done', { timeout: 60_000 }, async () => {
-  const whole = tables();
-  await run(whole);
-  expectEqual(whole, whole.world);
-  const calls = whole.world.changes;
-  expect(calls).toBeGreaterThan(120);
-  expect(new Set(whole.world.events.map(({ call }) => call)).size).toBeGreaterThan(20);
+test.each(['stream', 'transaction'])(
+  'a process that dies at any call, before or after it is done; consistency: %s',
+  {
+    timeout: 90_000,
+  },
+  async (consistency) => {
+    const whole = tables(consistency);
+    await run(whole);
+    expectEqual(whole, whole.world);
+    const calls = whole.world.changes;
+    expect(calls).toBeGreaterThan(120);
+    expect(new Set(whole.world.events.map(({ call }) => call)).size).toBeGreaterThan(20);
 
-  const failures: string[] = [];
-  for (let at = 1; at <= calls; at++) {
-    for (const when of ['before', 'after'] as const) {
-      const pipeline = tables();
-      pipeline.world.crashAt = at;
-      pipeline.world.crashWhen = when;
-      try {
-        await run(pipeline);
-        expectEqual(pipeline, pipeline.world);
-      } catch (error) {
-        failures.push(
-          `${when} call ${at} (${whole.world.events[at - 1]?.call}): ${error instanceof Error ? error.message.slice(0, 300) : String(error)}`,
-        );
+    const failures: string[] = [];
+    for (let at = 1; at <= calls; at++) {
+      for (const when of ['before', 'after'] as const) {
+        const pipeline = tables(consistency);
+        pipeline.world.crashAt = at;
+        pipeline.world.crashWhen = when;
+        try {
+          await run(pipeline);
+          expectEqual(pipeline, pipeline.world);
+        } catch (error) {
+          failures.push(
+            `${when} call ${at} (${whole.world.events[at - 1]?.call}): ${error instanceof Error ? error.message.slice(0, 300) : String(error)}`,
+          );
+        }
       }
     }
-  }
-  expect(failures).toEqual([]);
-});
+    expect(failures).toEqual([]);
+  },
+);

@@ -22,7 +22,14 @@ let databases = 0;
 export async function freshLine(
   servers: { readonly source: TestPostgres; readonly target: TestPostgres },
   sql: string,
-  { role, ...config }: NonNullable<LineOptions['config']> & { role?: Pick<LineServer, 'user' | 'password'> } = {},
+  {
+    role,
+    old_wal2json = false,
+    ...config
+  }: NonNullable<LineOptions['config']> & {
+    role?: Pick<LineServer, 'user' | 'password'>;
+    old_wal2json?: boolean;
+  } = {},
 ): Promise<FreshLine> {
   const database = `fresh_${++databases}`;
   const open = async (server: TestPostgres): Promise<pg.Client> => {
@@ -36,6 +43,7 @@ export async function freshLine(
     source: { ...at(servers.source), ...role },
     target: at(servers.target),
     pipeline: database.replace('_', '-'),
+    old_wal2json,
     config: {
       ...config,
       source: [`replication_slot: ${database}, publication_name: ${database}`, config.source ?? []].flat().join(', '),

@@ -10,13 +10,23 @@ import { streamId } from '../../lib/config/stream-id.ts';
 import { postgresComparer } from '../../lib/epoch/comparer.ts';
 import { postgresExtractor } from '../../lib/epoch/extractor.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
-import { type DrainPorts, drain, type ExtractPorts, extract, type LoadPorts, load } from '../../lib/pipeline.ts';
+import {
+  type DrainPorts,
+  drain,
+  type ExtractPorts,
+  extract,
+  type LoadPorts,
+  load,
+  type Window,
+} from '../../lib/pipeline.ts';
 import type { Bookmark, Clock, Ledger, RunReport } from '../../lib/ports.ts';
-import { clientConfig, connectClient } from '../../lib/postgres/connection.ts';
+import { clientConfig, connectClient, type Endpoint } from '../../lib/postgres/connection.ts';
 import type { TableName } from '../../lib/shape.ts';
 import { appendPublicationName } from '../../lib/slot/append-publication.ts';
+import { openPeekReader } from '../../lib/slot/peek-reader.ts';
 import { openSlotReader } from '../../lib/slot/reader.ts';
 import { postgresSource } from '../../lib/slot/source.ts';
+import { ajvCompiler } from '../../lib/validation/ajv-compiler.ts';
 import { sessionName } from '../../lib/window/free-slot.ts';
 import { columnsOf } from './compare.ts';
 import { keptLog } from './ledger-nouns.ts';
@@ -47,6 +57,8 @@ export interface LineOptions {
   readonly target: LineServer;
   /** Lines of the pipeline file, as they stand behind their key: `tables: '[public.*]'`, `source: 'fold_partitions: false'`. */
   readonly config?: { readonly tables?: string; readonly source?: string; readonly target?: string };
+  /** Instead of a connection of its own to either server: a tunnel. */
+  readonly connect?: (endpoint: Endpoint) => Promise<Client>;
   /** Name of the pipeline, and of its slot and publication: two lines on one server have two. */
   readonly pipeline?: string;
   /** The source's wal2json is as one before 2.0, which knows format 1 only. */
@@ -55,8 +67,13 @@ export interface LineOptions {
 
 export interface Line extends AsyncDisposable {
   readonly pipeline: Pipeline;
-  /** The file is changed: what begins from now on has it so. */
-  configure(changed: { readonly tables?: string; readonly mask_salt?: string }): void;
+  /** The file is changed: what begins from now on has it so. `source` and `target` stand for what `LineOptions.config` gave, but for the names of slot and publication. */
+  configure(changed: {
+    readonly tables?: string;
+    readonly mask_salt?: string;
+    readonly source?: string;
+    readonly target?: string;
+  }): void;
   readonly durable: Durable;
   /** What is durable, as a command sees it. */
   readonly ledger: Ledger;
@@ -67,6 +84,10 @@ export interface Line extends AsyncDisposable {
   ports(): DrainPorts & ExtractPorts & LoadPorts;
   /** One window, up to where the source's log stands now; its bells wait. Throws what the window failed with. */
   window(): Promise<RunReport>;
+  /** So much time goes by, for whoever asks this process' clock; the servers' own stay. */
+  passTime(ms: number): void;
+  /** One window, with what its event may say. */
+  windowWith(event: Partial<Window>): Promise<RunReport>;
   /** Answers every bell. */
   pump(): Promise<void>;
   /** Windows and bells until every stream is live and has applied all there is, or is halted. Throws when that does not come. */
@@ -84,52 +105,56 @@ export interface Line extends AsyncDisposable {
   equal(table: string): Promise<boolean>;
 }
 
-const clock: Clock = {
-  now: () => Date.now(),
-  sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-};
-
 /** Makes nothing on either server but what a pipeline makes: publication and slot, and `_sluice` with the tables. Closing drops the slot. */
 export async function openLine({
   source: at,
   target: to,
   config = {},
+  connect: through,
   pipeline: name = 'line',
   old_wal2json = false,
 }: LineOptions): Promise<Line> {
-  const { tables = '[public.*]', source = '', target = '' } = config;
+  let { tables = '[public.*]', source = '', target = '' } = config;
   const more = (text: string): string => (text === '' ? '' : `, ${text}`);
   const place = ({ host, port, user, database }: LineServer): string =>
     `host: ${host}, port: ${port}, user: ${user}, database: ${database}`;
-  const fileOf = (selected: string): string =>
+  const file = (): string =>
     [
       `pipeline: ${name}`,
-      `tables: ${selected}`,
+      `tables: ${tables}`,
       'mask_salt: ${env:MASK_SALT}',
       `source: { ${place(at)}, break_at_end_lsn: true${more(source)} }`,
       `target: { ${place(to)}${target.includes('hard_delete') ? '' : ', hard_delete: true'}${more(target)} }`,
       'schedule: { every: 5 minutes }',
     ].join('\n');
-  let pipeline = readPipeline(fileOf(tables), 'pipeline.yaml');
+  let pipeline = readPipeline(file(), 'pipeline.yaml');
   let salt = MASK_SALT;
+  let ahead_ms = 0;
+  const clock: Clock = {
+    now: () => Date.now() + ahead_ms,
+    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  };
   const world = new World();
   const durable = new Durable();
   const log = keptLog();
   const { use_secondary, secondary_host, secondary_port } = pipeline.source;
   const replica =
     use_secondary && secondary_host !== null ? { ...at, host: secondary_host, port: secondary_port } : null;
-  const connect = async (server: LineServer, replication?: string): Promise<Client> => {
+  const connect = async (server: LineServer, replication?: string, named?: string): Promise<Client> => {
     const { host, port, user, password, database } = server;
-    const application_name = replication ?? 'sluice/line';
+    const application_name = replication ?? named ?? 'sluice/line';
     const endpoint = {
       side: server === to ? ('target' as const) : ('source' as const),
       connection: { host, port, user, password, database, application_name, connect_timeout_seconds: 10 },
       replication: replication !== undefined,
     };
+    if (through) return await through(endpoint);
     return await connectClient(() => new Client(clientConfig(endpoint)), endpoint);
   };
-  const connectSlot = async (application_name: string): Promise<Client> => {
-    const client = await connect(at, application_name);
+  const connectSlot = async (application_name: string, reader: 'stream' | 'peek'): Promise<Client> => {
+    const client = await (reader === 'stream'
+      ? connect(at, application_name)
+      : connect(at, undefined, application_name));
     if (old_wal2json) refuseFormat2(client);
     return client;
   };
@@ -146,6 +171,7 @@ export async function openLine({
       newId: world.newId,
       random: () => 0.5,
       mask_salt: async () => salt,
+      schemas: async () => ajvCompiler,
     };
     const { source: options } = pipeline;
     return {
@@ -153,9 +179,10 @@ export async function openLine({
       source: postgresSource({
         config: options,
         connect: () => connect(at),
-        openSlot: async (from, session, appends, tables) =>
-          await openSlotReader({
-            client: await connectSlot(sessionName(options.application_name, session)),
+        connectReplication: () => connect(at, 'sluice/line'),
+        openSlot: async (from, session, appends, tables) => {
+          const application_name = sessionName(options.application_name, session);
+          const read = {
             clock,
             slot: options.replication_slot,
             plugin: options.plugin,
@@ -163,8 +190,13 @@ export async function openLine({
             tables,
             append_publication: appends ? appendPublicationName(options.publication_name) : null,
             from,
-            wal_sender_timeout_ms: options.wal_sender_timeout,
-          }),
+          };
+          if (options.slot_reader === 'peek') {
+            return await openPeekReader({ ...read, connect: () => connectSlot(application_name, 'peek') });
+          }
+          const client = await connectSlot(application_name, 'stream');
+          return await openSlotReader({ ...read, client, wal_sender_timeout_ms: options.wal_sender_timeout });
+        },
       }),
       extractor: postgresExtractor({
         connect: () => connect(at),
@@ -177,7 +209,7 @@ export async function openLine({
     };
   };
 
-  const window = async (): Promise<RunReport> => {
+  const windowWith = async (event: Partial<Window>): Promise<RunReport> => {
     const run = `run-${++runs}`;
     world.clock.now_ms += WINDOW_MS;
     const report = await drain(portsNow(), pipeline, {
@@ -186,10 +218,13 @@ export async function openLine({
       lease_ms: WINDOW_MS,
       deadline_ms: clock.now() + WINDOW_MS,
       ring_all: true,
+      ...event,
     });
     if (report.error) throw new Error(`window: ${report.error.code}: ${report.error.message}`);
     return report;
   };
+
+  const window = (): Promise<RunReport> => windowWith({});
 
   const pump = async (): Promise<void> => {
     const { extractBells, loadBells } = durable;
@@ -201,7 +236,8 @@ export async function openLine({
       }
       const loadBell = loadBells.shift();
       if (!loadBell) return;
-      await load(portsNow(), loadBell, { deadline_ms: clock.now() + WINDOW_MS });
+      const { consistency } = pipeline.target;
+      await load(portsNow(), loadBell, { deadline_ms: clock.now() + WINDOW_MS, consistency });
     }
     throw new Error('the bells do not end');
   };
@@ -261,7 +297,12 @@ export async function openLine({
       return pipeline;
     },
     configure: (changed) => {
-      if (changed.tables !== undefined) pipeline = readPipeline(fileOf(changed.tables), 'pipeline.yaml');
+      const { replication_slot, publication_name } = pipeline.source;
+      tables = changed.tables ?? tables;
+      target = changed.target ?? target;
+      if (changed.source !== undefined)
+        source = `replication_slot: ${replication_slot}, publication_name: ${publication_name}${more(changed.source)}`;
+      pipeline = readPipeline(file(), 'pipeline.yaml');
       salt = changed.mask_salt ?? salt;
     },
     durable,
@@ -272,6 +313,10 @@ export async function openLine({
     log,
     ports: portsNow,
     window,
+    windowWith,
+    passTime: (ms) => {
+      ahead_ms += ms;
+    },
     pump,
     settle,
     restart: () => world.revive(),
@@ -310,7 +355,9 @@ export async function openLine({
 function refuseFormat2(client: Client): void {
   const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection;
   const write = stream.write.bind(stream) as (bytes: Buffer) => boolean;
-  const asOld = (bytes: Buffer): boolean =>
-    write(Buffer.from(bytes.toString('latin1').replace(`"format-version" '2'`, `"format-version" '9'`), 'latin1'));
+  const asOld = (bytes: Buffer): boolean => {
+    const text = Buffer.from(bytes).toString('latin1');
+    return write(Buffer.from(text.replace(/(["']format-version["'],?) '2'/, "$1 '9'"), 'latin1'));
+  };
   stream.write = asOld as typeof stream.write;
 }

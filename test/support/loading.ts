@@ -5,7 +5,7 @@
 import type pg from 'pg';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
-import type { LoadOptions } from '../../lib/load/apply.ts';
+import type { LoadOptions } from '../../lib/load/options.ts';
 import type { SwapPatience } from '../../lib/load/finish.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';

@@ -14,6 +14,9 @@ import {
   type Window,
 } from '../../lib/pipeline.ts';
 import type { ExtractBell, LoadBell, RunReport } from '../../lib/ports.ts';
+import { ajvCompiler } from '../../lib/validation/ajv-compiler.ts';
+import type { JsonSchema } from '../../lib/validation/catalog-schema.ts';
+import type { CompiledSchema } from '../../lib/validation/compiler.ts';
 import { Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
 import { MemoryDatabase, memoryExtractor, memorySource } from './memory-source.ts';
 import { MemoryWarehouse, memoryComparer, memoryTarget } from './memory-target.ts';
@@ -30,6 +33,16 @@ export const idOf = (name: string): string => {
 
 /** Pipelines by their file: reading one takes longer than a window does here. */
 const READ = new Map<string, Pipeline>();
+
+/** Schemas likewise. */
+const COMPILED = new Map<string, CompiledSchema>();
+
+function compiledOnce(schema: JsonSchema): CompiledSchema {
+  const text = JSON.stringify(schema);
+  const compiled = COMPILED.get(text) ?? ajvCompiler.compile(schema);
+  COMPILED.set(text, compiled);
+  return compiled;
+}
 
 export class MemoryPipeline {
   readonly world = new World();
@@ -64,6 +77,7 @@ export class MemoryPipeline {
       doorbell: memoryDoorbell(world, durable),
       newId: world.newId,
       random: () => 0.5,
+      schemas: async () => ({ compile: compiledOnce }),
     };
   }
 
@@ -93,7 +107,7 @@ export class MemoryPipeline {
 
   async load(bell: LoadBell, deadline_ms = this.world.clock.now() + WINDOW_MS): Promise<LoadReport> {
     const ports = { ...this.drainPorts(), target: memoryTarget(this.world, this.warehouse) };
-    return await load(ports, bell, { deadline_ms });
+    return await load(ports, bell, { deadline_ms, consistency: this.pipeline.target.consistency });
   }
 
   /** Answers bells until there are none. Answers are given in the order of ringing. */

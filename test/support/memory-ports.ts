@@ -19,6 +19,7 @@ import type {
   Lease,
   Ledger,
   LoadBell,
+  Reject,
   RunReport,
   Stage,
   StageWriter,
@@ -106,6 +107,7 @@ export class Durable {
   readonly bookmarks = new Map<string, Bookmark>();
   readonly epochs = new Map<string, Epoch>();
   readonly requests = new Map<string, EpochRequest>();
+  readonly rejects = new Map<string, Reject>();
   readonly chunks = new Map<string, Chunk>();
   readonly reports: RunReport[] = [];
   readonly loadBells: LoadBell[] = [];
@@ -179,7 +181,7 @@ const chunkKey = ({ stream, epoch, plan, number }: Pick<Chunk, 'stream' | 'epoch
 
 export function memoryLedger(world: World, durable: Durable): Ledger {
   const { life, clock } = world;
-  const { chain, bookmarks, epochs, requests, chunks, reports } = durable;
+  const { chain, bookmarks, epochs, requests, rejects, chunks, reports } = durable;
   const look = async <T>(read: () => T): Promise<T> => {
     await Promise.resolve();
     world.look(life);
@@ -289,6 +291,20 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
       change('removeEpochRequest', id, () => {
         requests.delete(`${id}#${stream}`);
       }),
+    addReject: (reject) =>
+      change('addReject', reject, () => {
+        if (!durable.objects.has(reject.object)) throw new RangeError('rows left out before their object');
+        rejects.set(`${reject.stream}#${reject.id}`, reject);
+      }),
+    rejects: (stream) =>
+      look(() =>
+        [...rejects]
+          .filter(([, reject]) => stream === null || reject.stream === stream)
+          .sort(([a], [b]) => (a < b ? -1 : 1))
+          .map(([, reject]) => reject),
+      ),
+    removeRejects: (removed) =>
+      change('removeRejects', removed, () => removed.forEach(({ stream, id }) => rejects.delete(`${stream}#${id}`))),
     saveChunks: (saved) =>
       change('saveChunks', saved, () => saved.forEach((chunk) => chunks.set(chunkKey(chunk), chunk))),
     chunks: (stream, epoch, plan) =>

@@ -6,7 +6,15 @@ import { buffer } from 'node:stream/consumers';
 import { courseOf } from '../../lib/epoch/kinds.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { lsnMax } from '../../lib/lsn.ts';
-import type { Chunk, Comparer, SegmentSource, Target, TargetRow, TargetStream } from '../../lib/ports.ts';
+import type {
+  Chunk,
+  Comparer,
+  SegmentSource,
+  Target,
+  TargetRow,
+  TargetStream,
+  TargetTransaction,
+} from '../../lib/ports.ts';
 import { displayName } from '../../lib/shape.ts';
 import type { World } from './memory-ports.ts';
 import { isIn, type MemoryDatabase } from './memory-source.ts';
@@ -56,33 +64,72 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
     await Promise.resolve();
     return world.change(life, `target.${call}`, about, effect);
   };
+  /** One stream of a transaction: what it does is there when it is kept. */
+  const begin = (
+    stream: string,
+  ): { readonly tx: TargetTransaction; readonly row: () => TargetRow | null; readonly keep: () => void } => {
+    const fault = world.faults.get(`target.apply ${stream}`) ?? world.faults.get('target.apply');
+    const state = streams.get(stream);
+    const rows: TargetRows = new Map(state?.rows);
+    let row = state?.row ?? null;
+    const tx: TargetTransaction = {
+      row,
+      apply: async (segment) => {
+        if (fault) throw fault;
+        if (!row || row.hold !== null) throw new RangeError('a segment for a stream that is held');
+        applySegment(rows, await textOf(segment), hard_delete, segment.header.extracted_at);
+      },
+      advance: async ({ cut, lsn, caught_up, together = false }) => {
+        await Promise.resolve();
+        if (!row || cut < row.applied_cut) throw new RangeError('an advance backwards');
+        const catching_up_to = caught_up ? null : row.catching_up_to;
+        row = { ...row, applied_cut: cut, applied_lsn: lsn, catching_up_to, together, halt: null };
+        return null;
+      },
+      place: async () => {
+        await Promise.resolve();
+        const others = [...streams].filter(([name, { row: its }]) => name !== stream && its.together && isFree(its));
+        return others.length === 0 ? null : Math.max(...others.map(([, { row: its }]) => its.applied_cut));
+      },
+    };
+    const keep = (): void => {
+      if (state && row) streams.set(stream, { ...state, row, rows });
+    };
+    return { tx, row: () => row, keep };
+  };
+  const isFree = ({ hold, catching_up_to, halt }: TargetRow): boolean =>
+    hold === null && catching_up_to === null && halt == null;
   return {
-    transaction: async (stream, work) => {
+    transaction: async ({ stream }, work) => {
       await Promise.resolve();
       world.look(life);
-      const fault = world.faults.get('target.apply');
-      const state = streams.get(stream.stream);
-      const rows: TargetRows = new Map(state?.rows);
-      let row = state?.row ?? null;
-      const result = await work({
-        row,
-        apply: async (segment) => {
-          if (fault) throw fault;
-          if (!row || row.hold !== null) throw new RangeError('a segment for a stream that is held');
-          applySegment(rows, await textOf(segment), hard_delete, segment.header.extracted_at);
-        },
-        advance: async ({ cut, lsn, caught_up }) => {
-          await Promise.resolve();
-          if (!row || cut < row.applied_cut) throw new RangeError('an advance backwards');
-          row = { ...row, applied_cut: cut, applied_lsn: lsn, catching_up_to: caught_up ? null : row.catching_up_to };
-          return null;
-        },
-      });
-      await change('commit', { stream: stream.stream, cut: row?.applied_cut }, () => {
-        if (state && row) streams.set(stream.stream, { ...state, row, rows });
-      });
+      const { tx, row, keep } = begin(stream);
+      const result = await work(tx);
+      await change('commit', { stream, cut: row()?.applied_cut }, keep);
       return result;
     },
+
+    transactionOver: async (over, work) => {
+      await Promise.resolve();
+      world.look(life);
+      const begun = new Map(over.map(({ stream }) => [stream, begin(stream)]));
+      const result = await work((stream) => {
+        const found = begun.get(stream);
+        if (!found) throw new RangeError(`${stream} is not in this transaction`);
+        return found.tx;
+      });
+      const cuts = Object.fromEntries([...begun].map(([stream, { row }]) => [stream, row()?.applied_cut]));
+      await change('commit', { cuts }, () => begun.forEach(({ keep }) => keep()));
+      return result;
+    },
+
+    noteHalts: (halts) =>
+      change('noteHalts', halts, () => {
+        for (const { stream, code } of halts) {
+          const state = streams.get(stream);
+          if (state) streams.set(stream, { ...state, row: { ...state.row, halt: code } });
+        }
+      }),
 
     prepareEpoch: (stream, epoch, plan, shape, incarnation) =>
       change('prepareEpoch', { stream: stream.stream, epoch: epoch.number, plan }, () => {
@@ -102,7 +149,7 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
           catching_up_to: null,
           shape,
         };
-        const row: TargetRow = { ...(state?.row ?? none), incarnation, hold: epoch.number };
+        const row: TargetRow = { ...(state?.row ?? none), incarnation, hold: epoch.number, together: false };
         streams.set(stream.stream, { row, rows: state?.rows ?? new Map(), epoch: state?.epoch ?? 0 });
         const key = planKey(stream, epoch.number, plan);
         if (!plans.has(key)) plans.set(key, { shadow: new Map(), loaded: new Set() });

@@ -1,7 +1,7 @@
 /**
  * What a segment of a table without a key means, once more: the words of lib/stage/segment.ts, carried out copy by copy on a bag of rows in memory.
  */
-import type { Share } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import { BLOCK_KINDS } from '../../lib/stage/segment.ts';
 import { parseLines, segmentText, type Value } from './shares.ts';
 

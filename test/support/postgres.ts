@@ -68,7 +68,8 @@ export async function startStandby(primary: TestPostgres, settings: Settings = {
   await session.end();
 
   const { host, port, user, password, account } = primary;
-  const conninfo = `host=${host} port=${port} user=${user} password=${password} application_name=standby`;
+  // The database is for whoever synchronises slots (https://www.postgresql.org/docs/current/logical-replication-failover.html).
+  const conninfo = `host=${host} port=${port} user=${user} password=${password} dbname=postgres application_name=standby`;
   for (const [name, content] of Object.entries({ backup_label: rows[0]?.labelfile ?? '', 'standby.signal': '' })) {
     await writeFile(join(data, name), content);
     await chown(join(data, name), account.uid, account.gid);

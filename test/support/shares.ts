@@ -3,7 +3,7 @@
  *
  * Written from that page's words and as plainly as possible, so that it can be held against the folding before it and the SQL after it.
  */
-import type { Share } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import type { Shape } from '../../lib/shape.ts';
 import { BLOCK_KINDS, type BlockKind } from '../../lib/stage/segment.ts';
 

@@ -181,12 +181,14 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
     as_of: null,
     reset_requested: false,
     resync_requested: false,
+    schedule: null,
     applied_cut: 7,
     applied_lsn: '0/1A2B',
     applied_at: AT,
     lag: { cuts: 0, bytes: 0, seconds: 0 },
     rows_copied: 1000,
     changes_applied: 20,
+    rejected_rows: 0,
     epoch_number: 1,
     epoch: null,
     given_up: null,
@@ -201,6 +203,27 @@ function page(over: Partial<PipelineStatus> = {}, running_pid: number | null = n
 }
 
 describe('status', () => {
+  test('tells when a table with a schedule of its own is loaded next, or that it is paused', () => {
+    const at = (next_at: string | null, paused = false) => ({ schedule: { paused, next_at } });
+    const lines = page({
+      streams: [
+        stream({ table: 'public.a', ...at('2026-11-21T10:00:30.000Z') }),
+        stream({ table: 'public.b', ...at(null, true) }),
+        stream({ table: 'public.c', ...at(AT) }),
+        stream({ table: 'public.d', ...at(null) }),
+        stream({ table: 'public.e' }),
+      ],
+    }).slice(2, 8);
+    expect(lines[0]).toMatch(/ next *$/);
+    expect(lines.slice(1).map((line) => line.trimEnd().replace(/^.* {2}/, ''))).toEqual([
+      expect.stringMatching(/^in 2/),
+      'paused',
+      'at the next window',
+      'never',
+      expect.not.stringMatching(/in|paused|never/),
+    ]);
+  });
+
   test('of a pipeline that has never run', () => {
     expect(page({ head: null, streams: [] })).toEqual([
       'Pipeline shop: no engine runs, nothing recorded yet',

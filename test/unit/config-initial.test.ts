@@ -129,6 +129,8 @@ describe('a connection URL', () => {
     ['postgres://u@h/d?sslmode=verify-full&sslrootcert=ca.pem', { ssl_mode: 'verify-full', ssl_ca: 'ca.pem' }],
     ['postgres://u@h/d?sslrootcert=ca.pem', { ssl_mode: 'verify-ca', ssl_ca: 'ca.pem' }],
     ['postgres://u@h/d?sslmode=prefer', { ssl_mode: 'disable' }],
+    ['postgres://u@h/d?sslrootcert=system', { ssl_mode: 'verify-full', ssl_ca: null }],
+    ['postgres://u@h/d?sslmode=verify-full', { ssl_mode: 'verify-full', ssl_ca: null }],
   ])('%s', (url, parts) => {
     expect(parseConnectionUrl(url)).toMatchObject(parts);
   });
@@ -142,6 +144,8 @@ describe('a connection URL', () => {
     ['postgres://:hunter2@h/d', 'no user'],
     ['postgres://u:hunter2%@h/d', 'a % that begins no code'],
     ['postgres://u:hunter2@h/d?sslmode=on', 'sslmode "on" is not known'],
+    ['postgres://u:hunter2@h/d?sslmode=verify-ca', 'names no authority'],
+    ['postgres://u:hunter2@h/d?sslmode=require&sslrootcert=system', 'needs sslmode=verify-full'],
     ['postgres://u:hunter2@h/d?options=-c', 'parameter "options" of the URL is not known'],
   ])('%s is refused: %s', (url, reason) => {
     let error: unknown;

@@ -20,6 +20,7 @@ const EMBEDDED = {
   connect_timeout_seconds: 30,
   application_name: 'sluice/shop',
   ssl: NO_SSL,
+  ssh: null,
 };
 
 /** Of `tables`, where no more is said. */
@@ -33,6 +34,8 @@ const ENTRY = {
   where: null,
   target_schema: null,
   target_table: null,
+  json_schema: null,
+  schedule: null,
 };
 
 test('the least that a file can say has every default', () => {
@@ -41,9 +44,11 @@ test('the least that a file can say has every default', () => {
     source: {
       ...EMBEDDED,
       plugin: 'pgoutput',
+      slot_reader: 'stream',
       replication_slot: 'sluice_postgres',
       publication_name: 'sluice_postgres',
       create_slot: true,
+      failover: false,
       logical_poll_total_seconds: 10_800,
       break_at_end_lsn: false,
       max_run_seconds: 43_200,
@@ -51,6 +56,7 @@ test('the least that a file can say has every default', () => {
       batch_fetch_limit: 20_000,
       query_chunk_rows: null,
       wal_sender_timeout: 3_600_000,
+      debug_lsn: false,
       fold_partitions: true,
       use_secondary: false,
       secondary_host: null,
@@ -62,8 +68,12 @@ test('the least that a file can say has every default', () => {
       ...EMBEDDED,
       default_target_schema: null,
       schema_mapping: {},
+      default_target_schema_select_permissions: [],
       hard_delete: false,
       add_metadata_columns: false,
+      validate_records: false,
+      on_invalid: 'halt',
+      consistency: 'stream',
       batch_size_rows: 10_000,
       batch_flush_interval: 60,
       batch_flush_min_time_gap: 60,
@@ -74,6 +84,7 @@ test('the least that a file can say has every default', () => {
       primary_key_required: true,
       on_truncate: 'apply',
       custom_types: 'create',
+      data_flattening_max_level: 0,
       on_type_change: 'widen',
       on_drop_column: 'keep',
       indices: {},
@@ -105,6 +116,14 @@ tables:
   ]);
 });
 
+test('slot_reader is the stream; a token of IAM has no walsender, and the file may say either', () => {
+  const reader = (more: string) =>
+    read(`pipeline: p\ntables: [public.*]\nsource: { host: h, user: u, database: d, ${more} }`).source.slot_reader;
+  expect(reader('')).toBe('stream');
+  expect(reader('slot_reader: peek')).toBe('peek');
+  expect(reader('password: { iam: true, region: eu-central-1 }, ssl: true')).toBe('peek');
+});
+
 test('wal2json follows partitions each by itself', () => {
   const plugin = (more: string) =>
     read(`pipeline: shop\ntables: [public.*]\nsource: { host: h, user: u, database: d${more} }\n`).source;
@@ -125,6 +144,7 @@ source:
   create_slot: false
   break_at_end_lsn: true
   wal_sender_timeout: 0
+  debug_lsn: true
   use_secondary: true
   secondary_host: replica.internal
 target:
@@ -151,6 +171,7 @@ tables:
     create_slot: false,
     break_at_end_lsn: true,
     wal_sender_timeout: 0,
+    debug_lsn: true,
     use_secondary: true,
     secondary_host: 'replica.internal',
     secondary_port: 6543,

@@ -6,6 +6,20 @@ import { HEAD, SOURCE, TARGET, testFaults } from '../support/config-cases.ts';
 const ENTRY = 'pipeline: shop\ntables:\n  - { table: a.b';
 testFaults([
   [
+    'a schema where no row is checked',
+    `${ENTRY}, json_schema: b.json }\n`,
+    '3:19',
+    'tables[0].json_schema is given without target.validate_records: no row is checked.',
+    'Set target.validate_records: true',
+  ],
+  [
+    'rows that are put aside where no row is checked',
+    `${HEAD}${TARGET}  on_invalid: reject\n`,
+    '7:3',
+    'target.on_invalid: reject is given without target.validate_records: no row is checked.',
+    'or remove it',
+  ],
+  [
     'INCREMENTAL without a key to follow',
     `${ENTRY}, replication_method: INCREMENTAL }\n`,
     '3:5',

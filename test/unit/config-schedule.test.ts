@@ -3,8 +3,10 @@
  */
 import { describe, expect, test } from 'vitest';
 import { cronFault, isTimezone, nextCronTime } from '../../lib/config/cron.ts';
-import { readPipeline } from '../../lib/config/read.ts';
-import { parseEvery } from '../../lib/config/schedule.ts';
+import { checkPipeline, readPipeline } from '../../lib/config/read.ts';
+import { parseEvery, scheduleOf } from '../../lib/config/schedule.ts';
+import { TABLE_SCHEDULES_MAX } from '../../lib/config/schedule-rules.ts';
+import { dueFrom, nextTime, tableTimes } from '../../lib/config/times.ts';
 
 const schedule = (line: string) => readPipeline(`pipeline: p\ntables: [a.b]\nschedule: { ${line} }\n`, 'p').schedule;
 
@@ -103,4 +105,109 @@ test.each([
   ['', false],
 ])('%j is a time zone: %s', (name, is) => {
   expect(isTimezone(name)).toBe(is);
+});
+
+describe('tables[].schedule', () => {
+  const file = (own: string, more = ''): string =>
+    `pipeline: p\ntables:\n  - public.a\n  - { table: public.b${more}, schedule: { ${own} } }\nschedule: { every: 5 minutes }\n`;
+  const problems = (text: string): string[] => checkPipeline(text).faults.map(({ problem }) => problem);
+
+  test('is read as the pipeline’s is, and is none where it is left out', () => {
+    const { tables } = readPipeline(file('cron: 0 6 * * ? *, timezone: Europe/Zurich'), 'p');
+    const [first, second] = tables.map(({ schedule: own }) => own && scheduleOf(own));
+    expect(first).toBeNull();
+    expect(second).toEqual({ kind: 'cron', cron: '0 6 * * ? *', timezone: 'Europe/Zurich', paused: false });
+  });
+
+  test.each([
+    ['timezone: UTC', 'tables[1].schedule says no time.'],
+    ['every: 5 minutes, cron: 0 6 * * ? *', 'tables[1].schedule has every and cron, and can follow only one.'],
+    ['cron: 0 6 * * ? *, anchor: 06:00', 'tables[1].schedule.anchor is given without tables[1].schedule.every.'],
+    ['every: 1 hour, timezone: UTC', 'tables[1].schedule.timezone is given without a time of day'],
+    ['continuous: true', 'tables[1].schedule.continuous is not an option.'],
+    ['every: 5 seconds', 'tables[1].schedule.every must be a whole number of minutes, hours or days'],
+    ['cron: 0 25 * * ? *', 'tables[1].schedule.cron is not a cron expression'],
+    ['every: 14 days', 'leaves up to 14 days between two loads, and the stage keeps what waits for 14'],
+    ['cron: 0 6 1 * ? *', 'leaves up to 31 days between two loads'],
+  ])('{ %s } is refused', (own, problem) => {
+    expect(problems(file(own)).join()).toContain(problem);
+  });
+
+  test('may be longer than the stage keeps what waits where nothing waits: read by query, or paused', () => {
+    expect(problems(file('every: 20 days', ', replication_method: FULL_TABLE'))).toEqual([]);
+    expect(problems(file('every: 20 days, paused: true'))).toEqual([]);
+    expect(problems(file('paused: true'))).toEqual([]);
+  });
+
+  test('does not stand beside target.consistency: transaction, but for what is read by query', () => {
+    const together = 'target: { consistency: transaction }\n';
+    expect(problems(file('every: 1 hour') + together).join()).toContain('tables[1].schedule loads the table by itself');
+    expect(problems(file('every: 1 hour', ', replication_method: FULL_TABLE') + together)).toEqual([]);
+  });
+
+  test('may be said for many tables, but not too differently', () => {
+    const many = (count: number): string =>
+      `pipeline: p\ntables:\n${Array.from({ length: count }, (_, i) => `  - { table: public.t${i}, schedule: { every: ${i + 6} minutes } }\n`).join('')}`;
+    expect(problems(many(TABLE_SCHEDULES_MAX))).toEqual([]);
+    expect(problems(many(TABLE_SCHEDULES_MAX + 2))).toEqual([
+      `tables have more than ${TABLE_SCHEDULES_MAX} different schedules.`,
+    ]);
+  });
+
+  test('windows run at its times once, and not where there are windows anyway', () => {
+    const times = (pipeline: string, ...own: string[]): string[] => {
+      const tables = own.map((one, i) => `  - { table: public.t${i}, schedule: { ${one} } }\n`).join('');
+      return tableTimes(readPipeline(`pipeline: p\ntables:\n${tables}schedule: { ${pipeline} }\n`, 'p')).map((one) =>
+        one.kind === 'cron' ? one.cron : one.kind === 'every' ? `${one.every_seconds / 60} minutes` : one.kind,
+      );
+    };
+    expect(times('every: 5 minutes', 'every: 1 hour', 'every: 7 minutes', 'every: 7 minutes')).toEqual(['7 minutes']);
+    expect(times('every: 5 minutes', 'cron: 0 6 * * ? *', 'every: 1 hour, anchor: 06:00')).toEqual([
+      '0 6 * * ? *',
+      '60 minutes',
+    ]);
+    expect(times('every: 1 hour', 'every: 5 minutes', 'every: 1 hour, paused: true')).toEqual(['5 minutes']);
+    expect(times('cron: 0 6 * * ? *', 'cron: 0 6 * * ? *')).toEqual([]);
+    expect(times('continuous: true', 'every: 5 minutes', 'cron: 0 6 * * ? *')).toEqual([]);
+  });
+});
+
+describe('the times of a schedule', () => {
+  const at = (iso: string): number => Date.parse(iso);
+  const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString().slice(0, 16));
+
+  test.each([
+    ['cron: 0 6 * * ? *', '2026-05-01T06:00:00Z', '2026-05-02T05:59:59Z'],
+    // A window that was called at six may have begun just before it: it served that time.
+    ['cron: 0 6 * * ? *', '2026-05-01T05:59:59.500Z', '2026-05-02T05:59:59Z'],
+    ['cron: 0 6 * * ? *', '2026-05-01T05:59:58Z', '2026-05-01T05:59:59Z'],
+    // Calls come within the minute after their time: two of them may be that much closer.
+    ['every: 1 hour', '2026-05-01T06:00:00Z', '2026-05-01T06:59:00Z'],
+    ['every: 1 minute', '2026-05-01T06:00:00Z', '2026-05-01T06:00:30Z'],
+    ['every: 1 hour, anchor: 00:15', '2026-05-01T06:00:00Z', '2026-05-01T06:14:59Z'],
+    ['continuous: true', '2026-05-01T06:00:00Z', '2026-05-01T06:00:00Z'],
+  ])('%s, served at %s, is due from %s', (line, served, due) => {
+    expect(dueFrom(schedule(line), at(served))).toBe(at(due));
+  });
+
+  test('what is paused is never due, and what is over neither', () => {
+    expect(dueFrom(schedule('every: 5 minutes, paused: true'), 0)).toBeNull();
+    expect(dueFrom(schedule('cron: 0 6 * * ? 2020'), at('2026-05-01T06:00:00Z'))).toBeNull();
+  });
+
+  test('whole days with an anchor keep its time of day, whatever the clocks do', () => {
+    const every = schedule('every: 3 days, anchor: 06:00, timezone: Europe/Zurich');
+    const times: (string | null)[] = [];
+    for (let ms: number | null = at('2026-03-20T00:00:00Z'); ms !== null && times.length < 5; ) {
+      ms = nextTime(every, ms);
+      times.push(iso(ms));
+    }
+    expect(times).toEqual([
+      '2026-03-20T05:00',
+      '2026-03-23T05:00',
+      '2026-03-26T05:00',
+      '2026-03-29T04:00',
+      '2026-04-01T04:00',
+    ]);
+  });
 });

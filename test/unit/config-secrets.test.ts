@@ -26,6 +26,8 @@ function readers(over: Partial<SecretReaders> = {}): SecretReaders {
       return found === undefined ? Promise.reject(new Error(`no secret ${name}`)) : Promise.resolve(found);
     },
     readFile: (path) => (path === 'ca.pem' ? Promise.resolve(PEM) : Promise.reject(new Error(`no file ${path}`))),
+    readAuthorities: () => Promise.resolve(PEM.repeat(2)),
+    signToken: () => Promise.reject(new Error('a token is made for a connection')),
     ...over,
   };
 }
@@ -81,14 +83,29 @@ describe('PEM text', () => {
     [{ from: 'file', path: 'ca.pem' }],
     [{ from: 'env', name: 'CA' }],
   ])('%j is read', async (reference) => {
-    expect(await resolvePem(reference, readers({ env: { CA: PEM } }), 'source.ssl.ca')).toBe(PEM);
+    expect(await resolvePem(reference, readers({ env: { CA: PEM } }), 'source.ssl.ca', 'certificate')).toBe(PEM);
   });
+
+  test('ca: rds is the authorities that come with Sluice', async () => {
+    expect(await resolvePem({ from: 'rds' }, readers(), 'source.ssl.ca', 'certificate')).toBe(PEM.repeat(2));
+  });
+
+  test.each(['PRIVATE KEY', 'ENCRYPTED PRIVATE KEY', 'RSA PRIVATE KEY', 'EC PRIVATE KEY', 'OPENSSH PRIVATE KEY'])(
+    'a private key is %s',
+    async (label) => {
+      const pem = PEM.replaceAll('CERTIFICATE', label);
+      const env = { KEY: pem, CERT: PEM };
+      expect(await resolvePem({ from: 'env', name: 'KEY' }, readers({ env }), 'p', 'private key')).toBe(pem);
+      const error = await failure(resolvePem({ from: 'env', name: 'CERT' }, readers({ env }), 'p', 'private key'));
+      expect(error.facts.reason).toBe('what it names holds no private key as PEM text (-----BEGIN …).');
+    },
+  );
 
   test.each<[PemReference, string]>([
     [{ from: 'file', path: 'missing.pem' }, 'file missing.pem: no file missing.pem'],
-    [{ from: 'env', name: 'PASSWORD' }, 'what it names is not PEM text (-----BEGIN …).'],
+    [{ from: 'env', name: 'PASSWORD' }, 'what it names holds no certificate as PEM text (-----BEGIN …).'],
   ])('%j cannot be read', async (reference, reason) => {
-    const error = await failure(resolvePem(reference, readers(), 'source.ssl.ca'));
+    const error = await failure(resolvePem(reference, readers(), 'source.ssl.ca', 'certificate'));
     expect(error.facts).toEqual({ path: 'source.ssl.ca', reason });
     expect(inspect(error, { depth: null })).not.toContain(SECRET);
   });
@@ -119,13 +136,19 @@ target: { host: wh, user: l, database: a }
       connect_timeout_seconds: 30,
       application_name: 'sluice/shop',
       ssl: { mode: 'verify-full', ca: PEM, cert: null, key: null, key_password: null, server_name: null },
+      ssh: null,
     });
   });
 
   test('without secrets reads none', async () => {
     const readSecret = vi.fn<SecretReaders['readSecret']>();
     const readFile = vi.fn<SecretReaders['readFile']>();
-    const connection = await resolveConnection(pipeline.target, 'target', { env: {}, readSecret, readFile });
+    const connection = await resolveConnection(pipeline.target, 'target', {
+      ...readers(),
+      env: {},
+      readSecret,
+      readFile,
+    });
     expect(connection.password).toBeNull();
     expect(readSecret).not.toHaveBeenCalled();
     expect(readFile).not.toHaveBeenCalled();

@@ -8,7 +8,17 @@ import { readPipeline } from '../../lib/config/read.ts';
 import { configurationPage, EXAMPLE, pipelineJsonSchema } from '../../lib/config/reference.ts';
 
 const STALE = 'stale: run `node docs/generate-configuration.ts`';
-const SECTIONS = [[], ['source'], ['source', 'ssl'], ['tables'], ['target'], ['target', 'ssl'], ['schedule']];
+const SECTIONS = [
+  [],
+  ['source'],
+  ['source', 'ssl'],
+  ['source', 'ssh'],
+  ['tables'],
+  ['target'],
+  ['target', 'ssl'],
+  ['target', 'ssh'],
+  ['schedule'],
+];
 
 const docs = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
 

@@ -77,6 +77,7 @@ describe('connectionFault', () => {
     ['Connection terminated unexpectedly', 'CONNECTION_FAILED', 'the server closed the connection'],
     ['The server does not support SSL connections', 'TLS_FAILED', 'does not support SSL'],
     ['SASL: SCRAM-SERVER-FINAL-MESSAGE: server signature does not match', 'AUTHENTICATION_FAILED', 'server signature'],
+    ['There was an error establishing an SSL connection', 'TLS_FAILED', 'with something else'],
     ['something else', 'UNEXPECTED', 'something else'],
   ])('%s → %s', (message, code, said) => {
     const fault = connectionFault(SOURCE, new Error(message));
@@ -89,6 +90,66 @@ describe('connectionFault', () => {
     expect(connectionFault(SOURCE, error).message).toBe(
       'The source at db.internal:5433 cannot be reached: it refuses connections: nothing listens on that port (ECONNREFUSED)',
     );
+  });
+
+  const tlsOf = (ssl: Partial<Tls>): Endpoint => ({
+    side: 'target',
+    connection: {
+      ...CONNECTION,
+      ssl: { mode: 'verify-full', ca: 'CA', cert: 'C', key: 'K', key_password: 'P', server_name: null, ...ssl },
+    },
+  });
+  test.each<[string, Error, Partial<Tls>, string, string]>([
+    ['ours', nodeError('SELF_SIGNED_CERT_IN_CHAIN'), {}, 'not among target.ssl.ca', 'target.ssl.ca'],
+    ['public', nodeError('UNABLE_TO_GET_ISSUER_CERT_LOCALLY'), { ca: null }, 'the public authorities', 'ca: rds'],
+    ['expired', nodeError('CERT_HAS_EXPIRED'), {}, 'has expired', 'clock'],
+    ['too early', nodeError('CERT_NOT_YET_VALID'), {}, 'is not valid yet', 'clocks'],
+    [
+      'another name',
+      Object.assign(nodeError('ERR_TLS_CERT_ALTNAME_INVALID'), { cert: { subject: { CN: 'db' } } }),
+      { server_name: 'wanted' },
+      'is not for wanted, but for db',
+      'target.ssl.server_name',
+    ],
+    ['wrong passphrase', nodeError('ERR_OSSL_BAD_DECRYPT'), {}, 'does not open', 'target.ssl.key_password'],
+    ['no passphrase', nodeError('ERR_OSSL_EVP_BAD_DECRYPT'), { key_password: null }, 'no passphrase', 'key_password'],
+    ['another key', nodeError('ERR_OSSL_X509_KEY_VALUES_MISMATCH'), {}, 'is not that of the certificate', 'together'],
+    ['no key', nodeError('ERR_OSSL_UNSUPPORTED'), {}, 'no private key', 'PKCS #8'],
+    ['no certificate', nodeError('ERR_OSSL_ASN1_WRONG_TAG'), {}, 'no certificate or key', 'target.ssl.cert'],
+    ['refused', nodeError('ERR_SSL_TLSV1_ALERT_UNKNOWN_CA'), {}, 'refuses the client certificate', 'target.ssl.cert'],
+    ['refused', nodeError('ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_EXPIRED'), {}, 'it has expired', 'target.ssl.key'],
+    ['asked', nodeError('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED'), {}, 'asks for a client', 'target.ssl.cert'],
+    ['too old', nodeError('ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION'), {}, 'no version or cipher', 'TLS 1.2'],
+    [
+      'no TLS at all',
+      nodeError('EPROTO', 'write EPROTO 40:error:0A00010B:SSL routines:tls_header:wrong version number:x.c:77:'),
+      {},
+      'no version or cipher',
+      'TLS 1.2',
+    ],
+    ['any other', nodeError('ERR_SSL_DECRYPTION_FAILED', 'decryption failed'), {}, 'decryption failed', 'its mode, ca'],
+  ])('TLS faults are told apart: %s', (_name, error, ssl, reason, remedy) => {
+    const fault = connectionFault(tlsOf(ssl), error);
+    expect(fault.code).toBe('TLS_FAILED');
+    expect(fault.message).toContain(reason);
+    expect(fault.remedy).toContain(remedy);
+  });
+
+  const REFUSED = serverError('28000', 'kein Eintrag in pg_hba.conf');
+  test.each<[string, Endpoint, string]>([
+    ['no TLS', SOURCE, 'hostssl only, set source.ssl'],
+    ['TLS that is off', tlsOf({ mode: 'disable' }), 'hostssl only, set target.ssl'],
+    ['no client certificate', tlsOf({ cert: null }), 'give target.ssl.cert and target.ssl.key'],
+    ['a client certificate', tlsOf({}), 'pg_ident.conf'],
+    [
+      'an IAM token',
+      { side: 'source', connection: { ...CONNECTION, iam: true } },
+      'this AWS identity may rds-db:connect as sluice',
+    ],
+  ])('a refusal with %s has the remedy that fits, whatever language the server speaks', (_name, endpoint, remedy) => {
+    const fault = connectionFault(endpoint, REFUSED);
+    expect(fault.code).toBe('AUTHENTICATION_FAILED');
+    expect(fault.remedy).toContain(remedy);
   });
 
   test('a password that is asked for and not there is named as the cause', () => {

@@ -1,6 +1,6 @@
 /** When the catalog is asked, and what each share is told. */
 import { describe, expect, test } from 'vitest';
-import type { Share } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import type { SourceType, TableDescription } from '../../lib/shape.ts';
 import { Describing } from '../../lib/window/describing.ts';
 

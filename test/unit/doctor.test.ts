@@ -118,6 +118,24 @@ test('errors come before warnings, and warnings before what is only good to know
   ]);
 });
 
+test('a table that is paused (tables[].schedule) is told with how long the stage keeps what waits, one that is read by query is only said', () => {
+  const pipeline = readPipeline(
+    'pipeline: shop\nsource: { host: a, user: u, database: shop }\ntables:\n  - { table: public.t, schedule: { paused: true } }\n  - { table: public.q, replication_method: FULL_TABLE, schedule: { paused: true } }\n  - { table: public.s, schedule: { every: 1 hour } }\ntarget: { host: b, user: u, database: d, stage_retention_days: 9 }',
+    'shop.yaml',
+  );
+  const tables = ['t', 'q', 's'].map((table, i) => ({ ...sourceTable(`public.${table}`), oid: 100 + i }));
+  const findings = findingsOf({
+    ...SURVEY,
+    pipeline,
+    source: { ...SOURCE, tables, selection: selectTables(tables, pipeline) },
+  }).filter(({ check }) => check === 'tables_paused');
+  expect(findings.map(({ severity, subject }) => [severity, subject])).toEqual([
+    ['warning', 'table public.t'],
+    ['info', 'table public.q'],
+  ]);
+  expect(findings[0]?.problem).toContain('keeps them for 9 days');
+});
+
 describe('the slot', () => {
   const { ground, limits } = SOURCE;
   test.each([
@@ -296,5 +314,58 @@ describe('the replica', () => {
     ['sorts otherwise', { server, limits: { ...limits, sorts_otherwise: true } }, warning],
   ])('%s', (_, secondary, expected) => {
     expect(find({}, { secondary: secondary ?? null })).toEqual(expected);
+  });
+});
+
+test('source.debug_lsn: tables without a key, and tables that have a column of its name', () => {
+  const pipeline = readPipeline(
+    'pipeline: shop\nsource: { host: a, user: u, database: shop, debug_lsn: true }\ntables: [public.*]\ntarget: { host: b, user: u, database: d, primary_key_required: false }',
+    'shop.yaml',
+  );
+  const column = { name: '_sdc_lsn', type_oid: 25, type_modifier: -1, not_null: false };
+  const tables = [
+    sourceTable('public.t'),
+    sourceTable('public.bag', { oid: 2, key: [], replica_identity: 'f' }),
+    sourceTable('public.taken', { oid: 3, columns: [...sourceTable('public.t').columns, column] }),
+  ];
+  const source = { ...SOURCE, tables, selection: selectTables(tables, pipeline) };
+  const found = findingsOf({ ...SURVEY, pipeline, source }).filter(({ check }) => check === 'debug_lsn');
+  expect(found.map(({ severity, subject, code = null }) => [severity, subject, code])).toEqual([
+    ['error', 'table public.taken', 'METADATA_COLUMN_TAKEN'],
+    ['info', 'table public.bag', null],
+  ]);
+  const off = findingsOf({ ...SURVEY, source }).filter(({ check }) => check === 'debug_lsn');
+  expect(off).toEqual([]);
+});
+
+describe('json_schema', () => {
+  const options = (json_schema: string, on_invalid = 'halt') =>
+    readPipeline(
+      `pipeline: shop\nsource: { host: a, user: u, database: shop }\ntables: [{ table: public.t, json_schema: ${json_schema}, columns: { exclude: [note] } }]\ntarget: { host: b, user: u, database: d, validate_records: true, on_invalid: ${on_invalid}, primary_key_required: false }`,
+      'shop.yaml',
+    );
+  const findings = (pipeline: ReturnType<typeof options>, key: readonly string[] = ['id']) => {
+    const column = { type_oid: 23, type_modifier: -1, not_null: true };
+    const columns = ['id', 'quantity', 'note'].map((name, i) => ({ ...column, name, number: i + 1 }));
+    const table = sourceTable('public.t', { columns, key, replica_identity: 'f' });
+    const selection = selectTables([table], pipeline);
+    return findingsOf({ ...SURVEY, pipeline, source: { ...SOURCE, selection } }).filter(({ check }) =>
+      ['json_schema', 'on_invalid'].includes(check),
+    );
+  };
+
+  test('that requires a column which is not there, or is left out, fits no row', () => {
+    const found = findings(options('{ required: [quantitiy, note, id], properties: { id: {}, qantity: {} } }'));
+    expect(found.map(({ severity, problem, remedy }) => [severity, problem.split(',')[0], remedy])).toEqual([
+      ['error', 'Its JSON Schema requires column quantitiy', 'Did you mean quantity?'],
+      ['error', 'Its JSON Schema requires column note', 'Correct the schema (tables.json_schema).'],
+      ['warning', 'Its JSON Schema speaks of column qantity', 'Did you mean quantity?'],
+    ]);
+    expect(findings(options('{ required: [quantity] }'))).toEqual([]);
+  });
+
+  test('rows of a table without a key cannot be put aside', () => {
+    expect(findings(options('{}', 'reject'), [])).toMatchObject([{ check: 'on_invalid', severity: 'warning' }]);
+    expect(findings(options('{}', 'halt'), [])).toEqual([]);
   });
 });

@@ -91,6 +91,13 @@ describe('batchesDue', () => {
     expect(due({ old: batch(1, 60_000), a: batch(1, 0) }, {}, { flush_all_streams })).toEqual(['old']);
   });
 
+  test('loaded together (consistency: transaction), one that is due is enough for all, by rows or by time', () => {
+    const together = true;
+    expect(due({ full: batch(100, 0), a: batch(1, 0) }, { a: 1 }, { together }).sort()).toEqual(['a', 'full']);
+    expect(due({ old: batch(1, 60_000), a: batch(1, 0) }, { a: 1 }, { together }).sort()).toEqual(['a', 'old']);
+    expect(due({ a: batch(1, 0), b: batch(99, 59_999) }, {}, { together })).toEqual([]);
+  });
+
   test('nothing pending, nothing due', () => {
     expect(due({})).toEqual([]);
     expect(due({}, { a: 100_000 }, { flush_all_streams: true })).toEqual([]);

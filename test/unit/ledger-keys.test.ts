@@ -24,6 +24,8 @@ describe('keys', () => {
       keys.chunk('a#1', 0, 'b', 0),
       keys.chunk('a', 1, 'b%23c', 0),
       keys.bookmark('a#1'),
+      keys.reject('a#1', 'b'),
+      keys.reject('a', '1#b'),
       ledgerKeys('p#chain').cut(1),
       keys.cut(1),
     ].map(({ pk, sk }) => `${pk}\n${sk}`);

@@ -4,7 +4,8 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { Keyless } from '../../lib/cut/multiset.ts';
-import { OpenCut, type Share } from '../../lib/cut/open-cut.ts';
+import { OpenCut } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { addCopiesSql, copyEmptyRowsSql, inCopy, takeCopiesSql } from '../../lib/load/multiset.ts';
 import { landedColumns, makeTempSql, type TableForm } from '../../lib/load/sql.ts';

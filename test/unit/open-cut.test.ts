@@ -3,7 +3,8 @@
  * test/property/fold.test.ts's.
  */
 import { describe, expect, test } from 'vitest';
-import { OpenCut, PART_TEXT_BYTES_MAX, type Share } from '../../lib/cut/open-cut.ts';
+import { OpenCut, PART_TEXT_BYTES_MAX } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { LSN_ZERO, lsnOf } from '../../lib/lsn.ts';

@@ -30,7 +30,7 @@ const head = ({ durable }: MemoryPipeline): Cut => durable.chain.at(-1) as Cut;
 const callsOf = ({ world }: MemoryPipeline): string[] => world.events.map(({ call }) => call);
 
 describe('a window ends', () => {
-  test('at a commit at or past the end that the source had when it began', async () => {
+  test('source.break_at_end_lsn: at a commit at or past the end that the source had when it began', async () => {
     const p = await live();
     const end_lsn = p.database.write(put(2), put(3));
     // Written meanwhile, and there to be read with the last commit: not waited for, and not begun.
@@ -74,7 +74,7 @@ describe('a window ends', () => {
     expect(callsOf(p)).not.toContain('reader.confirm');
   });
 
-  test('when no data came for long enough, and the server says that there is none', async () => {
+  test('source.logical_poll_total_seconds: when no data came for long enough, and the server says that there is none', async () => {
     const p = await live({ source: 'logical_poll_total_seconds: 5' });
     p.database.write(put(2));
     const began_ms = p.world.clock.now();
@@ -106,7 +106,7 @@ describe('a window ends', () => {
     expect(report.ended_at_ms - began_ms).toBeGreaterThanOrEqual(17_000);
   });
 
-  test('after its time', async () => {
+  test('source.max_run_seconds: after its time', async () => {
     const p = await live({ source: 'max_run_seconds: 60' });
     const began_ms = p.world.clock.now();
     const report = await p.window();

@@ -3,13 +3,14 @@ import {
   CONTINUOUS_GAP_MS,
   CONTINUOUS_GAP_MS_MAX,
   nextWindow,
+  nextWindowOf,
   runSchedule,
   type SchedulerClock,
   type ScheduleState,
 } from '../../infra/local/scheduler.ts';
 import type { ScheduleConfig } from '../../lib/config/schema.ts';
 
-const FRESH: ScheduleState = { first_ms: null, ended_ms: null, failures: 0 };
+const FRESH: ScheduleState = { first_ms: null, began_ms: null, ended_ms: null, failures: 0 };
 const MINUTE_MS = 60_000;
 
 function every(minutes: number, anchor: string | null = null, timezone = 'UTC'): ScheduleConfig {
@@ -36,7 +37,7 @@ function times(schedule: ScheduleConfig, from: string, count: number): string[] 
     const next_ms = nextWindow(schedule, state, now_ms);
     if (next_ms === null) break;
     found.push(new Date(next_ms).toISOString().replace(':00.000Z', 'Z'));
-    state = { first_ms: state.first_ms ?? next_ms, ended_ms: next_ms + 1, failures: 0 };
+    state = { first_ms: state.first_ms ?? next_ms, began_ms: next_ms, ended_ms: next_ms + 1, failures: 0 };
     now_ms = next_ms + 1;
   }
   return found;
@@ -53,7 +54,7 @@ describe('every', () => {
 
   test('lets the times go that pass during a window', () => {
     const first_ms = Date.parse('2026-03-01T10:00:00Z');
-    const state = { first_ms, ended_ms: first_ms + 12 * MINUTE_MS, failures: 0 };
+    const state = { first_ms, began_ms: first_ms, ended_ms: first_ms + 12 * MINUTE_MS, failures: 0 };
     expect(nextWindow(every(5), state, state.ended_ms)).toBe(first_ms + 15 * MINUTE_MS);
   });
 
@@ -96,21 +97,29 @@ describe('cron', () => {
     expect(times(cron('0 6 ? * 2 *'), '2026-11-20T00:00:00Z', 2)).toEqual(['2026-11-23T06:00Z', '2026-11-30T06:00Z']);
   });
 
-  // EventBridge leaves such a time out. A window more, once a year, costs nothing.
-  test('runs at the jump for a time that the clock jumps over', () => {
+  // As EventBridge has it: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html, "Daylight savings time".
+  test('leaves out a time that the clock jumps over', () => {
     expect(times(cron('30 2 * * ? *', 'Europe/Zurich'), '2026-03-27T12:00:00Z', 3)).toEqual([
       '2026-03-28T01:30Z',
-      '2026-03-29T01:00Z',
       '2026-03-30T00:30Z',
+      '2026-03-31T00:30Z',
     ]);
   });
 
-  test('runs once at a time that comes twice', () => {
-    expect(times(cron('30 2 * * ? *', 'Europe/Zurich'), '2026-10-24T12:00:00Z', 2)).toHaveLength(2);
-    const [first, second] = times(cron('30 2 * * ? *', 'Europe/Zurich'), '2026-10-24T12:00:00Z', 2).map((time) =>
-      Date.parse(time),
-    );
-    expect((second ?? 0) - (first ?? 0)).toBeGreaterThanOrEqual(24 * 60 * MINUTE_MS);
+  test.each([
+    ['30 2 * * ? *', '2026-10-24T12:00:00Z', ['2026-10-25T00:30Z', '2026-10-26T01:30Z']],
+    ['30 1,2,3 * * ? *', '2026-10-24T22:00:00Z', ['2026-10-24T23:30Z', '2026-10-25T00:30Z', '2026-10-25T02:30Z']],
+    ['0/30 * * * ? *', '2026-10-25T00:00:00Z', ['2026-10-25T00:30Z', '2026-10-25T02:00Z', '2026-10-25T02:30Z']],
+  ])('%s runs once at a time that comes twice', (text, from, expected) => {
+    expect(times(cron(text, 'Europe/Zurich'), from, expected.length)).toEqual(expected);
+  });
+
+  test('runs once at a time that comes twice where the clock is set back by half an hour', () => {
+    // Lord Howe Island goes from UTC+11 to UTC+10:30 on 5 April 2026 at 02:00.
+    expect(times(cron('45 1 * * ? *', 'Australia/Lord_Howe'), '2026-04-04T00:00:00Z', 2)).toEqual([
+      '2026-04-04T14:45Z',
+      '2026-04-05T15:15Z',
+    ]);
   });
 
   test('ends with its last year', () => {
@@ -123,14 +132,16 @@ describe('continuous', () => {
 
   test('begins at once, and again a breath after each end', () => {
     expect(nextWindow(continuous, FRESH, 5_000)).toBe(5_000);
-    expect(nextWindow(continuous, { first_ms: 0, ended_ms: 5_000, failures: 0 }, 5_000)).toBe(
+    expect(nextWindow(continuous, { first_ms: 0, began_ms: 0, ended_ms: 5_000, failures: 0 }, 5_000)).toBe(
       5_000 + CONTINUOUS_GAP_MS,
     );
-    expect(nextWindow(continuous, { first_ms: 0, ended_ms: 5_000, failures: 0 }, 9_000)).toBe(9_000);
+    expect(nextWindow(continuous, { first_ms: 0, began_ms: 0, ended_ms: 5_000, failures: 0 }, 9_000)).toBe(9_000);
   });
 
   test('waits longer the more windows have failed, up to a limit', () => {
-    const gaps = [1, 2, 3, 50].map((failures) => nextWindow(continuous, { first_ms: 0, ended_ms: 0, failures }, 0));
+    const gaps = [1, 2, 3, 50].map((failures) =>
+      nextWindow(continuous, { first_ms: 0, began_ms: 0, ended_ms: 0, failures }, 0),
+    );
     expect(gaps).toEqual([2 * CONTINUOUS_GAP_MS, 4 * CONTINUOUS_GAP_MS, 8 * CONTINUOUS_GAP_MS, CONTINUOUS_GAP_MS_MAX]);
   });
 });
@@ -144,6 +155,65 @@ test('what is paused never runs', () => {
   ]) {
     expect(nextWindow({ ...schedule, paused: true }, FRESH, 0)).toBeNull();
   }
+});
+
+describe('windows at the times of tables (tables[].schedule)', () => {
+  const at = (iso: string): number => Date.parse(iso);
+  const after = (iso: string): ScheduleState => ({
+    first_ms: at(iso),
+    began_ms: at(iso),
+    ended_ms: at(iso) + 1_000,
+    failures: 0,
+  });
+
+  test('come beside those of the pipeline: whichever is first', () => {
+    const state = after('2026-03-01T05:58:00Z');
+    const next = (tables: readonly ScheduleConfig[]) =>
+      nextWindowOf(every(5), tables, state, at('2026-03-01T05:59:00Z'));
+    expect(next([])).toBe(at('2026-03-01T06:03:00Z'));
+    expect(next([cron('0 6 * * ? *')])).toBe(at('2026-03-01T06:00:00Z'));
+    expect(next([cron('0 9 * * ? *'), every(60, '00:01')])).toBe(at('2026-03-01T06:01:00Z'));
+    expect(next([every(2)])).toBe(at('2026-03-01T06:00:00Z'));
+    expect(nextWindowOf({ ...every(5), paused: true }, [every(2)], state, state.ended_ms ?? 0)).toBeNull();
+  });
+
+  test('are not let go when they pass during a window: one follows at once, and only one', () => {
+    const tables = [cron('0 6 * * ? *')];
+    const during = { ...after('2026-03-01T05:59:00Z'), ended_ms: at('2026-03-01T06:02:00Z') };
+    expect(nextWindowOf(every(720, '00:00'), tables, during, at('2026-03-01T06:02:00Z'))).toBe(
+      at('2026-03-01T06:02:00Z'),
+    );
+    const later = after('2026-03-01T06:02:00Z');
+    expect(nextWindowOf(every(720, '00:00'), tables, later, at('2026-03-01T06:02:01Z'))).toBe(
+      at('2026-03-01T12:00:00Z'),
+    );
+  });
+
+  test('end with their last year, and the pipeline’s go on', () => {
+    const state = after('2026-03-01T00:00:00Z');
+    const over = [cron('0 6 * * ? 2020')];
+    expect(nextWindowOf(every(5), over, state, at('2026-03-01T00:01:00Z'))).toBe(at('2026-03-01T00:05:00Z'));
+    expect(nextWindowOf(cron('0 6 * * ? 2020'), over, state, at('2026-03-01T00:01:00Z'))).toBeNull();
+  });
+
+  test('are run', async () => {
+    const clock = new HandClock('2026-03-01T05:50:00Z');
+    const stop = new AbortController();
+    const begun: string[] = [];
+    await runSchedule({
+      schedule: every(60, '00:30'),
+      tables: [cron('0/20 * * * ? *')],
+      clock,
+      signal: stop.signal,
+      window: async () => {
+        begun.push(new Date(clock.now()).toISOString().slice(11, 16));
+        await clock.sleep(1_000);
+        if (begun.length === 4) stop.abort();
+        return true;
+      },
+    });
+    expect(begun).toEqual(['06:00', '06:20', '06:30', '06:40']);
+  });
 });
 
 /** A clock that only moves when somebody sleeps on it. */

@@ -4,12 +4,14 @@
  */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { formatLsn, type Lsn, lsnOf, parseLsn } from '../../lib/lsn.ts';
 import type { SlotReader, SlotSink } from '../../lib/ports.ts';
-import { openSlotReader, slotFault } from '../../lib/slot/reader.ts';
+import { openSlotReader } from '../../lib/slot/reader.ts';
+import { slotFault } from '../../lib/slot/slot-fault.ts';
 import { GIANT_FRAME_BYTES_MIN } from '../../lib/slot/wire.ts';
 import { frame, keepalive, xlogData } from '../support/pgoutput.ts';
 
@@ -131,7 +133,7 @@ describe('START_REPLICATION', () => {
     [160_004, '2', ['SHOW server_version_num', 'SET wal_sender_timeout = 1234']],
     [130_014, '1', ['SHOW server_version_num', 'SET wal_sender_timeout = 1234']],
     [110_022, '1', ['SHOW server_version_num']],
-  ])('on %i', async (version, protocol, queries) => {
+  ])('wal_sender_timeout is set from 12 on: on %i', async (version, protocol, queries) => {
     const { client, server } = await serverOf(COPY_BOTH, { version });
     const reader = await open(client);
     expect(server.queries).toEqual(queries);
@@ -141,6 +143,38 @@ describe('START_REPLICATION', () => {
       `START_REPLICATION SLOT "sluice_shop" LOGICAL 16/B374D848 (proto_version '${protocol}', publication_names '"Odd ""name"""')\0`,
     );
     await reader.close();
+  });
+
+  test('what is there already when it is answered belongs to the first read; what follows a stop, to the next', async () => {
+    const said = [
+      COPY_BOTH,
+      xlogData(Buffer.from('one'), 1n),
+      xlogData(Buffer.from('two'), 2n),
+      xlogData(Buffer.from('three'), 3n),
+    ];
+    // Each is a chunk of its own, and all of them come at once: as TLS and SSH hand on what one packet held.
+    const socket = new Duplex({
+      read: () => undefined,
+      write: (bytes: Buffer, _encoding, done) => {
+        if (bytes[0] === 'Q'.charCodeAt(0)) for (const chunk of said.splice(0)) socket.push(chunk);
+        done();
+      },
+    });
+    const client = {
+      connection: { stream: socket },
+      query: () => Promise.resolve({ rows: [{ server_version_num: '160004' }] }),
+      removeAllListeners: () => client,
+      on: () => client,
+      end: () => Promise.resolve(),
+    };
+    const reader = await open(client as unknown as Client);
+    const first = collector(1);
+    expect(await reader.read(first.sink, 0)).toBe('data');
+    expect(first.seen).toEqual(['one']);
+    const rest = collector();
+    expect(await reader.read(rest.sink, 0)).toBe('data');
+    expect(rest.seen).toEqual(['two', 'three']);
+    socket.destroy();
   });
 
   test('wal2json: what an older plugin refuses is not asked of it again', async () => {

@@ -1,6 +1,6 @@
 /** A cut's object and what the ledger is told of it: where each stream's segments lie, there or in the object's index. */
 import { describe, expect, test } from 'vitest';
-import type { Share } from '../../lib/cut/open-cut.ts';
+import type { Share } from '../../lib/cut/share.ts';
 import { cutRanges } from '../../lib/stage/cut-ranges.ts';
 import { segmentSource } from '../../lib/stage/frames.ts';
 import type { ByteRange } from '../../lib/stage/segment.ts';

@@ -1,0 +1,99 @@
+/**
+ * Rows that are left out of a cut or a chunk, on their way into the stage: an object of their own, which is begun with the first of them. It is complete, and known
+ * to the ledger, before the cut or the chunk is recorded (I1).
+ */
+import type { Ledger, Reject, Stage, StageWriter } from '../ports.ts';
+import type { RejectedLine } from './rejected.ts';
+
+/** Gathered into one piece before it is appended. */
+const PIECE_BYTES = 256 * 1024;
+
+/** What lies in the stage. */
+export interface RejectedObject {
+  readonly object: string;
+  readonly object_bytes: number;
+  /** By stream. */
+  readonly rows: ReadonlyMap<string, number>;
+}
+
+export class RejectWriter {
+  #stage: Stage;
+  #object: string;
+  #writer: StageWriter | null = null;
+  #rows = new Map<string, number>();
+  #pieces: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(stage: Stage, object: string) {
+    this.#stage = stage;
+    this.#object = object;
+  }
+
+  async add({ stream, text }: RejectedLine): Promise<void> {
+    this.#rows.set(stream, (this.#rows.get(stream) ?? 0) + 1);
+    this.#pieces.push(text);
+    this.#bytes += text.length;
+    if (this.#bytes >= PIECE_BYTES) await this.#flush();
+  }
+
+  /** Null: there were none, and nothing lies in the stage. */
+  async complete(): Promise<RejectedObject | null> {
+    await this.#flush();
+    if (this.#writer === null) return null;
+    await this.#writer.complete();
+    return { object: this.#object, object_bytes: this.#writer.bytes, rows: this.#rows };
+  }
+
+  async abandon(): Promise<void> {
+    await this.#writer?.abandon();
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#bytes === 0) return;
+    const piece = Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    this.#bytes = 0;
+    this.#writer ??= this.#stage.begin(this.#object);
+    await this.#writer.append(piece);
+  }
+}
+
+/** What the rows were left out of. */
+export type LeftOutOf =
+  | { readonly cut: number }
+  | { readonly epoch: number; readonly plan: string; readonly chunk: number };
+
+/** Tells the ledger where they lie. Returns how many they are. */
+export async function keepRejects(
+  ledger: Pick<Ledger, 'addReject'>,
+  rejected: RejectedObject | null,
+  from: LeftOutOf,
+  now_ms: number,
+): Promise<number> {
+  if (rejected === null) return 0;
+  const { object, object_bytes } = rejected;
+  let all = 0;
+  for (const [stream, rows] of rejected.rows) {
+    all += rows;
+    const reject: Reject = {
+      stream,
+      id: rejectId(from),
+      object,
+      object_bytes,
+      rows,
+      cut: 'cut' in from ? from.cut : null,
+      epoch: 'cut' in from ? null : from.epoch,
+      rejected_at_ms: now_ms,
+    };
+    await ledger.addReject(reject);
+  }
+  return all;
+}
+
+const DIGITS = 12;
+
+/** Of the same cut, or the same chunk, always the same: who reads it once more leaves the same rows out. */
+function rejectId(from: LeftOutOf): string {
+  const padded = (number: number): string => String(number).padStart(DIGITS, '0');
+  return 'cut' in from ? `cut-${padded(from.cut)}` : `epoch-${padded(from.epoch)}-${padded(from.chunk)}-${from.plan}`;
+}
