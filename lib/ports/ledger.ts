@@ -102,7 +102,7 @@ export interface Bookmark {
   readonly definition?: string | null;
   /** How it is followed; absent: LOG_BASED. The two others are read by query alone: no window reads the slot for them, and no cut has anything of theirs. */
   readonly method?: ReplicationMethod;
-  /** Of a stream with hidden columns or a row filter: commits before it are in its copy, and are passed over, for the log may have other names of what is hidden, or other rows. */
+  /** Commits before it are in the stream's copy, and are passed over: what the log has of them may have gaps, or other names of what is hidden (lib/window/capture.ts). Null: there are none. */
   readonly log_from?: Lsn | null;
   /** Digest of what the file says of its rows (lib/config/stream-options.ts): method, replication key, columns, masks, filter. Another one starts it anew. */
   readonly selection?: string | null;

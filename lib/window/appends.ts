@@ -51,5 +51,5 @@ export async function lookAgain(
   { source, ledger }: { readonly source: Source; readonly ledger: Ledger },
   opened: OpenChain,
 ): Promise<OpenChain> {
-  return { ...opened, ground: await source.look(), bookmarks: await ledger.bookmarks() };
+  return { ...opened, slot_is_new: false, ground: await source.look(), bookmarks: await ledger.bookmarks() };
 }

@@ -67,7 +67,11 @@ export async function capture(
       ports.log.warn('updates_refused', { table: displayName(table), problem, remedy });
     }
     await keepFollowed(ports, followed, published, altered);
-    const from = wanted.length > 0 ? await positionToCapture(ports, wanted, asked) : null;
+    // What nobody has published before has nothing in the log that is older than its capture, and a slot that was just made has nothing of anybody.
+    const mayBeSeen = ({ id, source }: StreamDefinition): boolean =>
+      opened.slot_is_new !== true && (known.has(id) || before.has(tableKey(source)));
+    const seen = wanted.filter((stream) => mayBeSeen(stream) || isJudged(stream));
+    const from = wanted.length > 0 ? await positionToCapture(ports, wanted, seen, asked) : null;
     if (from) {
       const cut = await chain.append({
         kind: 'captures',
@@ -81,7 +85,7 @@ export async function capture(
           incarnation: cut.incarnation,
           definition: stream.table.definition ?? null,
           selection: stream.selection ?? null,
-          log_from: isJudged(stream) ? from.log_from : null,
+          log_from: seen.includes(stream) ? from.log_from : null,
         };
         await bookmarkCapture(ports, stream, known.get(stream.id) ?? null, { ...capturedAt, followed: now });
       }
@@ -187,20 +191,22 @@ function isJudged({ projection, table }: StreamDefinition): boolean {
 }
 
 /**
- * Waits for the writers. Null: some have not ended. `log_from`: all that was written as the source was before, is of transactions that have their commit before
- * it, and are seen by every later snapshot; so the streams for which that matters can be copied, and be followed from there. Only asked for where it does.
+ * Waits for the writers. Null: some have not ended. `log_from`, of the streams that were `seen` by the log before: all that was written as the source was then is of
+ * transactions that have their commit before it, and are seen by every later snapshot. So they are copied, and followed from there: what the log has of them
+ * from before may have gaps, which nothing that comes after closes (the table was out of the publication for a while, or a partition was detached), or show what is
+ * to be hidden.
  */
 async function positionToCapture(
   ports: CapturePorts,
   wanted: readonly StreamDefinition[],
+  seen: readonly StreamDefinition[],
   asked: () => boolean,
 ): Promise<{ readonly log_from: Lsn | null } | null> {
   if (!(await writersHaveEnded(ports, wanted, asked))) return null;
-  const judged = wanted.filter(isJudged);
-  if (judged.length === 0) return { log_from: null };
+  if (seen.length === 0) return { log_from: null };
   const log_from = await ports.source.insertLsn();
   // One whose commit lies before it may not be seen yet, and holds its locks until it is.
-  return (await writersHaveEnded(ports, judged, asked)) ? { log_from } : null;
+  return (await writersHaveEnded(ports, seen, asked)) ? { log_from } : null;
 }
 
 /** Waits until every transaction that may have written unpublished has ended. False: one has not, within the limit, or the window shall end. */

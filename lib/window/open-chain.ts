@@ -35,6 +35,8 @@ export interface OpenChain {
   readonly queries: readonly StreamDefinition[];
   /** There is no slot, and none is needed. */
   readonly slotless: boolean;
+  /** The slot was made, or moved to now, a moment ago: it has nothing that is older. */
+  readonly slot_is_new?: boolean;
   /** The slot is gone, and with it everything but `queries`: what the window ends with. */
   readonly lost?: SluiceError;
   /** Those that are captured when the rest has been read up to now: by the same window. */
@@ -99,7 +101,7 @@ export async function openChain(ports: OpenPorts, pipeline: Pipeline): Promise<O
   await source.publish(streams.map(({ table }) => table));
   const end_lsn = ground.slot ? await takeOver(source, pipeline.source.replication_slot) : await source.createSlot();
   await chain.append({ kind: 'slot', end_lsn, system_identifier, timeline });
-  return { chain, ground: await source.look(), ...found };
+  return { chain, ground: await source.look(), ...found, slot_is_new: true };
 }
 
 /** What is read by query does not need the slot, as long as the server is the same. Throws the others. */

@@ -248,6 +248,37 @@ describe('a publication that is altered by hand', () => {
     },
   );
 
+  test('what was written before the table left it is not brought back over what was written since', async () => {
+    const opened = await live();
+    await on.query("UPDATE a SET v = 'published' WHERE id = 1; INSERT INTO a VALUES (3, 'published'), (4, 'published')");
+    await on.query(`ALTER PUBLICATION ${PUBLICATION} DROP TABLE a`);
+    await on.query("UPDATE a SET v = 'unseen' WHERE id IN (1, 3); DELETE FROM a WHERE id = 4");
+    await opened.settle();
+    await expectEqual(opened, 'public.a', 'public.b');
+    expect(reasons(opened)).toEqual(['it was not in the publication']);
+
+    await on.query("UPDATE a SET v = 'published again' WHERE id = 3; INSERT INTO a VALUES (5, 'published again')");
+    await on.query(`ALTER PUBLICATION ${PUBLICATION} DROP TABLE a`);
+    await on.query("UPDATE a SET v = 'unseen again' WHERE id IN (3, 5)");
+    await on.query(`ALTER PUBLICATION ${PUBLICATION} ADD TABLE a`);
+    await opened.settle();
+    await expectEqual(opened, 'public.a', 'public.b');
+  });
+
+  test('a partition that was detached for a while: what was written to it before is not brought back over what was written since', async () => {
+    await on.query(`
+      CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+      CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20);
+      INSERT INTO p VALUES (1, 'first'), (11, 'first')`);
+    const opened = await live();
+    await on.query("UPDATE p SET v = 'published'; INSERT INTO p VALUES (2, 'published')");
+    await on.query('ALTER TABLE p DETACH PARTITION p1');
+    await on.query("UPDATE p1 SET v = 'alone'");
+    await on.query('ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (10)');
+    await opened.settle();
+    await expectEqual(opened, 'public.p');
+  });
+
   test('more tables in it change nothing for those that were in', async () => {
     const opened = await live({ tables: '[public.a]' });
     await on.query(`ALTER PUBLICATION ${PUBLICATION} ADD TABLE b; INSERT INTO a VALUES (3, 'x')`);

@@ -6,6 +6,8 @@
  * recorded whose object is not complete.
  */
 import { Readable } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
+import { awsFault } from '../../lib/aws-faults.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { LSN_ZERO } from '../../lib/lsn.ts';
 import type {
@@ -37,6 +39,27 @@ export interface Event {
   readonly about: unknown;
 }
 
+/**
+ * What becomes of a call, beside going well: the process dies before it or after it; it comes back with an error, not done or done (the answer was lost); or it is
+ * done twice, because whoever carries it (the SDK) had no answer and tried again.
+ */
+export const FATES = ['dies before', 'dies after', 'fails before', 'fails after', 'is done twice'] as const;
+export type Fate = (typeof FATES)[number] | 'goes well';
+
+/** What an adapter would make of a connection that breaks. */
+function transientAt(call: string): SluiceError {
+  const [port] = call.split('.');
+  const facts = { action: call, reason: 'it timed out', sqlstate: '08006', stream: '', table: '', server: 'there' };
+  if (port === 'target') return new SluiceError('TARGET_TRANSIENT', facts);
+  if (port === 'source') return new SluiceError('SOURCE_TRANSIENT', facts);
+  if (port === 'reader') return new SluiceError('SLOT_STREAM_FAILED', facts);
+  return awsFault(port === 'stage' ? 'S3' : port === 'doorbell' ? 'SQS' : 'DynamoDB', call, new TimeoutError());
+}
+
+class TimeoutError extends Error {
+  override readonly name = 'TimeoutError';
+}
+
 export class World {
   readonly clock = new HandClock();
   readonly log = keptLog();
@@ -44,11 +67,15 @@ export class World {
   /** The process dies at the call of this number, counted from 1. */
   crashAt = 0;
   crashWhen: 'before' | 'after' = 'before';
+  /** What becomes of a call that changes something, where more than one death is wanted. */
+  fateOf: ((call: string) => Fate) | null = null;
+  /** Awaited by every call: where others have their turn. */
+  turn: () => Promise<void> = () => Promise.resolve();
   /** Thrown at calls of this name, as long as it is there. */
   readonly faults = new Map<string, Error>();
   #changes = 0;
   #life = 1;
-  #deadLife = 0;
+  readonly #ended = new Set<number>();
   #ids = 0;
 
   get changes(): number {
@@ -63,17 +90,27 @@ export class World {
   }
 
   get isDead(): boolean {
-    return this.#deadLife === this.#life;
+    return this.hasEnded(this.#life);
   }
 
-  /** A new process. */
+  hasEnded(life: number): boolean {
+    return this.#ended.has(life);
+  }
+
+  /** A new process, in the place of the last. */
   revive(): void {
-    this.#life++;
+    this.#ended.add(this.#life);
+    this.fork();
     this.crashAt = 0;
   }
 
+  /** A new process beside those that there are; ports that are made from now on are its own. */
+  fork(): number {
+    return ++this.#life;
+  }
+
   look(life: number): void {
-    if (life !== this.#life || this.isDead) throw new Crash('the process is dead');
+    if (this.hasEnded(life)) throw new Crash('the process is dead');
   }
 
   /** A call that changes something. */
@@ -82,16 +119,19 @@ export class World {
     const fault = this.faults.get(call);
     if (fault) throw fault;
     this.#changes++;
-    const crashes = this.#changes === this.crashAt;
-    if (crashes && this.crashWhen === 'before') this.#die(call);
-    const result = effect();
+    const fate = this.#changes === this.crashAt ? (`dies ${this.crashWhen}` as const) : this.fateOf?.(call);
+    if (fate === 'dies before') this.#die(life, call);
+    if (fate === 'fails before') throw transientAt(call);
+    let result = effect();
     this.events.push({ call, about });
-    if (crashes) this.#die(call);
+    if (fate === 'is done twice') result = effect();
+    if (fate === 'dies after') this.#die(life, call);
+    if (fate === 'fails after') throw transientAt(call);
     return result;
   }
 
-  #die(call: string): never {
-    this.#deadLife = this.#life;
+  #die(life: number, call: string): never {
+    this.#ended.add(life);
     throw new Crash(`at ${call}`);
   }
 
@@ -131,7 +171,7 @@ export function memoryStage(world: World, durable: Durable): Stage {
           return bytes;
         },
         append: async (buffer) => {
-          await Promise.resolve();
+          await world.turn();
           world.look(life);
           if (!isOpen) throw new RangeError(`${object} is closed`);
           // As it is by now: whoever changes it meanwhile is found out.
@@ -139,20 +179,20 @@ export function memoryStage(world: World, durable: Durable): Stage {
           bytes += buffer.length;
         },
         complete: async () => {
-          await Promise.resolve();
+          await world.turn();
           if (objects.has(object)) throw new RangeError(`${object} is written twice`);
           world.change(life, 'stage.complete', object, () => objects.set(object, Buffer.concat(parts)));
           isOpen = false;
         },
         abandon: async () => {
-          await Promise.resolve();
-          if (isOpen && !world.isDead) world.events.push({ call: 'stage.abandon', about: object });
+          await world.turn();
+          if (isOpen && !world.hasEnded(life)) world.events.push({ call: 'stage.abandon', about: object });
           isOpen = false;
         },
       };
     },
     read: async (object, [offset, bytes]) => {
-      await Promise.resolve();
+      await world.turn();
       world.look(life);
       const whole = objects.get(object);
       if (!whole) throw new SluiceError('STAGE_MISSING', { object });
@@ -165,11 +205,11 @@ export function memoryDoorbell(world: World, { loadBells, extractBells }: Durabl
   const { life } = world;
   return {
     ringLoad: async (bells) => {
-      await Promise.resolve();
+      await world.turn();
       world.change(life, 'doorbell.ringLoad', bells, () => loadBells.push(...bells));
     },
     ringExtract: async (bells) => {
-      await Promise.resolve();
+      await world.turn();
       world.change(life, 'doorbell.ringExtract', bells, () => extractBells.push(...bells));
     },
   };
@@ -183,12 +223,12 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
   const { life, clock } = world;
   const { chain, bookmarks, epochs, requests, rejects, chunks, reports } = durable;
   const look = async <T>(read: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     world.look(life);
     return read();
   };
   const change = async <T>(call: string, about: unknown, effect: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     return world.change(life, `ledger.${call}`, about, effect);
   };
   const isHolder = (lease: Lease): boolean =>
@@ -216,10 +256,12 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
 
     head: () => look(() => chain.at(-1) ?? null),
     append: async (cut) => {
-      await Promise.resolve();
+      await world.turn();
       durable.beforeAppend(cut);
       return world.change(life, 'ledger.append', cut, () => {
         const head = chain.at(-1);
+        // Tried again by whoever had no answer.
+        if (chain.some((there) => there.number === cut.number && isDeepStrictEqual(there, cut))) return true;
         if (cut.number !== (head?.number ?? -1) + 1) return false;
         if (cut.begin_lsn !== (head?.end_lsn ?? LSN_ZERO)) throw new RangeError(`cut ${cut.number} leaves a hole`);
         if (cut.object !== null && !durable.objects.has(cut.object))

@@ -199,12 +199,12 @@ class OpenTransaction {
 export function memorySource(world: World, database: MemoryDatabase): Source {
   const { life } = world;
   const look = async <T>(read: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     world.look(life);
     return read();
   };
   const change = async <T>(call: string, about: unknown, effect: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     return world.change(life, `source.${call}`, about, effect);
   };
   return {
@@ -345,7 +345,7 @@ function openSlot(world: World, database: MemoryDatabase, from: Lsn, application
 
   return {
     read: async (sink, wait_ms) => {
-      await Promise.resolve();
+      await world.turn();
       assertOpen();
       const messages_max = world.clock.now() < database.busy_until_ms ? 0 : database.messages_per_read;
       let got = false;
@@ -378,8 +378,8 @@ function openSlot(world: World, database: MemoryDatabase, from: Lsn, application
       });
     },
     close: async () => {
-      await Promise.resolve();
-      if (world.isDead || world.life !== life || database.slot?.active_pid !== pid) return;
+      await world.turn();
+      if (world.hasEnded(life) || database.slot?.active_pid !== pid) return;
       database.slot = { ...database.slot, active_pid: null, active_application: null };
       world.events.push({ call: 'reader.close', about: null });
     },
@@ -398,7 +398,7 @@ export function isIn(range: ChunkRange, id: string): boolean {
 export function memoryExtractor(world: World, database: MemoryDatabase): Extractor {
   const { life } = world;
   const look = async <T>(read: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     world.look(life);
     return read();
   };

@@ -37,6 +37,8 @@ export class MemoryWarehouse {
   readonly streams = new Map<string, StreamState>();
   /** By stream, epoch and plan. */
   readonly plans = new Map<string, Plan>();
+  /** Streams whose rows a transaction holds. */
+  readonly locked = new Set<string>();
   readonly hard_delete: boolean;
 
   constructor(hard_delete = true) {
@@ -61,9 +63,28 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
   const { streams, plans, hard_delete } = warehouse;
   const planKey = ({ stream }: TargetStream, epoch: number, plan: string): string => `${stream}/${epoch}/${plan}`;
   const change = async <T>(call: string, about: unknown, effect: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     return world.change(life, `target.${call}`, about, effect);
   };
+  /** With the rows of these streams locked, in one order for all. A connection that is gone lets go of them. */
+  const locking = async <T>(names: readonly string[], work: () => Promise<T>): Promise<T> => {
+    const held: string[] = [];
+    try {
+      for (const name of names.toSorted()) {
+        while (warehouse.locked.has(name)) {
+          await world.turn();
+          world.look(life);
+        }
+        warehouse.locked.add(name);
+        held.push(name);
+      }
+      return await work();
+    } finally {
+      for (const name of held) warehouse.locked.delete(name);
+    }
+  };
+  const alone = <T>(stream: string, call: string, about: unknown, effect: () => T): Promise<T> =>
+    locking([stream], () => change(call, about, effect));
   /** One stream of a transaction: what it does is there when it is kept. */
   const begin = (
     stream: string,
@@ -80,14 +101,14 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
         applySegment(rows, await textOf(segment), hard_delete, segment.header.extracted_at);
       },
       advance: async ({ cut, lsn, caught_up, together = false }) => {
-        await Promise.resolve();
+        await world.turn();
         if (!row || cut < row.applied_cut) throw new RangeError('an advance backwards');
         const catching_up_to = caught_up ? null : row.catching_up_to;
         row = { ...row, applied_cut: cut, applied_lsn: lsn, catching_up_to, together, halt: null };
         return null;
       },
       place: async () => {
-        await Promise.resolve();
+        await world.turn();
         const others = [...streams].filter(([name, { row: its }]) => name !== stream && its.together && isFree(its));
         return others.length === 0 ? null : Math.max(...others.map(([, { row: its }]) => its.applied_cut));
       },
@@ -101,38 +122,47 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
     hold === null && catching_up_to === null && halt == null;
   return {
     transaction: async ({ stream }, work) => {
-      await Promise.resolve();
+      await world.turn();
       world.look(life);
-      const { tx, row, keep } = begin(stream);
-      const result = await work(tx);
-      await change('commit', { stream, cut: row()?.applied_cut }, keep);
-      return result;
+      return await locking([stream], async () => {
+        const { tx, row, keep } = begin(stream);
+        const result = await work(tx);
+        await change('commit', { stream, cut: row()?.applied_cut }, keep);
+        return result;
+      });
     },
 
     transactionOver: async (over, work) => {
-      await Promise.resolve();
+      await world.turn();
       world.look(life);
-      const begun = new Map(over.map(({ stream }) => [stream, begin(stream)]));
-      const result = await work((stream) => {
-        const found = begun.get(stream);
-        if (!found) throw new RangeError(`${stream} is not in this transaction`);
-        return found.tx;
+      const names = over.map(({ stream }) => stream);
+      return await locking(names, async () => {
+        const begun = new Map(names.map((stream) => [stream, begin(stream)]));
+        const result = await work((stream) => {
+          const found = begun.get(stream);
+          if (!found) throw new RangeError(`${stream} is not in this transaction`);
+          return found.tx;
+        });
+        const cuts = Object.fromEntries([...begun].map(([stream, { row }]) => [stream, row()?.applied_cut]));
+        await change('commit', { cuts }, () => begun.forEach(({ keep }) => keep()));
+        return result;
       });
-      const cuts = Object.fromEntries([...begun].map(([stream, { row }]) => [stream, row()?.applied_cut]));
-      await change('commit', { cuts }, () => begun.forEach(({ keep }) => keep()));
-      return result;
     },
 
     noteHalts: (halts) =>
-      change('noteHalts', halts, () => {
-        for (const { stream, code } of halts) {
-          const state = streams.get(stream);
-          if (state) streams.set(stream, { ...state, row: { ...state.row, halt: code } });
-        }
-      }),
+      locking(
+        halts.map(({ stream }) => stream),
+        () =>
+          change('noteHalts', halts, () => {
+            for (const { stream, code } of halts) {
+              const state = streams.get(stream);
+              if (state) streams.set(stream, { ...state, row: { ...state.row, halt: code } });
+            }
+          }),
+      ),
 
     prepareEpoch: (stream, epoch, plan, shape, incarnation) =>
-      change('prepareEpoch', { stream: stream.stream, epoch: epoch.number, plan }, () => {
+      alone(stream.stream, 'prepareEpoch', { stream: stream.stream, epoch: epoch.number, plan }, () => {
         const state = streams.get(stream.stream);
         if (state && state.row.incarnation !== incarnation && epoch.kind !== 'reset') {
           throw new SluiceError('LEDGER_INCARNATION', {
@@ -157,7 +187,7 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
 
     loadChunk: async (stream, epoch, chunk, segment) => {
       const text = segment === null ? null : await textOf(segment);
-      return await change('loadChunk', { stream: stream.stream, chunk: chunk.number }, () => {
+      return await alone(stream.stream, 'loadChunk', { stream: stream.stream, chunk: chunk.number }, () => {
         const key = planKey(stream, epoch.number, chunk.plan);
         const plan = plans.get(key);
         if (!plan || plan.loaded.has(chunk.number) || streams.get(stream.stream)?.row.hold !== epoch.number)
@@ -175,13 +205,13 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
     },
 
     loadedChunks: async (stream, epoch, plan) => {
-      await Promise.resolve();
+      await world.turn();
       world.look(life);
       return new Set(plans.get(planKey(stream, epoch.number, plan))?.loaded);
     },
 
     finishEpoch: (stream, epoch, plan, lsn, held_lsn) =>
-      change('finishEpoch', { stream: stream.stream, epoch: epoch.number }, () => {
+      alone(stream.stream, 'finishEpoch', { stream: stream.stream, epoch: epoch.number }, () => {
         const state = streams.get(stream.stream);
         const finished = plans.get(planKey(stream, epoch.number, plan));
         if (!state || state.epoch >= epoch.number) return;
@@ -208,7 +238,7 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
     cancelEpoch: async (stream, epoch, lsnOf) => {
       const loaded = plans.get(planKey(stream, epoch.number, epoch.plan ?? ''))?.loaded ?? new Set<number>();
       const lsn = loaded.size > 0 ? await lsnOf(loaded) : null;
-      await change('cancelEpoch', { stream: stream.stream, epoch: epoch.number }, () => {
+      await alone(stream.stream, 'cancelEpoch', { stream: stream.stream, epoch: epoch.number }, () => {
         const state = streams.get(stream.stream);
         if (!state || state.epoch >= epoch.number) return;
         plans.delete(planKey(stream, epoch.number, epoch.plan ?? ''));
@@ -225,7 +255,7 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
 export function memoryComparer(world: World, database: MemoryDatabase, warehouse: MemoryWarehouse): Comparer {
   const { life } = world;
   const look = async <T>(read: () => T): Promise<T> => {
-    await Promise.resolve();
+    await world.turn();
     world.look(life);
     return read();
   };

@@ -1,0 +1,213 @@
+/**
+ * Many processes of one pipeline at once, over ports in memory, and everything that can go wrong with them: who has the next turn is drawn at every call, any call
+ * may kill its process or lose its answer (FATES), clocks jump past leases, and the queues lose, double, delay, reorder and bury their messages.
+ *
+ * All that is drawn comes from one seed: between two turns the world is waited for until it is still, so that the same seed makes the same history.
+ */
+import { setImmediate as still } from 'node:timers/promises';
+import { SluiceError } from '../../lib/errors.ts';
+import { requestResets } from '../../lib/operate.ts';
+import type { ExtractBell, LoadBell } from '../../lib/ports.ts';
+import type { MemoryPipeline } from './memory-pipeline.ts';
+import { Crash, FATES, type Fate } from './memory-ports.ts';
+import type { Write } from './memory-source.ts';
+import { seededBelow } from './seeded.ts';
+
+/** At once; the queue of one stream's messages lets go of one that takes too long, so that it may be answered twice at once. */
+const WINDOWS_MAX = 2;
+const HANDLERS_MAX = 4;
+/** After so many failures a message is put aside (the stack's maxReceiveCount is larger: patience makes no difference here). */
+const RECEIVES_MAX = 3;
+/** Turns that a history may take to come to its end when nothing more is begun. */
+const TURNS_MAX = 200_000;
+/** Of a thousand. */
+const PER_MILLE = 1_000;
+/** Only the SDK tries again by itself. */
+const TRIED_AGAIN = /^(?:ledger|stage|doorbell)\./;
+/** A lease lasts 15 minutes here (memory-pipeline.ts). */
+const JUMPS_MS = [1_000, 60_000, 1_000_000, -30_000] as const;
+
+export interface ChaosOptions {
+  readonly seed: number;
+  /** Things that are begun: windows, messages answered, transactions, jumps of the clock, requests. */
+  readonly steps: number;
+  /** Calls of a thousand that do not go well. */
+  readonly faults_per_mille: number;
+  readonly tables: readonly string[];
+}
+
+/** What has happened, for whoever wants to see that it did. */
+export interface Happened {
+  readonly fates: Map<string, number>;
+  readonly lost: { bells: number; doubled: number; buried: number };
+  windows: number;
+  windows_at_once: number;
+  writes: number;
+}
+
+interface Message<B> {
+  readonly bell: B;
+  receives: number;
+}
+
+export class Chaos {
+  readonly happened: Happened = {
+    fates: new Map(),
+    lost: { bells: 0, doubled: 0, buried: 0 },
+    windows: 0,
+    windows_at_once: 0,
+    writes: 0,
+  };
+  readonly #pipeline: MemoryPipeline;
+  readonly #options: ChaosOptions;
+  readonly #below: (below: number) => number;
+  #waiting: (() => void)[] = [];
+  #windows = 0;
+  #handlers = 0;
+  #load: Message<LoadBell>[] = [];
+  #extract: Message<ExtractBell>[] = [];
+  /** What no contract allows: the theorem is wrong. */
+  #broken: unknown = null;
+
+  constructor(pipeline: MemoryPipeline, options: ChaosOptions) {
+    this.#pipeline = pipeline;
+    this.#options = options;
+    this.#below = seededBelow(options.seed);
+  }
+
+  /** One history, to the end of all processes in it. Throws what breaks a contract. */
+  async run(): Promise<Happened> {
+    const { world } = this.#pipeline;
+    world.turn = () => new Promise<void>((resolve) => this.#waiting.push(resolve));
+    world.fateOf = (call) => this.#fateOf(call);
+    try {
+      for (let step = 0; step < this.#options.steps; step++) {
+        this.#begin();
+        for (let turns = this.#below(40); turns > 0; turns--) await this.#giveTurn();
+      }
+      world.fateOf = null;
+      for (let turns = 0; this.#windows + this.#handlers > 0; turns++) {
+        if (turns > TURNS_MAX) throw new Error('the processes do not end');
+        await this.#giveTurn();
+      }
+    } finally {
+      world.fateOf = null;
+      world.turn = () => Promise.resolve();
+      for (const resolve of this.#waiting.splice(0)) resolve();
+    }
+    if (this.#broken !== null) throw this.#broken;
+    return this.happened;
+  }
+
+  async #giveTurn(): Promise<void> {
+    await still();
+    this.#collectBells();
+    if (this.#broken !== null) throw this.#broken;
+    const [resolve] = this.#waiting.splice(this.#below(this.#waiting.length), 1);
+    resolve?.();
+  }
+
+  #fateOf(call: string): Fate {
+    if (this.#below(PER_MILLE) >= this.#options.faults_per_mille) return 'goes well';
+    const drawn = FATES[this.#below(FATES.length)] as (typeof FATES)[number];
+    const fate = drawn === 'is done twice' && !TRIED_AGAIN.test(call) ? 'dies after' : drawn;
+    const key = `${call}: ${fate}`;
+    this.happened.fates.set(key, (this.happened.fates.get(key) ?? 0) + 1);
+    return fate;
+  }
+
+  #begin(): void {
+    const drawn = this.#below(20);
+    if (drawn < 3) this.#beginWindow();
+    else if (drawn < 10) this.#beginHandler();
+    else if (drawn < 17) this.#write();
+    else if (drawn < 19) this.#pipeline.world.clock.now_ms += JUMPS_MS[this.#below(JUMPS_MS.length)] ?? 0;
+    else this.#ask();
+  }
+
+  #beginWindow(): void {
+    if (this.#windows >= WINDOWS_MAX) return;
+    this.happened.windows++;
+    if (++this.#windows > 1) this.happened.windows_at_once++;
+    this.#pipeline.world.fork();
+    void this.#watch(this.#pipeline.window({ ring_all: this.#below(2) === 0 })).finally(() => this.#windows--);
+  }
+
+  #beginHandler(): void {
+    if (this.#handlers >= HANDLERS_MAX) return;
+    const isLoad = this.#extract.length === 0 || (this.#load.length > 0 && this.#below(2) === 0);
+    if (isLoad) this.#answer(this.#load, (bell) => this.#pipeline.load(bell));
+    else this.#answer(this.#extract, (bell) => this.#pipeline.extract(bell));
+  }
+
+  /** Any of the messages, whatever its place; one in ten stays in the queue for another to answer at the same time. */
+  #answer<B>(queue: Message<B>[], handle: (bell: B) => Promise<unknown>): void {
+    if (queue.length === 0) return;
+    const at = this.#below(queue.length);
+    const message = queue[at] as Message<B>;
+    const isDoubled = this.#below(10) === 0;
+    if (isDoubled) this.happened.lost.doubled++;
+    else queue.splice(at, 1);
+    this.#handlers++;
+    this.#pipeline.world.fork();
+    void this.#watch(handle(message.bell))
+      .then((ended) => {
+        if (ended || isDoubled) return;
+        if (++message.receives < RECEIVES_MAX) queue.push(message);
+        else this.happened.lost.buried++;
+      })
+      .finally(() => this.#handlers--);
+  }
+
+  /** Whether it ended well. A process may die, or fail with an error of the catalogue; anything else breaks a contract. */
+  async #watch(work: Promise<unknown>): Promise<boolean> {
+    try {
+      await work;
+      return true;
+    } catch (error) {
+      const isOurs = error instanceof SluiceError && error.code !== 'UNEXPECTED';
+      if (!(error instanceof Crash) && !isOurs) this.#broken ??= error;
+      return false;
+    }
+  }
+
+  /** What was rung for goes into the queues; one in twelve is lost on the way. */
+  #collectBells(): void {
+    const { loadBells, extractBells } = this.#pipeline.durable;
+    const taken = <B>(bells: B[], queue: Message<B>[]): void => {
+      for (const bell of bells.splice(0)) {
+        if (this.#below(12) === 0) this.happened.lost.bells++;
+        else queue.push({ bell, receives: 0 });
+      }
+    };
+    taken(loadBells, this.#load);
+    taken(extractBells, this.#extract);
+  }
+
+  #write(): void {
+    const { database } = this.#pipeline;
+    const { tables } = this.#options;
+    const writes: Write[] = [];
+    for (let i = this.#below(4); i >= 0; i--) {
+      const table = tables[this.#below(tables.length)] as string;
+      const id = String(this.#below(12));
+      const drawn = this.#below(30);
+      if (drawn === 0) writes.push({ table, truncate: true });
+      else if (drawn < 9) writes.push({ table, remove: { id, v: null } });
+      else writes.push({ table, put: { id, v: `${this.happened.writes}.${i}` } });
+    }
+    this.happened.writes++;
+    database.write(...writes);
+  }
+
+  /** Somebody takes a table out of the publication, or wants one copied anew. */
+  #ask(): void {
+    const { database, durable, world } = this.#pipeline;
+    const table = this.#options.tables[this.#below(this.#options.tables.length)] as string;
+    if (this.#below(2) === 0) return void database.publication?.delete(table);
+    if (durable.bookmarks.size === 0) return;
+    world.fork();
+    const ports = this.#pipeline.drainPorts();
+    void this.#watch(requestResets(ports, [table]));
+  }
+}
