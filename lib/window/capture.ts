@@ -67,10 +67,8 @@ export async function capture(
       ports.log.warn('updates_refused', { table: displayName(table), problem, remedy });
     }
     await keepFollowed(ports, followed, published, altered);
-    // What nobody has published before has nothing in the log that is older than its capture, and a slot that was just made has nothing of anybody.
-    const mayBeSeen = ({ id, source }: StreamDefinition): boolean =>
-      opened.slot_is_new !== true && (known.has(id) || before.has(tableKey(source)));
-    const seen = wanted.filter((stream) => mayBeSeen(stream) || isJudged(stream));
+    // A slot that was just made has nothing of anybody. In another a table may have been seen that is not published now, and was never captured.
+    const seen = opened.slot_is_new ? wanted.filter(isJudged) : wanted;
     const from = wanted.length > 0 ? await positionToCapture(ports, wanted, seen, asked) : null;
     if (from) {
       const cut = await chain.append({

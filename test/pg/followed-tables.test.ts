@@ -265,6 +265,17 @@ describe('a publication that is altered by hand', () => {
     await expectEqual(opened, 'public.a', 'public.b');
   });
 
+  test('a new table that was in it before any window came, and left it: likewise', async () => {
+    const opened = await live();
+    await on.query('CREATE TABLE c (id int PRIMARY KEY, v text)');
+    await on.query(`ALTER PUBLICATION ${PUBLICATION} ADD TABLE c`);
+    await on.query("INSERT INTO c VALUES (1, 'published'), (2, 'published')");
+    await on.query(`ALTER PUBLICATION ${PUBLICATION} DROP TABLE c`);
+    await on.query("UPDATE c SET v = 'unseen' WHERE id = 1; DELETE FROM c WHERE id = 2");
+    await opened.settle();
+    await expectEqual(opened, 'public.c');
+  });
+
   test('a partition that was detached for a while: what was written to it before is not brought back over what was written since', async () => {
     await on.query(`
       CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);

@@ -10,12 +10,14 @@ import { requestResets } from '../../lib/operate.ts';
 import type { ExtractBell, LoadBell } from '../../lib/ports.ts';
 import type { MemoryPipeline } from './memory-pipeline.ts';
 import { Crash, FATES, type Fate } from './memory-ports.ts';
-import type { Write } from './memory-source.ts';
+import type { MemoryDatabase, Write } from './memory-source.ts';
 import { seededBelow } from './seeded.ts';
 
 /** At once; the queue of one stream's messages lets go of one that takes too long, so that it may be answered twice at once. */
 const WINDOWS_MAX = 2;
 const HANDLERS_MAX = 4;
+/** Transactions of the source that have written and not ended. */
+const OPEN_MAX = 2;
 /** After so many failures a message is put aside (the stack's maxReceiveCount is larger: patience makes no difference here). */
 const RECEIVES_MAX = 3;
 /** Turns that a history may take to come to its end when nothing more is begun. */
@@ -64,6 +66,7 @@ export class Chaos {
   #waiting: (() => void)[] = [];
   #windows = 0;
   #handlers = 0;
+  #open: ReturnType<MemoryDatabase['begin']>[] = [];
   #load: Message<LoadBell>[] = [];
   #extract: Message<ExtractBell>[] = [];
   /** What no contract allows: the theorem is wrong. */
@@ -86,6 +89,7 @@ export class Chaos {
         for (let turns = this.#below(40); turns > 0; turns--) await this.#giveTurn();
       }
       world.fateOf = null;
+      for (const transaction of this.#open) transaction.commit();
       for (let turns = 0; this.#windows + this.#handlers > 0; turns++) {
         if (turns > TURNS_MAX) throw new Error('the processes do not end');
         await this.#giveTurn();
@@ -186,6 +190,19 @@ export class Chaos {
 
   #write(): void {
     const { database } = this.#pipeline;
+    if (this.#open.length > 0 && this.#below(2) === 0) {
+      const [transaction] = this.#open.splice(this.#below(this.#open.length), 1);
+      transaction?.commit();
+      return;
+    }
+    const transaction = database.begin();
+    for (const write of this.#writes()) transaction.write(write);
+    this.happened.writes++;
+    if (this.#open.length < OPEN_MAX && this.#below(4) === 0) this.#open.push(transaction);
+    else transaction.commit();
+  }
+
+  #writes(): Write[] {
     const { tables } = this.#options;
     const writes: Write[] = [];
     for (let i = this.#below(4); i >= 0; i--) {
@@ -196,8 +213,7 @@ export class Chaos {
       else if (drawn < 9) writes.push({ table, remove: { id, v: null } });
       else writes.push({ table, put: { id, v: `${this.happened.writes}.${i}` } });
     }
-    this.happened.writes++;
-    database.write(...writes);
+    return writes;
   }
 
   /** Somebody takes a table out of the publication, or wants one copied anew. */
