@@ -47,6 +47,17 @@ export interface Happened {
   writes: number;
 }
 
+function meet(a: Write, b: Write): boolean {
+  if (a.table !== b.table) return false;
+  return idOf(a) === null || idOf(b) === null || idOf(a) === idOf(b);
+}
+
+/** Null: all of the table's rows. */
+function idOf(write: Write): string | null {
+  if ('truncate' in write) return null;
+  return ('put' in write ? write.put : write.remove).id ?? null;
+}
+
 interface Message<B> {
   readonly bell: B;
   receives: number;
@@ -66,7 +77,7 @@ export class Chaos {
   #waiting: (() => void)[] = [];
   #windows = 0;
   #handlers = 0;
-  #open: ReturnType<MemoryDatabase['begin']>[] = [];
+  #open: { readonly transaction: ReturnType<MemoryDatabase['begin']>; readonly writes: readonly Write[] }[] = [];
   #load: Message<LoadBell>[] = [];
   #extract: Message<ExtractBell>[] = [];
   /** What no contract allows: the theorem is wrong. */
@@ -89,7 +100,7 @@ export class Chaos {
         for (let turns = this.#below(40); turns > 0; turns--) await this.#giveTurn();
       }
       world.fateOf = null;
-      for (const transaction of this.#open) transaction.commit();
+      for (const { transaction } of this.#open) transaction.commit();
       for (let turns = 0; this.#windows + this.#handlers > 0; turns++) {
         if (turns > TURNS_MAX) throw new Error('the processes do not end');
         await this.#giveTurn();
@@ -191,14 +202,18 @@ export class Chaos {
   #write(): void {
     const { database } = this.#pipeline;
     if (this.#open.length > 0 && this.#below(2) === 0) {
-      const [transaction] = this.#open.splice(this.#below(this.#open.length), 1);
-      transaction?.commit();
+      const [ended] = this.#open.splice(this.#below(this.#open.length), 1);
+      ended?.transaction.commit();
       return;
     }
+    // As rows and tables are locked there: who would have to wait for an open transaction does not come.
+    const isFree = (write: Write): boolean =>
+      !this.#open.some(({ writes }) => writes.some((held) => meet(held, write)));
+    const writes = this.#writes().filter(isFree);
     const transaction = database.begin();
-    for (const write of this.#writes()) transaction.write(write);
+    for (const write of writes) transaction.write(write);
     this.happened.writes++;
-    if (this.#open.length < OPEN_MAX && this.#below(4) === 0) this.#open.push(transaction);
+    if (this.#open.length < OPEN_MAX && this.#below(4) === 0) this.#open.push({ transaction, writes });
     else transaction.commit();
   }
 
