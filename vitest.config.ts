@@ -12,6 +12,7 @@ const project = (name: string, timeout_ms: number) => ({
 
 export default defineConfig({
   test: {
+    globalSetup: 'test/support/run-directory.ts',
     pool: 'forks',
     maxWorkers: 2,
     reporters: ['default'],

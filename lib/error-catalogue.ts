@@ -2,7 +2,8 @@
  * The closed catalogue of what can go wrong: code → meaning → what is done → remedy.
  *
  * The table alone decides between retry and halt. What is not in it is `UNEXPECTED`, and that halts: a fault nobody thought of must not be
- * tried for ever, nor skipped. A message never carries a secret or a row's values; `facts` hold names, positions and numbers only.
+ * tried for ever, nor skipped. A message never carries a secret or a row's values; `facts` hold names, positions and numbers only. One exception: RECORD_INVALID tells the values
+ * of the row's key, for without them nobody finds the row; as they would be staged, so that what is masked in them stays masked.
  *
  * `retry` is transient: tried again with backoff, and by the next doorbell or window. `halt` waits for a person: a stream's error halts the
  * stream, a window's error ends the window. `recopy`: the log does not hold what is needed, and the stream is copied anew by itself. `usage`: the

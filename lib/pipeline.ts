@@ -40,7 +40,7 @@ import { chosenExtractor } from './projection/chosen-extractor.ts';
 import { cutStreams, StagedCut } from './stage/staged-cut.ts';
 import { checkedExtractor } from './validation/checked-extractor.ts';
 import { checkedStreams, type SchemaPort } from './validation/checked-streams.ts';
-import { keepRejects } from './validation/reject-writer.ts';
+import { recordedWith } from './validation/reject-writer.ts';
 import { Announcer, ringAgain, ringCatchingUp, ringHalted } from './window/announce.ts';
 import { beforeAppends, lookAgain } from './window/appends.ts';
 import { beforeNames } from './window/by-name.ts';
@@ -205,8 +205,11 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       const streams = cutStreams(counts, object);
       const { object: name, object_bytes, index } = object;
       const next = { kind: 'changes', end_lsn, committed_at_ms, object: name, object_bytes, index, streams } as const;
-      run.rejected(await keepRejects(ports.ledger, object.rejected, { cut: chain.head.number + 1 }, clock.now()));
-      const recorded = await run.timed('record', () => chain.append(next));
+      const record = () => run.timed('record', () => chain.append(next));
+      const number = chain.head.number + 1;
+      const kept = await recordedWith(ports.ledger, object.rejected, number, clock.now(), record);
+      const { recorded } = kept;
+      run.rejected(kept.rejected_rows);
       unfinished.delete(into);
       // Only now (I1).
       reader.confirm(recorded.end_lsn);
@@ -241,6 +244,8 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       reason = (await keeper.keep()) ? reading.stopReason() : 'lease_lost';
     }
     if (!cut.inTransaction && reason !== 'lease_lost') {
+      // What is looked up is of the shape that the log has shown: it stands before a newer one is told.
+      await reading.settle();
       const told = tellNews(cut, streams, news);
       await (cut.hasChanges ? finishCut() : finishEmptyCut());
       await behind.settled();

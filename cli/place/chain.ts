@@ -92,7 +92,7 @@ async function onOwn<T>(
   try {
     // The engine has emptied the queues: what they said is said again.
     const head = await ports.ledger.head();
-    if (head) await ringAgain(ports, await ports.ledger.bookmarks(), head, true);
+    if (head) await ringAgain(ports, await ports.ledger.bookmarks(), head, true, false, true);
     const advance = windows(engine, faults, onTrouble);
     const moving = { pipeline, ports, connections, running_pid: null, advance, idle_ms_max: IDLE_MS_MAX };
     return await Promise.race([work(moving), fatal]);

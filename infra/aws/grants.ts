@@ -30,8 +30,8 @@ type StageFolder = 'cuts/' | 'chunks/' | 'rejected/cuts/' | 'rejected/chunks/' |
 
 interface Rights {
   readonly ledger: readonly string[];
-  /** On the stage's objects whose names begin with the pipeline's name and one of these folders (`objectName` in lib/pipeline.ts); null: none. */
-  readonly stage: { readonly actions: readonly string[]; readonly folders: readonly StageFolder[] } | null;
+  /** On the stage's objects whose names begin with the pipeline's name and one of these folders (`objectName` in lib/pipeline.ts). */
+  readonly stage: readonly { readonly actions: readonly string[]; readonly folders: readonly StageFolder[] }[];
   readonly rings: readonly ('load' | 'extract')[];
   readonly answers: 'load' | 'extract' | null;
   /** Databases that it connects to, and so whose secrets it reads. */
@@ -41,21 +41,25 @@ interface Rights {
 export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   drain: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: { actions: STAGE_WRITE, folders: ['cuts/', 'rejected/cuts/'] },
+    // It reads which rows were left out, by itself and by repairs (lib/validation/rejected-keys.ts).
+    stage: [
+      { actions: STAGE_WRITE, folders: ['cuts/', 'rejected/cuts/'] },
+      { actions: STAGE_READ, folders: ['rejected/chunks/'] },
+    ],
     rings: ['load', 'extract'],
     answers: null,
     connects: ['source'],
   },
   extract: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: { actions: STAGE_WRITE, folders: ['chunks/', 'rejected/chunks/'] },
+    stage: [{ actions: STAGE_WRITE, folders: ['chunks/', 'rejected/chunks/'] }],
     rings: ['load', 'extract'],
     answers: 'extract',
     connects: ['source', 'target'],
   },
   load: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: { actions: STAGE_READ, folders: [''] },
+    stage: [{ actions: STAGE_READ, folders: [''] }],
     // At the end of an epoch it opens the next that waits.
     rings: ['load', 'extract'],
     answers: 'load',
@@ -63,7 +67,7 @@ export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   },
   backfill: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: null,
+    stage: [],
     rings: ['load', 'extract'],
     answers: null,
     // It looks at a condition on the source before it asks for anything.
@@ -73,7 +77,7 @@ export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
     // An epoch is written as a whole: that of a stream read by query is ended before it is resumed.
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
     // It shows rows that were put aside, and takes their keys from there.
-    stage: { actions: STAGE_READ, folders: ['rejected/'] },
+    stage: [{ actions: STAGE_READ, folders: ['rejected/'] }],
     rings: ['load', 'extract'],
     answers: null,
     connects: [],
@@ -109,10 +113,11 @@ export function statementsOf(scope: Construct, name: FunctionName, to: GrantTarg
     ...rights.rings.map((queue) => allow(RING, [state[queue].queue.queueArn])),
   ];
   if (rights.answers) statements.push(allow(ANSWER, [state[rights.answers].queue.queueArn]));
-  if (rights.stage) {
-    const objects = rights.stage.folders.map((folder) => state.stage.arnForObjects(stageObjects(to.pipeline, folder)));
-    statements.push(allow(rights.stage.actions, objects), allow(STAGE_LIST, [state.stage.bucketArn]));
+  for (const { actions, folders } of rights.stage) {
+    const objects = folders.map((folder) => state.stage.arnForObjects(stageObjects(to.pipeline, folder)));
+    statements.push(allow(actions, objects));
   }
+  if (rights.stage.length > 0) statements.push(allow(STAGE_LIST, [state.stage.bucketArn]));
   const secrets = [...new Set(rights.connects.flatMap((side) => to.secrets[side]))];
   if (secrets.length > 0) statements.push(...secretStatements(scope, secrets, to.secrets_key_arn));
   const users = tokenUsersOf(scope, name, to);

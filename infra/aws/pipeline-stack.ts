@@ -228,9 +228,9 @@ export function concurrencyOf(target: Pick<TargetConfig, 'parallelism' | 'max_pa
 /** cdk-nag names a finding by the resource as the template has it: an import, for what is in the other stack. */
 function acknowledgeWildcards(stack: Stack, role: Role, name: FunctionName, to: GrantTargets): void {
   const { stage } = RIGHTS[name];
-  if (stage) {
+  if (stage.length > 0) {
     const bucket = stack.resolve(to.state.exportValue(to.state.stage.bucketArn)) as { 'Fn::ImportValue': string };
-    for (const folder of stage.folders) {
+    for (const folder of stage.flatMap(({ folders }) => folders)) {
       Validations.of(role).acknowledge({
         id: `AwsSolutions-IAM5[Resource::${bucket['Fn::ImportValue']}/${stageObjects(to.pipeline, folder)}]`,
         reason: "Objects of the stage get their names as they are written; the bucket is this pipeline's alone.",

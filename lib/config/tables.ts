@@ -122,7 +122,7 @@ export const tableOptions = z.strictObject({
   ),
   json_schema: option(orNull(jsonSchema), {
     sentence:
-      'JSON Schema (draft-07, 2019-09 or 2020-12) that each row must fit with `target.validate_records`: an object with a property for each column, as it is replicated. Integers, numbers and booleans are themselves where JSON has them exactly (else text), json and jsonb are documents, all other values are the text that PostgreSQL prints.',
+      'JSON Schema (draft-07, 2019-09 or 2020-12) that each row must fit with `target.validate_records`: an object with a property for each column, as it is replicated. Integers, numbers and booleans are themselves where JSON has them exactly (else text), json and jsonb are documents, all other values are the text that PostgreSQL prints. A `pattern` runs as JavaScript runs it, without a limit of time: no repetitions in each other.',
     default_text: 'made of the types of the columns',
     example: 'schemas/orders.json',
   }),

@@ -134,7 +134,7 @@ export const targetOptions = z.strictObject({
   }),
   data_flattening_max_level: option(z.int().min(0).max(FLATTENING_LEVELS_MAX).default(0), {
     sentence:
-      'Keys of json objects become columns of their own beside the json column, which stays: `column__key`, and `column__key__child` of objects in objects down to this level. 0: none. A column has the type of what is seen at its key: text, numeric, boolean, jsonb (arrays, and objects at the last level); text where that differs. At most 250 columns a table.',
+      'Keys of json objects become columns of their own beside the json column, which stays: `column__key`, and `column__key__child` of objects in objects down to this level. 0: none. A column has the type of what is seen at its key: text, numeric, boolean, jsonb (arrays, and objects at the last level); text where that differs. At most 250 columns a table, and fewer beside more than 50 of its own: a row must fit into its page.',
     unit: 'levels',
   }),
   on_truncate: option(z.enum(ON_TRUNCATE).default('apply'), {

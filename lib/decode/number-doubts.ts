@@ -7,6 +7,9 @@
  * that the log left out. If it has, a later change in the log says so, and is noted in its turn. Until then the row shows, at worst, a value that
  * it comes to later, as a row of a copy does. (A commit is in the log before others see it: the source waits for its transaction.)
  *
+ * Places and keys are those of the table as it is known: it is settled before a message changes that (wal2json.ts), so that no row in doubt outlives
+ * the description under which it was noted.
+ *
  * A key that has such a number cannot be looked up, and no more a row without a key: the stream is failed before it is wrong (NUMBER_UNKNOWN).
  */
 import { type ChangeSink, Tuple, VALUE } from '../change.ts';
@@ -18,6 +21,8 @@ import type { KnownTable } from './wal2json-table.ts';
 
 /** Rows in doubt at one time: their keys are held. */
 const ROWS_MAX = 50_000;
+/** Transactions that they are of: one row may be in doubt by many. */
+const TRANSACTIONS_MAX = 50_000;
 /** Rows that are asked for by one query. */
 const BATCH_ROWS = 2_000;
 
@@ -26,6 +31,8 @@ export interface NumberDoubtsOptions {
   readonly lookUp: (query: SpecialNumbersQuery) => Promise<readonly SpecialNumbers[]>;
   /** The stream of this relation cannot be followed any further. */
   readonly fail: (relation: number, fault: SluiceError) => void;
+  /** ROWS_MAX where it is not said. */
+  readonly rows_max?: number;
 }
 
 interface DoubtfulRow {
@@ -34,15 +41,15 @@ interface DoubtfulRow {
   readonly places: Set<number>;
 }
 
-/** Of one table in one shape. */
 interface DoubtfulTable {
-  readonly version: number;
   readonly key: readonly number[];
   readonly rows: Map<string, DoubtfulRow>;
 }
 
 export class NumberDoubts implements Doubts {
   #options: NumberDoubtsOptions;
+  /** What was looked up, of one row: told, and filled with the next. */
+  #found = new Tuple();
   #tables = new Map<KnownTable, DoubtfulTable>();
   #count = 0;
   #xid = 0;
@@ -54,7 +61,7 @@ export class NumberDoubts implements Doubts {
   }
 
   get isFull(): boolean {
-    return this.#count >= ROWS_MAX;
+    return this.#count >= (this.#options.rows_max ?? ROWS_MAX) || this.#transactions.size >= TRANSACTIONS_MAX;
   }
 
   begin(xid: number): void {
@@ -64,40 +71,35 @@ export class NumberDoubts implements Doubts {
   admits(table: KnownTable, unknown: readonly number[]): boolean {
     const { key } = table;
     const place = key.length === 0 ? unknown[0] : unknown.find((candidate) => key.includes(candidate));
-    if (place === undefined) return true;
-    const { schema, table: name, columns } = table.relation();
-    const facts = {
-      stream: displayName({ schema, table: name }),
-      column: columns[place]?.name,
-      has_key: key.length > 0,
-    };
-    this.#options.fail(table.id, new SluiceError('NUMBER_UNKNOWN', facts));
-    return false;
+    return place === undefined || this.#fail(table, place);
   }
 
-  row(table: KnownTable, row: Tuple, unknown: readonly number[] | null): void {
+  row(table: KnownTable, row: Tuple, unknown: readonly number[] | null, old: Tuple | null): boolean {
     const known = this.#tables.get(table);
-    if (unknown === null && (known === undefined || known.rows.size === 0)) return;
-    const doubtful = known?.version === table.version ? known : this.#begin(table);
-    const key = keyOf(doubtful.key, row);
-    const name = key.join('\0');
-    const before = doubtful.rows.get(name);
+    if (unknown === null && (known === undefined || known.rows.size === 0)) return true;
+    const doubtful = known ?? this.#begin(table);
+    const key = keyOf(doubtful.key, row, old);
+    // Without its key nothing more can be asked of it; what is noted of it already is asked for under the key that was noted.
+    if (key === null) return unknown?.[0] === undefined || this.#fail(table, unknown[0]);
+    const name = nameOf(key);
+    const name_before = nameOf((old && keyOf(doubtful.key, old, null)) ?? key);
+    const before = doubtful.rows.get(name_before);
     const places = new Set(unknown);
     // What this row leaves out is as doubtful as before.
     for (const place of before?.places ?? []) if (row.kind[place] === VALUE.unchanged) places.add(place);
-    if (places.size > 0) {
-      doubtful.rows.set(name, { key, places });
-      this.#transactions.add(this.#xid);
-      if (!before) this.#count++;
-    } else if (doubtful.rows.delete(name)) {
-      this.#count--;
-    }
+    this.#forget(doubtful, name_before);
+    this.#forget(doubtful, name);
+    if (places.size === 0) return true;
+    doubtful.rows.set(name, { key, places });
+    this.#count++;
+    this.#transactions.add(this.#xid);
+    return true;
   }
 
   gone(table: KnownTable, old: Tuple): void {
     const known = this.#tables.get(table);
-    if (known === undefined || known.rows.size === 0 || known.version !== table.version) return;
-    if (known.rows.delete(keyOf(known.key, old).join('\0'))) this.#count--;
+    const key = known && keyOf(known.key, old, null);
+    if (known && key) this.#forget(known, nameOf(key));
   }
 
   truncated(table: KnownTable): void {
@@ -107,8 +109,7 @@ export class NumberDoubts implements Doubts {
   }
 
   async settle(sink: ChangeSink): Promise<void> {
-    for (const [table, { version, key, rows }] of this.#tables) {
-      if (rows.size === 0 || version !== table.version) continue;
+    for (const [table, { key, rows }] of this.#tables) {
       const all = [...rows.values()];
       for (let at = 0; at < all.length; at += BATCH_ROWS)
         await this.#settleRows(sink, table, key, all.slice(at, at + BATCH_ROWS));
@@ -119,9 +120,25 @@ export class NumberDoubts implements Doubts {
   }
 
   #begin(table: KnownTable): DoubtfulTable {
-    const doubtful = { version: table.version, key: table.key, rows: new Map<string, DoubtfulRow>() };
+    const doubtful = { key: table.key, rows: new Map<string, DoubtfulRow>() };
     this.#tables.set(table, doubtful);
     return doubtful;
+  }
+
+  #forget({ rows }: DoubtfulTable, name: string): void {
+    if (rows.delete(name)) this.#count--;
+  }
+
+  /** Its column at `place` is not known, and will not be. */
+  #fail(table: KnownTable, place: number): false {
+    const { schema, table: name, columns } = table.relation();
+    const facts = {
+      stream: displayName({ schema, table: name }),
+      column: columns[place]?.name,
+      has_key: table.key.length > 0,
+    };
+    this.#options.fail(table.id, new SluiceError('NUMBER_UNKNOWN', facts));
+    return false;
   }
 
   async #settleRows(
@@ -148,24 +165,32 @@ export class NumberDoubts implements Doubts {
         const value = values[i];
         if (value && doubtful.places.has(place)) given.set(place, value);
       }
-      if (given.size > key.length) sink.update(id, 'none', NO_TUPLE, tupleOf(columns.length, given));
+      if (given.size > key.length) sink.update(id, 'none', NO_TUPLE, filled(this.#found, columns.length, given));
     }
   }
 }
 
 const NO_TUPLE = new Tuple();
 
-/** The key's values, as text. */
-function keyOf(key: readonly number[], row: Tuple): string[] {
-  return key.map((place) => {
-    const pieces = row.giants?.get(place);
-    return pieces ? Buffer.concat(pieces).toString() : row.bytes.toString('utf8', row.start[place], row.end[place]);
-  });
+/** The key's values, as text; what `row` leaves out of them is as in `old`. Null: one of them is not there. */
+function keyOf(key: readonly number[], row: Tuple, old: Tuple | null): string[] | null {
+  const texts: string[] = [];
+  for (const place of key) {
+    const image = row.kind[place] === VALUE.unchanged && old ? old : row;
+    if (image.kind[place] !== VALUE.text) return null;
+    const pieces = image.giants?.get(place);
+    const [start, end] = [image.start[place], image.end[place]];
+    texts.push(pieces ? Buffer.concat(pieces).toString() : image.bytes.toString('utf8', start, end));
+  }
+  return texts;
+}
+
+function nameOf(key: readonly string[]): string {
+  return key.join('\0');
 }
 
 /** A row that leaves everything out but what is given. */
-function tupleOf(count: number, given: ReadonlyMap<number, string>): Tuple {
-  const tuple = new Tuple();
+function filled(tuple: Tuple, count: number, given: ReadonlyMap<number, string>): Tuple {
   tuple.count = count;
   tuple.kind.fill(VALUE.unchanged, 0, count);
   tuple.bytes = Buffer.from([...given.values()].join(''));

@@ -52,11 +52,15 @@ export interface Doubts {
   admits(table: KnownTable, unknown: readonly number[]): boolean;
   /** What follows is of this transaction. */
   begin(xid: number): void;
-  /** After a row: these of its columns are in doubt, and no others any more. */
-  row(table: KnownTable, row: Tuple, unknown: readonly number[] | null): void;
-  /** Before the row of this key is deleted, or moved to another key. */
+  /**
+   * Before a row is told: these of its columns are in doubt, and no others any more. `old`: what identified it before, where the log says so. False: as
+   * `admits`.
+   */
+  row(table: KnownTable, row: Tuple, unknown: readonly number[] | null, old: Tuple | null): boolean;
+  /** Before the row of this key is deleted. */
   gone(table: KnownTable, old: Tuple): void;
   truncated(table: KnownTable): void;
+  /** Before the sink's part is taken, and before any table is described otherwise: what is noted is noted by its description. */
   settle(sink: ChangeSink): Promise<void>;
 }
 
@@ -136,7 +140,7 @@ export class Wal2jsonDecoder implements LogDecoder {
   }
 
   async proceed(): Promise<void> {
-    if (this.#options.doubts.isFull) await this.settle();
+    await this.settle();
     const kept = this.#kept;
     if (!kept) return;
     for (const table of await this.#options.catalog()) this.#tables.get(tableKey(table))?.learn(table);
@@ -197,8 +201,8 @@ export class Wal2jsonDecoder implements LogDecoder {
     const row = this.#tupleRow;
     const unknown = this.#fill(row, this.#message.row, table, VALUE.unchanged);
     if (unknown && !doubts.admits(table, unknown)) return;
+    if (!doubts.row(table, row, unknown, null)) return;
     this.#sink.insert(table.id, row);
-    doubts.row(table, row, unknown);
   }
 
   #update(table: KnownTable): void {
@@ -213,10 +217,9 @@ export class Wal2jsonDecoder implements LogDecoder {
       // Without a change of key the identity is taken from the new row: that is no old image.
       if (table.isFull) oldImage = 'full';
       else if (!this.#sameIdentity(table)) oldImage = 'key';
-      if (oldImage === 'key') doubts.gone(table, old);
     }
+    if (!doubts.row(table, row, unknown, oldImage === 'none' ? null : old)) return;
     this.#sink.update(table.id, oldImage, old, row);
-    doubts.row(table, row, unknown);
   }
 
   #delete(table: KnownTable): void {
@@ -236,9 +239,8 @@ export class Wal2jsonDecoder implements LogDecoder {
   /** The columns of the row are the table's. False: the catalog must be asked. */
   #takeColumns(table: KnownTable, whole: boolean): boolean {
     const { row } = this.#message;
-    const isKnown = row.seen === null || row.match(table);
-    if (!isKnown && !this.#asked) return false;
-    if (!isKnown || row.lacks(table, whole)) {
+    if ((row.seen !== null && !row.match(table)) || row.lacks(table, whole)) {
+      if (!this.#asked) return false;
       row.seen ??= [...row.columns(table)];
       table.describe(row.seen, whole ? 'nothing' : 'left_out');
       if (!row.match(table)) throw this.#json.fault('columns that are not in the order of their positions');

@@ -5,6 +5,7 @@
  */
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
+import type { Ground } from '../ports.ts';
 import { one } from '../postgres/session.ts';
 import { failoverFault } from '../slot/failover.ts';
 import { quoteLiteral } from '../sql-text.ts';
@@ -36,14 +37,46 @@ type Found = readonly Omit<Finding, 'check'>[];
 export const FAILOVER_CHECKS: readonly Check[] = [
   {
     name: 'slot_failover',
-    run: ({ source, pipeline }) => {
-      if (source instanceof SluiceError || source.failover === undefined || !pipeline.source.failover) return [];
+    run: ({ source, pipeline, replication }) => {
+      if (source instanceof SluiceError) return [];
+      const { ground, failover: survey } = source;
+      const { failover: wanted, replication_slot: slot } = pipeline.source;
       // Told by the check of the server.
-      if (failoverFault(source.ground.version, true)) return [];
-      return failoverFindings(source.failover, pipeline.source.replication_slot);
+      if (failoverFault(ground.version, wanted)) return [];
+      return [
+        ...changeFindings(ground, slot, wanted, replication),
+        ...(wanted && survey ? failoverFindings(survey, slot) : []),
+      ];
     },
   },
 ];
+
+/** A slot that is there and is not as the file says: a window changes it, where it may open a walsender's connection. */
+function changeFindings(
+  { slot: row, may_replicate }: Ground,
+  slot: string,
+  wanted: boolean | null,
+  replication: SluiceError | null,
+): Found {
+  const is = row?.failover ?? null;
+  if (wanted === null || is === null || is === wanted) return [];
+  const subject = `slot ${slot}`;
+  const state = wanted
+    ? 'source.failover is on, and the slot is not kept on standbys'
+    : 'source.failover is off, and the slot is kept on standbys';
+  if (replication === null && may_replicate) {
+    return [{ severity: 'info', subject, problem: `${state}: the next window changes it.`, remedy: null }];
+  }
+  const why = replication?.message ?? 'The role may not.';
+  return [
+    {
+      severity: 'warning',
+      subject,
+      problem: `${state}; no window can change that, for only a replication connection can. ${why}`,
+      remedy: `While no window runs, as a role that may open one: psql 'dbname=… replication=database' -c 'ALTER_REPLICATION_SLOT ${slot} (FAILOVER ${wanted})'; or set source.failover: ${is}.`,
+    },
+  ];
+}
 
 function failoverFindings({ waits_for, standbys }: FailoverSurvey, slot: string): Found {
   const subject = `slot ${slot}`;
@@ -66,7 +99,9 @@ function failoverFindings({ waits_for, standbys }: FailoverSurvey, slot: string)
   if (waits_for.length === 0) {
     const problem =
       'synchronized_standby_slots is empty: a window may read what the standby does not have yet, and if that is promoted then, its log ends before the chain (CLUSTER_BEHIND).';
-    return [{ severity: 'warning', subject, problem, remedy: setting(names) }];
+    // One that nobody reads would keep windows waiting.
+    const reading = standbys.filter(({ active }) => active).map(({ name }) => name);
+    return [{ severity: 'warning', subject, problem, remedy: setting(reading.length > 0 ? reading : names) }];
   }
   const problem = `It is kept on standbys that have ${STANDBY}: see there that pg_replication_slots has it, with synced and not temporary.`;
   return [...stalled, { severity: 'info', subject, problem, remedy: null }];

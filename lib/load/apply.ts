@@ -37,6 +37,7 @@ import {
   deleteSql,
   type Landed,
   landedColumns,
+  makeTempApartSql,
   makeTempSql,
   markAllDeletedSql,
   markDeletedSql,
@@ -47,6 +48,7 @@ import {
   upsertSql,
 } from './sql.ts';
 import { typesDiffer } from './type-history.ts';
+import { typesThere } from './types-there.ts';
 
 /** SQLSTATE invalid_text_representation: no label of the enum, or not as many attributes as the composite has. */
 const INVALID_TEXT = '22P02';
@@ -246,6 +248,8 @@ export class Applier {
   /** The temporary tables that the segment needs and the transaction lacks, in one trip. */
   async #makeTemps(named: Named, blocks: readonly Block[]): Promise<void> {
     const statements: string[] = [];
+    // Chunks that load side by side may alter the table for keys that they bring (lockForm): each must come to the row's lock without one on the table.
+    const types = this.#chunk === null ? null : await typesThere(this.#session, this.#form.name);
     for (const block of blocks) {
       if (this.#isUnused(block)) continue;
       const key = landedKey(named, block);
@@ -253,7 +257,7 @@ export class Applier {
       const temp = `pg_temp.${this.#temp_prefix}${++this.#temps}`;
       const landed = { temp, kind: block.kind, columns: namesOf(named, block), key: named.key };
       this.#landed.set(key, landed);
-      statements.push(makeTempSql(this.#form, landed));
+      statements.push(types === null ? makeTempSql(this.#form, landed) : makeTempApartSql(types, landed));
     }
     if (statements.length > 0) await this.#session.run(statements.join('; '), mayMakeTemps(this.#session));
   }

@@ -12,7 +12,8 @@ import { columnAt, METADATA_COLUMNS, withoutNumber } from './columns.ts';
 import { flattenedNames } from './flatten.ts';
 import { generatedNames } from './generated.ts';
 import { freeName } from './names.ts';
-import type { Row, Session } from './session.ts';
+import type { Session } from './session.ts';
+import { typesThere } from './types-there.ts';
 import { isWidening } from './widening.ts';
 
 const id = quoteIdentifier;
@@ -98,14 +99,4 @@ export async function carryOver(
   );
   const kept = columns.map(({ column, as }) => withoutNumber({ ...column, name: as }));
   return { ...shadow.shape, columns: [...shadow.shape.columns, ...kept] };
-}
-
-/** Types as the table has them: somebody may have changed them. */
-async function typesThere(session: Session, table: TableName): Promise<ReadonlyMap<string, string>> {
-  const { rows } = await session.query<Row & { name: string; type: string }>(
-    `SELECT attname::text AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute
-      WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped`,
-    [quoteTable(table)],
-  );
-  return new Map(rows.map(({ name, type }) => [name, type]));
 }

@@ -117,8 +117,8 @@ async function upsertChunk(
   { session, owner, options, clock, log, segment, kind, chunk }: Loading,
   { catchingUp, ...form }: ChunkForm,
 ): Promise<number> {
-  // Its shape and its metadata columns have been looked at; only keys of json may need more. Where two chunks find some side by side, the server ends one of them (40P01),
-  // and its bell comes again.
+  // Its shape and its metadata columns have been looked at; only keys of json may need more. Where two chunks find some side by side, the second waits for the row, and
+  // has no lock on the table by then (apply.ts).
   let isLocked = false;
   const lockForm = async (): Promise<Shape> => {
     isLocked = true;

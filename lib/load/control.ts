@@ -114,7 +114,15 @@ export async function makeControl(session: Session): Promise<void> {
   const madeOf = (all: Readonly<Record<string, string>>): string[] =>
     Object.entries(all).flatMap(([name, sql]) => (relations.includes(name) ? [sql] : []));
   const added = columns.map((name) => `ALTER TABLE _sluice.streams ADD COLUMN ${name} ${STREAM_COLUMNS[name]}`);
-  await session.run([...madeOf(TABLES), ...added, ...madeOf(VIEWS)].join('; '), mayMakeTables(session, '_sluice'));
+  const making = mayMakeTables(session, '_sluice');
+  const tables = madeOf(TABLES);
+  const views = madeOf(VIEWS);
+  if (tables.length > 0) await session.run(tables.join('; '), making);
+  if (added.length > 0) {
+    const grant_sql = `ALTER TABLE _sluice.streams OWNER TO ${quoteIdentifier(session.user)}`;
+    await session.run(added.join('; '), { action: 'add columns to _sluice.streams', grant_sql });
+  }
+  if (views.length > 0) await session.run(views.join('; '), making);
 }
 
 /** Brings what an older version has made up to this one's; nothing where nothing has been made, or all is there. */
@@ -182,18 +190,39 @@ export function isOwner({ pipeline, stream }: Owner): string {
 }
 
 const ROW_COLUMNS = `stream, incarnation, target_schema, target_table, made, metadata, shape::text, hold::text, epoch::text, applied_cut::text,
-    applied_lsn::text, catching_up_to::text, together, halt`;
+    applied_lsn::text, catching_up_to::text`;
+/** With those of STREAM_COLUMNS that loads go by. */
+const LOADED_COLUMNS = `${ROW_COLUMNS}, together, halt`;
 
-/** Reads the stream's row; `lock` is FOR UPDATE, or empty. */
+/**
+ * Reads the stream's row; `lock` is FOR UPDATE, or empty. Without a lock it has the columns that every version made: who only reads (verify, the comparing
+ * of chunks) does not bring the table up to this version.
+ */
 export function streamRowSql(owner: Owner, lock: 'FOR UPDATE' | ''): string {
-  return `SELECT ${ROW_COLUMNS} FROM _sluice.streams WHERE ${isOwner(owner)} ${lock}`;
+  return `SELECT ${lock === '' ? ROW_COLUMNS : LOADED_COLUMNS} FROM _sluice.streams WHERE ${isOwner(owner)} ${lock}`;
 }
 
-/** Reads the rows of several streams, and locks them one after another in the same order for everybody: nobody waits for one who waits for him. */
-export function streamRowsSql(pipeline: string, streams: readonly string[]): string {
+/** Condition on the rows of several streams of a pipeline. */
+function areOf(pipeline: string, streams: readonly string[]): string {
   const names = streams.length === 0 ? 'NULL' : streams.map(quoteLiteral).join(', ');
-  return `SELECT ${ROW_COLUMNS} FROM _sluice.streams WHERE pipeline = ${quoteLiteral(pipeline)} AND stream IN (${names})
-    ORDER BY stream COLLATE "C" FOR UPDATE`;
+  return `pipeline = ${quoteLiteral(pipeline)} AND stream IN (${names})`;
+}
+
+/**
+ * Locks and reads the rows of those of several streams that may move together. Those that do are waited for one after another, in the same order for
+ * everybody: nobody waits for one who waits for him. Of the others it takes those that nobody works on now: whoever brings one up, or copies it, is not
+ * waited for, nor kept waiting. Where none moves with others yet, all are waited for: two loaders would each take a part.
+ */
+export function streamRowsSql(pipeline: string, streams: readonly string[]): string {
+  const free = `${areOf(pipeline, streams)} AND hold IS NULL AND catching_up_to IS NULL`;
+  return `SELECT FROM _sluice.streams WHERE ${free} AND (together AND halt IS NULL
+      OR NOT EXISTS (SELECT FROM _sluice.streams WHERE ${free} AND together AND halt IS NULL)) ORDER BY stream COLLATE "C" FOR UPDATE;
+    SELECT ${LOADED_COLUMNS} FROM _sluice.streams WHERE ${free} FOR UPDATE SKIP LOCKED`;
+}
+
+/** Which of several streams have a row. */
+export function streamsThereSql(pipeline: string, streams: readonly string[]): string {
+  return `SELECT stream FROM _sluice.streams WHERE ${areOf(pipeline, streams)}`;
 }
 
 export function streamRowOf({ rows }: Pick<QueryResult<Row>, 'rows'>): StreamRow | null {
@@ -241,10 +270,10 @@ export function timeSql(time_ms: number): string {
   return `${quoteLiteral(new Date(time_ms).toISOString())}::timestamptz`;
 }
 
-/** Cut that the pipeline's other streams have come to that move together; null: there are none. */
-export function placeSql({ pipeline, stream }: Owner): string {
+/** Cut that the pipeline's other streams have come to that move together; null: there are none. Cuts of another ledger's chain have other numbers. */
+export function placeSql({ pipeline, stream }: Owner, incarnation: string): string {
   return `SELECT max(applied_cut)::text AS place FROM _sluice.streams WHERE pipeline = ${quoteLiteral(pipeline)}
-    AND stream <> ${quoteLiteral(stream.stream)} AND together AND halt IS NULL AND hold IS NULL AND catching_up_to IS NULL`;
+    AND incarnation = ${quoteLiteral(incarnation)} AND stream <> ${quoteLiteral(stream.stream)} AND together AND halt IS NULL AND hold IS NULL AND catching_up_to IS NULL`;
 }
 
 /** Notes what a stream waits with; not where somebody works on it: whoever ends his work well takes the note away. */

@@ -79,7 +79,15 @@ const BY_STATE: Readonly<Record<string, Verdict>> = {
   '58030': 'transient', // io_error
 };
 
-function verdictOf(sqlstate: string): Verdict {
+/**
+ * Where a statement that changes a table finds that another has changed or dropped its row of the catalog meanwhile: "tuple concurrently updated". Before 18
+ * a GRANT on a table takes no lock on it, so it meets an ALTER TABLE there (src/backend/access/heap/heapam.c).
+ */
+const CATALOG_RACES: ReadonlySet<unknown> = new Set(['simple_heap_update', 'simple_heap_delete']);
+const INTERNAL_ERROR = 'XX000';
+
+function verdictOf(sqlstate: string, routine: unknown): Verdict {
+  if (sqlstate === INTERNAL_ERROR && CATALOG_RACES.has(routine)) return 'transient';
   const own = BY_STATE[sqlstate];
   if (own) return own;
   if (isTransientState(sqlstate)) return 'transient';
@@ -123,7 +131,7 @@ function serverFault(error: ServerError, context: TargetContext): SluiceError {
   const reason = [conditionName(sqlstate), namesOf(error, context)].filter(Boolean).join(' at ');
   const facts = { stream, table, reason, sqlstate };
   const options = { cause: withoutTexts(error) };
-  const verdict = verdictOf(sqlstate);
+  const verdict = verdictOf(sqlstate, 'routine' in error ? error.routine : null);
   switch (verdict) {
     case 'transient':
       return new SluiceError('TARGET_TRANSIENT', facts, options);

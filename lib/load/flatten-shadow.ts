@@ -58,9 +58,9 @@ export async function flattenShadow(session: Session, owner: Owner, what: Flatte
   }
 }
 
-/** The shape of a plan in between: the keys of its rows are known. */
+/** The shape of a plan in between: the keys of its rows are known, down to a level. */
 interface FoundShape extends Shape {
-  readonly found?: readonly Row[];
+  readonly found?: { readonly level: number; readonly keys: readonly Row[] };
 }
 
 interface NextStep {
@@ -86,16 +86,17 @@ async function nextStep(session: Session, owner: Owner, what: Flattening, log: L
     const lock = planRowSql(owner, epoch, plan, 'FOR UPDATE');
     const mine = `${isOwner(owner)} AND epoch = ${epoch} AND plan = ${quoteLiteral(plan)}`;
     const { found, ...shape } = planned.shape as FoundShape;
-    if (found === undefined) {
+    // The option may have been changed since.
+    if (found?.level !== level) {
       const keys = foundKeysSql(`${quoteTable(shadow)} t`, json, (name) => `t.${id(name)}`, level, known);
-      const note = `UPDATE _sluice.plans SET shape = jsonb_set(shape, '{found}', (SELECT COALESCE(jsonb_agg(to_jsonb(k)), '[]') FROM (${keys}) AS k))
+      const note = `UPDATE _sluice.plans SET shape = jsonb_set(shape, '{found}', jsonb_build_object('level', ${level}, 'keys', (SELECT COALESCE(jsonb_agg(to_jsonb(k)), '[]') FROM (${keys}) AS k)))
         WHERE ${mine}`;
       return { sql: [lock, ...readFunctionSql(json), FIND_PLAINLY_SQL, note].join('; '), done: () => undefined };
     }
     const { names, room } = await namesThere(session, shadow);
     const again = { level, columns: renamed(known.slice(0, room), names), is_full: false };
     const rest = { taken: new Set(names), room: room - again.columns.length };
-    const { flattened, added } = grown(again, foundKeysOf(found, json), rest);
+    const { flattened, added } = grown(again, foundKeysOf(found.keys, json), rest);
     const made = quoteLiteral(JSON.stringify({ ...shape, flattened }));
     return {
       sql: [

@@ -28,6 +28,11 @@ import type { Landed, TableForm } from './sql.ts';
 const TABLE_COLUMNS_MAX = 1600;
 /** Of these, left for columns of the source that are yet to come. */
 const COLUMNS_SPARED = 100;
+/**
+ * Columns of a table of which every row fits into its page of 8 kB, whatever is in them: a value of up to 24 bytes stays in the row, a longer one may be moved out of it
+ * (https://www.postgresql.org/docs/current/storage-toast.html). Beyond it a row that the source takes might be refused here, and the table has fewer columns of ours.
+ */
+const FITTING_COLUMNS = 300;
 /** Tables that are filled where they stand; what is larger is copied anew, for one transaction would have to write all of it. */
 export const FILL_BYTES_MAX = 1024 ** 3;
 
@@ -148,6 +153,8 @@ async function grow(on: FlattenedTable, found: readonly FoundKey[]): Promise<voi
   const { names, room } = await namesThere(on.session, name);
   const taken = new Set([...names, ...shape.columns.map((column) => column.name)]);
   const { flattened, added, retyped } = grown(before, found, { taken, room });
+  // There is no room for what is new, and that is known.
+  if (JSON.stringify(flattened) === JSON.stringify(shape.flattened)) return;
   const altered = alterFlattenedSql(added, retyped);
   if (altered.length > 0) {
     const purpose = {
@@ -189,12 +196,14 @@ export async function namesThere(
   session: Session,
   table: TableName,
 ): Promise<{ readonly names: readonly string[]; readonly room: number }> {
-  const { rows } = await session.query<{ names: string[]; used: number }>(
-    `SELECT array_agg(attname::text) FILTER (WHERE NOT attisdropped) AS names, COALESCE(max(attnum), 0)::int4 AS used
+  const { rows } = await session.query<{ names: string[]; used: number; there: number }>(
+    `SELECT array_agg(attname::text) FILTER (WHERE NOT attisdropped) AS names, COALESCE(max(attnum), 0)::int4 AS used,
+            count(*) FILTER (WHERE attnum > 0 AND NOT attisdropped)::int4 AS there
        FROM pg_attribute WHERE attrelid = $1::regclass`,
     [quoteTable(table)],
   );
   const [found] = rows;
   const used = (found?.used ?? 0) + METADATA_COLUMNS.length + COLUMNS_SPARED;
-  return { names: found?.names ?? [], room: Math.max(0, TABLE_COLUMNS_MAX - used) };
+  const room = Math.min(TABLE_COLUMNS_MAX - used, FITTING_COLUMNS - (found?.there ?? 0));
+  return { names: found?.names ?? [], room: Math.max(0, room) };
 }

@@ -10,10 +10,7 @@ import { fittingName, IDENTIFIER_BYTES_MAX } from '../sql-text.ts';
 import { METADATA_COLUMNS } from './columns.ts';
 import { generatedNames } from './generated.ts';
 
-/**
- * Keys of one table that get columns. A row of so many short values, of which each takes up to some 18 bytes in its page, still fits into one beside others; and it is far
- * from the 1600 columns that a table may have (https://www.postgresql.org/docs/current/limits.html).
- */
+/** Keys of one table that get columns; fewer where the table has many columns of its own (flatten-table.ts). */
 export const FLATTENED_COLUMNS_MAX = 250;
 const DIGEST_DIGITS = 8;
 const SEPARATOR = '__';

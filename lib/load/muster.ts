@@ -18,7 +18,7 @@ export interface Standing {
 }
 
 export interface Muster {
-  /** Cut that the others are to come to at least. */
+  /** Cut that the others come to: who has moves with them. */
   readonly place: number;
   /** Moved by this transaction, those that are ahead from where they are. */
   readonly members: readonly Standing[];

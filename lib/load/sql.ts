@@ -111,14 +111,38 @@ export function landedColumns({ kind, columns, key }: Omit<Landed, 'temp'>): str
 }
 
 export function makeTempSql(table: TableForm, landed: Landed): string {
-  const columns = landed.columns.map((name, i) => `${name === null ? 'NULL::text' : `t.${id(name)}`} AS c${i}`);
-  const before = landed.kind === 'rekey' ? landed.key.map((name, i) => `t.${id(name)} AS k${i}`) : [];
-  const after = landedColumns(landed).flatMap((name) => {
-    if (name === 'at') return ['NULL::timestamptz AS at'];
-    return name === COPIES ? [`NULL::int8 AS ${COPIES}`] : [];
-  });
-  const selected = [...before, ...columns, ...after].join(', ');
+  const { names, own } = tempColumns(landed);
+  const columns = names.map(([name, at]) => `${name === null ? 'NULL::text' : `t.${id(name)}`} AS ${at}`);
+  const selected = [...columns, ...own.map(([at, type]) => `NULL::${type} AS ${at}`)].join(', ');
   return `CREATE TEMPORARY TABLE ${landed.temp} ON COMMIT DROP AS SELECT ${selected} FROM ${quoteTable(table.name)} t WITH NO DATA`;
+}
+
+/** The same, with the types of the table's columns by their names: it does not touch the table, and so holds no lock on it. */
+export function makeTempApartSql(types: ReadonlyMap<string, string>, landed: Landed): string {
+  const { names, own } = tempColumns(landed);
+  const columns = names.map(([name, at]) => `${at} ${name === null ? 'text' : typeIn(types, name)}`);
+  const made = [...columns, ...own.map(([at, type]) => `${at} ${type}`)].join(', ');
+  return `CREATE TEMPORARY TABLE ${landed.temp} (${made}) ON COMMIT DROP`;
+}
+
+function typeIn(types: ReadonlyMap<string, string>, name: string): string {
+  const type = types.get(name);
+  if (type === undefined) throw new RangeError(`a block with column ${name}, which the table does not have`);
+  return type;
+}
+
+/** Columns of the temporary table, each with the name of the table's column that it is for (null: it has none any more), and those of ours, with their types. */
+function tempColumns(landed: Landed): {
+  readonly names: readonly (readonly [name: string | null, at: string])[];
+  readonly own: readonly (readonly [at: string, type: string])[];
+} {
+  const { kind, columns, key } = landed;
+  const before = kind === 'rekey' ? key.map((name, i) => [name, `k${i}`] as const) : [];
+  const own = landedColumns(landed).flatMap((at): [string, string][] => {
+    if (at === 'at') return [[at, 'timestamptz']];
+    return at === COPIES ? [[at, 'int8']] : [];
+  });
+  return { names: [...before, ...columns.map((name, i) => [name, `c${i}`] as const)], own };
 }
 
 /** COPY in text format, whose defaults are what the staged lines are written in. `columns` as they are in the table; it may have none. */

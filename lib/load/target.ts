@@ -34,6 +34,7 @@ import {
   streamRowOf,
   streamRowSql,
   streamRowsSql,
+  streamsThereSql,
   upgradeControl,
 } from './control.ts';
 import { forgetDoubtsSql, unknownKeysSql } from './doubts.ts';
@@ -208,8 +209,12 @@ async function loadOver<T>(
   const answer = await beginIfMade(session, streamRowsSql(pipeline, names));
   try {
     const rows = new Map((answer?.rows ?? []).map((row) => [String(row.stream), streamRowOf({ rows: [row] })]));
+    const left = names.filter((name) => !rows.has(name));
+    const there = left.length > 0 && answer ? (await session.run(streamsThereSql(pipeline, left))).rows : [];
+    const aside = new Set(there.map(({ stream }) => String(stream)));
     const loads = new Map<string, Load>();
-    const of = (name: string): Load => {
+    const of = (name: string): Load | null => {
+      if (aside.has(name)) return null;
       const known = loads.get(name);
       if (known) return known;
       const number = names.indexOf(name);
@@ -326,7 +331,8 @@ class Load implements TargetTransaction {
   }
 
   async place(): Promise<number | null> {
-    const { rows } = await this.#session.run(placeSql(this.owner));
+    if (this.row === null) throw this.#mayNot('place');
+    const { rows } = await this.#session.run(placeSql(this.owner, this.row.incarnation));
     const place = rows[0]?.place;
     return typeof place === 'string' ? Number(place) : null;
   }

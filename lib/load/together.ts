@@ -8,7 +8,7 @@
 import { SluiceError } from '../errors.ts';
 import { isLogBased } from '../ledger/method.ts';
 import type { Lsn } from '../lsn.ts';
-import type { Bookmark, Cut, LoadBell, TargetTransaction } from '../ports.ts';
+import type { Bookmark, Cut, LoadBell, TargetTransaction, TransactionOf } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import { ringLoad } from '../window/announce.ts';
 import { haltOrThrow } from '../window/halt.ts';
@@ -64,7 +64,7 @@ export async function loadTogether(
     const bookmarks = (await ports.ledger.bookmarks()).filter(isLogBased);
     const streams = bookmarks.filter((bookmark) => mayApply(bookmark) && !refused.has(bookmark.stream));
     const step = await moveTogether(ports, streams, limits, refuse);
-    if (step !== 'refused') {
+    if (step !== 'again') {
       done.cuts += step.cuts;
       done.changes += step.changes;
       const isBehind = step.behind.some((one) => one.stream === stream);
@@ -125,31 +125,32 @@ async function ofStream<T>(bookmark: Bookmark, work: () => T | Promise<T>): Prom
   }
 }
 
-/** One target transaction, and the mirrors of what it did. `refused`: nothing was done, and whose fault it was is known. */
+/** One target transaction, and the mirrors of what it did. `again`: nothing was done, and another look will find other streams. */
 async function moveTogether(
   ports: StepPorts,
   bookmarks: readonly Bookmark[],
   limits: LoadLimits,
   refuse: (bookmark: Bookmark, fault: unknown) => Promise<void>,
-): Promise<Moved | 'refused'> {
+): Promise<Moved | 'again'> {
   if (bookmarks.length === 0) return NOBODY;
   try {
     const step = await ports.target.transactionOver(bookmarks.map(streamOf), (of) =>
       applyTogether(ports, bookmarks, of, limits),
     );
     if (step === null) return NOBODY;
+    if (step === 'again') return step;
     await mirror(ports, step);
     return step;
   } catch (thrown) {
     if (thrown instanceof Refused) {
       await refuse(thrown.bookmark, thrown.fault);
-      return 'refused';
+      return 'again';
     }
     // What is checked at the commit (deferred constraints) names its table.
     const bookmark = bookmarks.find((one) => isAt(one, thrown));
     if (!bookmark) throw thrown;
     await refuse(bookmark, thrown);
-    return 'refused';
+    return 'again';
   }
 }
 
@@ -177,9 +178,9 @@ interface Member {
 async function applyTogether(
   ports: StepPorts,
   bookmarks: readonly Bookmark[],
-  of: (stream: string) => TargetTransaction,
+  of: TransactionOf,
   limits: LoadLimits,
-): Promise<Step | null> {
+): Promise<Step | 'again' | null> {
   const present = new Map<string, Member>();
   for (const bookmark of bookmarks) {
     const member = await ofStream(bookmark, () => memberOf(bookmark, of(bookmark.stream)));
@@ -189,7 +190,9 @@ async function applyTogether(
   if (mustered === null) return null;
   const members = mustered.members.flatMap(({ stream }) => present.get(stream) ?? []);
   const cuts = await nextCuts(ports, members, mustered);
-  const { applied, changes } = await applyAll(ports, members, cuts, mustered, limits);
+  // A window notes that it has passed over a stream's changes before it records a cut that lacks them: who looks after the cuts is told in time.
+  if (cuts.length > 0 && !(await mayAllApply(ports, members))) return 'again';
+  const { applied, changes } = await applyAll(ports, members, cuts, limits);
   const first = members.find(({ row }) => row.applied_cut === mustered.from);
   if (!first) return null;
   const last = applied.at(-1);
@@ -197,9 +200,11 @@ async function applyTogether(
     ? { cut: last.number, lsn: last.end_lsn }
     : { cut: first.row.applied_cut, lsn: first.row.applied_lsn };
   const joined = members.filter(({ row }) => row.applied_cut <= cut);
+  // Where one transaction did not hold all that a late one lacks, it is on its way to the others, who stay where they are.
+  const together = cut >= mustered.place;
   for (const { bookmark, tx, row, committed_at_ms } of joined) {
-    if (row.applied_cut === cut && row.together === true && row.halt == null) continue;
-    await ofStream(bookmark, () => tx.advance({ cut, lsn, caught_up: true, committed_at_ms, together: true }));
+    if (row.applied_cut === cut && row.together === together && row.halt == null) continue;
+    await ofStream(bookmark, () => tx.advance({ cut, lsn, caught_up: true, committed_at_ms, together }));
   }
   return {
     cut,
@@ -212,8 +217,9 @@ async function applyTogether(
   };
 }
 
-/** Null: something holds it, or it catches up. Throws TARGET_ROW_MISSING and LEDGER_INCARNATION. */
-function memberOf(bookmark: Bookmark, tx: TargetTransaction): Member | null {
+/** Null: it stands aside. Throws TARGET_ROW_MISSING and LEDGER_INCARNATION. */
+function memberOf(bookmark: Bookmark, tx: TargetTransaction | null): Member | null {
+  if (tx === null) return null;
   const { row } = tx;
   if (!row) throw new SluiceError('TARGET_ROW_MISSING', { stream: displayName(bookmark.table) });
   if (row.hold !== null || row.catching_up_to !== null) return null;
@@ -225,6 +231,11 @@ function standingOf({ bookmark, row }: Member): Standing {
   return { stream: bookmark.stream, applied_cut: row.applied_cut, together: row.together === true };
 }
 
+async function mayAllApply({ ledger }: StepPorts, members: readonly Member[]): Promise<boolean> {
+  const may = new Set((await ledger.bookmarks()).filter(mayApply).map(({ stream }) => stream));
+  return members.every(({ bookmark }) => may.has(bookmark.stream));
+}
+
 /** After those that the last member has. A gap is the fault of whoever lacks a cut, never skipped (I4). */
 async function nextCuts({ ledger }: StepPorts, members: readonly Member[], { from }: Muster): Promise<readonly Cut[]> {
   const cuts = beforeJump(await ledger.cutsAfter(from, CUTS_MAX));
@@ -233,20 +244,18 @@ async function nextCuts({ ledger }: StepPorts, members: readonly Member[], { fro
   return cuts;
 }
 
-/** Cut by cut, of each the streams that lack it. Resolves with the cuts that were applied: at least up to the place, unless the chain ends before. */
+/** Cut by cut, of each the streams that lack it, as far as one transaction and the time go. Resolves with the cuts that were applied. */
 async function applyAll(
   { stage, clock }: StepPorts,
   members: readonly Member[],
   cuts: readonly Cut[],
-  { place }: Muster,
   { deadline_ms }: LoadLimits,
 ): Promise<{ readonly applied: readonly Cut[]; readonly changes: number }> {
   const applied: Cut[] = [];
   let text_bytes = 0;
   let changes = 0;
   for (const cut of cuts) {
-    const mayStop = cut.number > place && applied.length > 0;
-    if (mayStop && (text_bytes >= TEXT_BYTES_MAX || clock.now() >= deadline_ms)) break;
+    if (applied.length > 0 && (text_bytes >= TEXT_BYTES_MAX || clock.now() >= deadline_ms)) break;
     for (const member of members) {
       if (member.row.applied_cut >= cut.number) continue;
       const own = await ofStream(member.bookmark, () => applyCut(stage, cut, member.bookmark.stream, member.tx));

@@ -125,7 +125,7 @@ export interface Bookmark {
 
 /** What a table's own schedule has come to. Times in ms since the Unix epoch. */
 export interface BookmarkSchedule {
-  /** When its load was last rung for, or its run opened; while the table is copied, now. */
+  /** What was committed until then its last bell was for; or when its run was opened; while the table is copied, now. */
   readonly served_ms: number;
   /** Its next time; null: paused, or never. */
   readonly next_ms: number | null;

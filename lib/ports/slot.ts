@@ -25,6 +25,8 @@ export type SlotDialect =
  * position it was opened at. Nothing is confirmed but by `confirm`.
  */
 export interface SlotReader {
+  /** In the middle of what would have to be begun anew if the reading ended now. */
+  readonly isBusy?: boolean;
   /** In which words the plugin speaks. Not given: pgoutput's. */
   readonly dialect?: SlotDialect;
   /**

@@ -64,8 +64,11 @@ export interface TargetTransaction {
   place(): Promise<number | null>;
 }
 
-/** Several streams in one transaction, each with its row locked. Throws TARGET_TABLE_MOVED of the stream that it is asked for. */
-export type TransactionOf = (stream: string) => TargetTransaction;
+/**
+ * Several streams in one transaction, each with its row locked. Null: it stands aside, for something holds it, it catches up, or somebody works on it who is
+ * not waited for. Throws TARGET_TABLE_MOVED of the stream that it is asked for.
+ */
+export type TransactionOf = (stream: string) => TargetTransaction | null;
 
 /** Keys of rows that nobody can be sure of. */
 export interface DoubtfulKeys {
@@ -79,8 +82,8 @@ export interface Target {
   /** Runs `work` in one transaction with the stream's row locked. Throws what `work` throws, after rolling back. */
   transaction<T>(stream: TargetStream, work: (tx: TargetTransaction) => Promise<T>): Promise<T>;
   /**
-   * The same over several streams: all of it is there when the callback has resolved, for every reader at once, or nothing. Rows are locked in the same order by
-   * everybody. TRUNCATE deletes row by row here: readers of a snapshot from before would find the table empty.
+   * The same over several streams: all of it is there when the callback has resolved, for every reader at once, or nothing. Of streams that move together it
+   * waits for whoever else moves them; of the others it takes those that are free. TRUNCATE deletes row by row here: readers of a snapshot from before would find the table empty.
    */
   transactionOver<T>(streams: readonly TargetStream[], work: (of: TransactionOf) => Promise<T>): Promise<T>;
   /** Notes for readers (`_sluice.positions`) what these streams wait with. Of one that is worked on meanwhile it is not noted; a load that is done takes it away. */

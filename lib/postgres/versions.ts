@@ -2,6 +2,8 @@
  * When PostgreSQL came to have what more than one place asks for, as server_version_num gives versions.
  */
 
+/** pg_replication_slot_advance. */
+export const SLOT_ADVANCE_SINCE = 110_000;
 /** TRUNCATE in logical decoding and in publications. */
 export const TRUNCATE_LOGGED_SINCE = 110_000;
 /** Stored generated columns, and pg_attribute.attgenerated. */

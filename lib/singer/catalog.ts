@@ -139,7 +139,9 @@ function optionsOf(
   const is_view = isTrue(root['is-view']);
   const key = textsOf(root['view-key-properties']);
   const table_key = root['table-key-properties'];
-  let method = methodOf(root['replication-method'] ?? root['forced-replication-method'] ?? tap.default_method);
+  let method = methodOf(
+    stringOf(root['replication-method']) ?? stringOf(root['forced-replication-method']) ?? tap.default_method,
+  );
   if (method === null) {
     method = is_view ? 'FULL_TABLE' : 'LOG_BASED';
     remark(`the catalog gives it no replication method that is known: it is ${method} here.`);
@@ -169,14 +171,21 @@ function optionsOf(
     replication_method: method === 'LOG_BASED' ? null : method,
     replication_key: method === 'INCREMENTAL' ? replication_key : null,
     key_properties: is_view && key.length > 0 ? key : null,
-    columns: columnsOf(columns, method === 'INCREMENTAL' ? replication_key : null, remark),
+    columns: columnsOf(
+      columns,
+      [
+        ...textsOf(is_view ? root['view-key-properties'] : table_key),
+        ...(method === 'INCREMENTAL' && replication_key ? [replication_key] : []),
+      ],
+      remark,
+    ),
   };
 }
 
 /** As singer.should_sync_field has it: what is automatic is there, what is not selected is not, and what says nothing is. */
 function columnsOf(
   columns: ReadonlyMap<string, Json>,
-  replication_key: string | null,
+  keys: readonly string[],
   remark: (sentence: string) => void,
 ): { readonly exclude: readonly string[] } | null {
   const exclude: string[] = [];
@@ -186,15 +195,14 @@ function columnsOf(
     if (selected !== undefined && selected !== null && !isTrue(selected)) exclude.push(name);
     else if (inclusion === 'unsupported') unsupported.push(name);
   }
-  const needed = exclude.filter((name) => name === replication_key);
-  if (needed.length > 0)
-    remark(`column ${replication_key} is its replication key, and is replicated, selected or not.`);
+  const needed = exclude.filter((name) => keys.includes(name));
+  if (needed.length > 0) remark(`${needed.join(', ')}: of a key, and replicated, selected or not.`);
   if (unsupported.length > 0) {
     remark(
       `columns that the tap did not support are replicated: ${unsupported.join(', ')}. Exclude them where they shall not be.`,
     );
   }
-  const left = exclude.filter((name) => name !== replication_key);
+  const left = exclude.filter((name) => !keys.includes(name));
   return left.length === 0 ? null : { exclude: left };
 }
 

@@ -4,7 +4,7 @@
  */
 import { SSL_MODES } from '../config/connection.ts';
 import type { Section } from './section.ts';
-import { type Settings, wrong } from './settings.ts';
+import { Settings, wrong } from './settings.ts';
 
 /** datamill-co's target writes its settings with this before them. */
 const PREFIX = 'postgres_';
@@ -29,7 +29,7 @@ export function addConnection(section: Section, settings: Settings, file: string
   section.set('database', database);
   section.set('connect_timeout_seconds', settings.whole('connect_timeout', 'connect_timeout_seconds'));
   section.set('ssl', sslOf(section, settings, text));
-  addTunnel(section, settings);
+  addTunnel(section, tunnelSettings(settings, file));
   return database;
 }
 
@@ -41,10 +41,17 @@ function sslOf(
 ): boolean | Readonly<Record<string, string | null>> | null {
   const said = text('sslmode', 'ssl_mode');
   const wanted = settings.flag('ssl', 'ssl_enable') === true;
+  // Meltano writes its defaults for all that follows, and these two say whether that holds.
+  const isOff = settings.flag('ssl_enable') === false;
+  const hasClient = settings.flag('ssl_client_certificate_enable') !== false;
   const ca = text('ssl_root_ca_cert', 'sslrootcert', 'ssl_certificate_authority');
-  const cert = text('ssl_client_certificate', 'sslcert');
-  const key = text('ssl_client_key', 'sslkey', 'ssl_client_private_key');
+  const client = [
+    text('ssl_client_certificate', 'sslcert'),
+    text('ssl_client_key', 'sslkey', 'ssl_client_private_key'),
+  ];
+  const [cert = null, key = null] = hasClient ? client : [];
   const hasPassphrase = settings.has('ssl_client_password', 'sslpassword');
+  if (isOff) return null;
   if (said !== null && NO_PROMISE.includes(said)) {
     section.remark(
       `sslmode ${said} promises nothing, and there is no such mode here: TLS is off. Set ssl: true where the server has it.`,
@@ -76,18 +83,39 @@ function pem(text: string): string {
   return text.replaceAll(/(-----[A-Z0-9 ]+-----)|( +)/g, (_, label?: string) => label ?? '\n');
 }
 
+/** Meltano has the tunnel's settings as an object of their own. */
+function tunnelSettings(settings: Settings, file: string): Settings {
+  const own = settings.map('ssh_tunnel');
+  if (Object.keys(own).length === 0) return settings;
+  const { enable = false, host, port, username, private_key, private_key_password } = own;
+  return new Settings(
+    {
+      use_ssh_tunnel: enable,
+      ssh_host: host,
+      ssh_port: port,
+      ssh_username: username,
+      ssh_private_key: private_key,
+      ssh_private_key_password: private_key_password,
+    },
+    file,
+  );
+}
+
 /** The key of the host must be known: without it there is no tunnel. */
 function addTunnel(section: Section, settings: Settings): void {
   const host = settings.text('ssh_jump_server', 'ssh_host', 'ssh_tunnel_host');
   const port = settings.whole('ssh_jump_server_port', 'ssh_port') ?? 22;
   const user = settings.text('ssh_username', 'ssh_user');
   const path = settings.text('ssh_private_key_path', 'ssh_pkey', 'ssh_private_key');
+  const hasPassphrase = settings.has('ssh_private_key_password');
   const isWanted = settings.flag('use_ssh_tunnel', 'ssh_tunnel_enable') ?? host !== null;
   if (!isWanted || host === null) return;
-  const key = path === null || isPem(path) ? `\${env:${section.side.toUpperCase()}_SSH_KEY}` : path;
+  const variable = (name: string): string => `\${env:${section.side.toUpperCase()}_SSH_${name}}`;
+  const key = path === null || isPem(path) ? variable('KEY') : path;
+  const passphrase = hasPassphrase ? `, passphrase: ${variable('PASSPHRASE')}` : '';
   section.note(`The tunnel, without which this connection goes straight to host. Fill in the fingerprint:`);
   section.note(
-    `ssh: { host: ${host}, port: ${port}, user: ${user ?? 'USER'}, private_key: ${key}, host_key: "SHA256:FINGERPRINT" }`,
+    `ssh: { host: ${host}, port: ${port}, user: ${user ?? 'USER'}, private_key: ${key}${passphrase}, host_key: "SHA256:FINGERPRINT" }`,
   );
   section.remark(
     `the SSH tunnel stands in a comment, because its host's key must be pinned: ask for it with ssh-keyscan -p ${port} ${host} | ssh-keygen -lf -`,

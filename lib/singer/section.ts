@@ -2,6 +2,7 @@
  * What becomes of Singer's settings: options of a section of the pipeline file, as its lines; what a person has to know of them; and environment variables for what
  * is secret. Pure.
  */
+import type * as z from 'zod';
 import { comment, scalar, wrapped } from '../config/yaml-text.ts';
 import type { Settings } from './settings.ts';
 
@@ -26,6 +27,12 @@ export class Section {
     if (value === null || value === undefined) return;
     if (said !== null) this.#lines.push(...wrapped(comment(said), '  # '));
     this.#lines.push(`  ${name}: ${typeof value === 'string' ? scalar(value) : flow(value)}`);
+  }
+
+  /** The same, where the value is within the bounds of the option; else it is left out, and that is said. */
+  setWithin(options: z.ZodObject, name: string, value: unknown): void {
+    if (value === null || options.shape[name]?.safeParse(value).success === true) this.set(name, value);
+    else this.remark(`${name} is left out: its value is out of bounds here (docs/CONFIGURATION.md).`);
   }
 
   /** Refers to an environment variable of this name, with the section's before it. */

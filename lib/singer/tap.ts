@@ -29,6 +29,9 @@ const LEFT: Readonly<Record<string, string>> = {
   wal2json_message_format: 'pgoutput is read; with plugin: wal2json the newest format that the plugin has.',
   include_schemas_in_destination_stream_name: 'tables keep their schema; see target_schema and schema_mapping.',
   itersize_per_stream: 'itersize is one for all tables.',
+  max_record_count: 'a run takes all that is new.',
+  stream_maps: 'see columns, mask and where of tables: what they hid or left out is replicated else.',
+  stream_options: 'see where of tables: rows that they left out are replicated else.',
   fastsync_parallelism: 'copies are read by as many functions as target.parallelism allows.',
 };
 
@@ -42,9 +45,9 @@ export function tapOf(settings: Settings, file: string): Tap {
     settings.has('break_at_end_lsn') ? null : "The tap's default; Sluice's own is false.",
   );
   const poll = settings.whole('logical_poll_total_seconds');
-  addBounded(section, 'logical_poll_total_seconds', poll === 0 ? POLL_SECONDS : poll);
-  addBounded(section, 'max_run_seconds', settings.whole('max_run_seconds'));
-  addBounded(section, 'itersize', settings.whole('itersize', 'batch_fetch_limit', 'cursor_iter_size'));
+  section.setWithin(sourceOptions, 'logical_poll_total_seconds', poll === 0 ? POLL_SECONDS : poll);
+  section.setWithin(sourceOptions, 'max_run_seconds', settings.whole('max_run_seconds'));
+  section.setWithin(sourceOptions, 'itersize', settings.whole('itersize', 'batch_fetch_limit', 'cursor_iter_size'));
   if (settings.flag('debug_lsn') === true) {
     section.set('debug_lsn', true);
     section.remark('debug_lsn: _sdc_lsn is of type pg_lsn here, and NULL in rows that a copy has brought.');
@@ -69,12 +72,6 @@ export function tapOf(settings: Settings, file: string): Tap {
   };
   section.leave(settings, LEFT);
   return tap;
-}
-
-/** What lies outside of the option's bounds is left out, and said. */
-function addBounded(section: Section, name: keyof typeof sourceOptions.shape, value: number | null): void {
-  if (value === null || sourceOptions.shape[name].safeParse(value).success) section.set(name, value);
-  else section.remark(`${name} is left out: its value is out of bounds here (docs/CONFIGURATION.md).`);
 }
 
 function addSecondary(section: Section, settings: Settings): void {

@@ -1,6 +1,7 @@
 /**
  * target-postgres' config.json as the pipeline's target: PipelineWise's (transferwise), Macrometa's, Meltano's and datamill-co's. Pure.
  */
+import { targetOptions } from '../config/target.ts';
 import { addConnection } from './connection.ts';
 import { Section } from './section.ts';
 import { isJson, type Settings } from './settings.ts';
@@ -30,6 +31,7 @@ const LEFT: Readonly<Record<string, string>> = {
   after_run_sql: 'nothing of that kind is run.',
   use_copy: 'COPY is what loads rows.',
   activate_version: 'a whole copy takes the place of the table at once.',
+  stream_maps: 'see columns, mask and where of tables.',
   load_method: 'rows are merged by their key.',
   batch_wait_limit_seconds: 'see batch_flush_interval.',
   batch_size_mb: 'see batch_size_rows.',
@@ -45,13 +47,13 @@ export function targetOf(settings: Settings, file: string): SingerTarget {
   section.set('hard_delete', settings.flag('hard_delete'));
   section.set('add_metadata_columns', metadata(section, settings));
   const batch = settings.whole('batch_size_rows', 'batch_size', 'max_batch_size');
-  section.set('batch_size_rows', batch);
+  section.setWithin(targetOptions, 'batch_size_rows', batch);
   if (batch === null) section.remark('batch_size_rows: the default is 10000 rows here, and 100000 in PipelineWise.');
-  section.set('batch_flush_interval', settings.whole('batch_flush_interval'));
-  section.set('batch_flush_min_time_gap', settings.whole('batch_flush_min_time_gap'));
+  section.setWithin(targetOptions, 'batch_flush_interval', settings.whole('batch_flush_interval'));
+  section.setWithin(targetOptions, 'batch_flush_min_time_gap', settings.whole('batch_flush_min_time_gap'));
   section.set('flush_all_streams', settings.flag('flush_all_streams'));
-  section.set('parallelism', settings.whole('parallelism'));
-  section.set('max_parallelism', settings.whole('max_parallelism', 'parallelism_max'));
+  section.setWithin(targetOptions, 'parallelism', settings.whole('parallelism'));
+  section.setWithin(targetOptions, 'max_parallelism', settings.whole('max_parallelism', 'parallelism_max'));
   addFlattening(section, settings);
   const primary_key_required = settings.flag('primary_key_required');
   section.set('primary_key_required', primary_key_required);
@@ -110,7 +112,10 @@ function textsOf(value: unknown): string[] {
 }
 
 function addFlattening(section: Section, settings: Settings): void {
-  const level = settings.whole('data_flattening_max_level');
+  // Meltano's: a depth that holds where flattening is on.
+  const depth = settings.whole('flattening_max_depth');
+  const isOn = settings.flag('flattening_enabled') === true;
+  const level = settings.whole('data_flattening_max_level') ?? (isOn ? depth : null);
   if (level === null) return;
   section.set('data_flattening_max_level', Math.max(0, Math.min(level, FLATTENING_LEVEL_MAX)));
   if (level > FLATTENING_LEVEL_MAX)

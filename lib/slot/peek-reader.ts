@@ -3,10 +3,11 @@
  *
  * A call (peek-sql.ts) decodes whole transactions from where the slot stands, up to a number of messages and to a position; it moves nothing. What a former call
  * has handed over is passed over (passed-over.ts). Between two calls the slot is moved to what was confirmed, and only there (I1). Each call is bounded by
- * messages and by bytes of log, and so is what the source spools on its disk (I8); but a transaction is never cut, and comes in one call whatever its size.
+ * messages, and from 11 on by bytes of log, and so is what the source spools on its disk (I8); but a transaction is never cut, and comes in one call whatever
+ * its size.
  */
 import { SluiceError } from '../errors.ts';
-import { type Lsn, lsnBytesBetween, lsnMax, lsnOf } from '../lsn.ts';
+import { formatLsn, type Lsn, lsnBytesBetween, lsnMax, lsnOf } from '../lsn.ts';
 import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
 import { HEAD_BYTES_MIN, type PassedOver, passedOver } from './passed-over.ts';
 import type { CallSink, PeekCall } from './peek-call.ts';
@@ -37,14 +38,15 @@ const CLOSE_ADVANCE_MS_MAX = 10_000;
 export interface PeekReaderOptions extends PeekOptions {
   /** Everything up to here is durable with us; changes of later commits are handed over. */
   readonly from: Lsn;
-  /** CALL_MESSAGES where it is not said. */
+  /** CALL_MESSAGES and CALL_WAL_BYTES where they are not said. */
   readonly call_messages?: number;
+  readonly call_wal_bytes?: number;
 }
 
 /** Opens the slot. Throws what connecting throws, SLOT_ACTIVE, SLOT_MISSING, SLOT_LOST, REPLICATION_NOT_ALLOWED, PLUGIN_MISSING, SLOT_STREAM_FAILED. */
 export async function openPeekReader(options: PeekReaderOptions): Promise<SlotReader> {
   const session = await openPeekSession(options);
-  return new PeekReader(session, options.clock, options.from, options.call_messages ?? CALL_MESSAGES);
+  return new PeekReader(session, options);
 }
 
 /** A call in the making or under way. */
@@ -62,7 +64,8 @@ class PeekReader implements SlotReader {
   #session: PeekSession;
   #clock: Clock;
   #callMessages: number;
-  #callWalBytes = CALL_WAL_BYTES;
+  #callWalBytesMin: number;
+  #callWalBytes: number;
   #passed: PassedOver;
   /** Everything up to here has been handed over. */
   #position: Lsn;
@@ -85,17 +88,26 @@ class PeekReader implements SlotReader {
   #callEnded = false;
   #wake: (() => void) | null = null;
   #closing: Promise<void> | null = null;
+  /** Another connection is there to end a call. */
+  #cancels = false;
 
-  constructor(session: PeekSession, clock: Clock, from: Lsn, call_messages: number) {
+  constructor(session: PeekSession, { clock, from, call_messages, call_wal_bytes }: PeekReaderOptions) {
     this.#session = session;
     this.dialect = session.dialect;
     this.#clock = clock;
-    this.#callMessages = call_messages;
+    this.#callMessages = call_messages ?? CALL_MESSAGES;
+    this.#callWalBytesMin = call_wal_bytes ?? CALL_WAL_BYTES;
+    this.#callWalBytes = this.#callWalBytesMin;
     this.#position = from;
     this.#confirmed = from;
     this.#passed = passedOver(this.dialect, from);
     // What stands before `from` is of a former window.
     if (session.confirmed_lsn < from) this.#held = Number.POSITIVE_INFINITY;
+  }
+
+  /** A call that is broken off has brought nothing. */
+  get isBusy(): boolean {
+    return this.#open !== null;
   }
 
   async read(sink: SlotSink, wait_ms: number): Promise<'data' | 'nothing'> {
@@ -144,25 +156,33 @@ class PeekReader implements SlotReader {
       return this.#work !== null || (this.#open !== null && !this.#open.call.ended);
     };
     if (this.#failure === null && isBusy()) {
+      this.#cancels = true;
+      const cancelled = (): void => {
+        this.#cancels = false;
+        this.#awaken();
+      };
       // Where no other connection can be had, the call ends when its own is closed, or the next window ends it.
-      this.#session.cancel().catch(() => {});
+      this.#session.cancel().then(cancelled, cancelled);
       while (isBusy() && this.#clock.now() < until_ms) await this.#news(until_ms - this.#clock.now());
     }
     if (this.#failure === null && !isBusy() && this.#confirmed > this.#session.confirmed_lsn) {
       await this.#session.advanceSoon(this.#confirmed, CLOSE_ADVANCE_MS_MAX);
     }
     await this.#session.close();
+    while (this.#cancels && this.#clock.now() < until_ms) await this.#news(until_ms - this.#clock.now());
   }
 
   /** Between two calls: moves the slot, looks how far the log goes, and makes the next call. */
   async #proceed(): Promise<void> {
     try {
       this.#awaitsConfirm = false;
+      await this.#session.renew();
       if (this.#advancePays()) {
         await this.#session.advance(this.#confirmed);
         if (this.#confirmed >= this.#position) this.#held = 0;
       }
       const end = await this.#session.end();
+      this.#refuseMoved();
       if (this.#closing === null) this.#begin(end);
     } catch (error) {
       this.#failure ??= this.#session.fault(error);
@@ -178,6 +198,14 @@ class PeekReader implements SlotReader {
     return this.#held >= ADVANCE_MESSAGES_MIN || lsnBytesBetween(at, this.#confirmed) >= ADVANCE_WAL_BYTES_MIN;
   }
 
+  /** Between calls anybody may move the slot, and what lies in between comes in no call of ours. The next window finds it so as well (ground.ts). */
+  #refuseMoved(): void {
+    const { slot, confirmed_lsn } = this.#session;
+    if (confirmed_lsn <= this.#position) return;
+    const facts = { slot, confirmed: formatLsn(confirmed_lsn), ledger: formatLsn(this.#confirmed) };
+    throw new SluiceError('SLOT_ADVANCED', facts);
+  }
+
   #begin(end: Lsn | null): void {
     if (end === null || end <= this.#position) {
       if (this.#asked) this.#answer = this.#position;
@@ -186,7 +214,7 @@ class PeekReader implements SlotReader {
       return;
     }
     const farthest = lsnOf(this.#position + BigInt(this.#callWalBytes));
-    const upto = end > farthest ? farthest : end;
+    const upto = end > farthest && this.#session.movesAnywhere ? farthest : end;
     const messages_max = this.#callMessages + (Number.isFinite(this.#held) ? this.#held : 0);
     this.#passed.begin(this.#position);
     const call = this.#session.call(upto, messages_max, () => this.#awaken());
@@ -270,7 +298,8 @@ class PeekReader implements SlotReader {
       this.#answer = this.#position;
       this.#asked = false;
       const isOthers = call.bytes < lsnBytesBetween(from, upto) * WANTED_SHARE_MIN;
-      this.#callWalBytes = more && isOthers ? Math.min(this.#callWalBytes * 2, CALL_WAL_BYTES_MAX) : CALL_WAL_BYTES;
+      this.#callWalBytes =
+        more && isOthers ? Math.min(this.#callWalBytes * 2, CALL_WAL_BYTES_MAX) : this.#callWalBytesMin;
     }
     const cost_ms = (call.decoded_at_ms ?? now_ms) - began_ms;
     this.#paused_ms = Math.min(Math.max(cost_ms * PAUSE_PER_CALL, PAUSE_MS_MIN), PAUSE_MS_MAX);

@@ -4,25 +4,26 @@
  * They run on an ordinary connection, as a role with REPLICATION. https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
  */
 import { formatLsn, type Lsn, lsnOf } from '../lsn.ts';
+import { WAL_SIZES_SQL } from '../postgres/log-position.ts';
+import { SLOT_ADVANCE_SINCE } from '../postgres/versions.ts';
 import { quoteIdentifier, quoteLiteral } from '../sql-text.ts';
 import type { PluginOptions } from './plugin-options.ts';
 
 /** Largest value of the function's argument. */
 const MESSAGES_MAX = 2_147_483_647;
-/** pg_replication_slot_advance: release notes of 11. */
-const SLOT_ADVANCE_SINCE = 110_000;
 /** Before every record: a call with it reads one record, and shows whether the slot can be read with these options. */
 const NOWHERE = lsnOf(1n);
 
 /** Of slot $1, before anything is read of it. */
 export const OPEN_SQL = `
   SELECT current_setting('server_version_num')::int4 AS version,
-         current_setting('wal_block_size')::int4 AS page_bytes,
+         ${WAL_SIZES_SQL},
          (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1)::text AS confirmed_lsn`;
 
-/** The first is where a record ends. */
-export const END_SQL =
-  'SELECT pg_current_wal_insert_lsn()::text AS insert_lsn, pg_current_wal_flush_lsn()::text AS flush_lsn';
+/** The first is where a record ends, or behind the header of the page after it; the last, where slot $1 stands. */
+export const END_SQL = `
+  SELECT pg_current_wal_insert_lsn()::text AS insert_lsn, pg_current_wal_flush_lsn()::text AS flush_lsn,
+         (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1)::text AS confirmed_lsn`;
 
 /**
  * The messages of the slot as binary COPY, one column: up to the first record that ends at or past `upto`, or the first commit with which there are

@@ -17,17 +17,16 @@ export function slotFault(slot: string, fields: ReadonlyMap<string, string>, ver
       return new SluiceError('REPLICATION_NOT_ALLOWED', { user: 'of this connection', user_sql: 'CURRENT_USER' });
     case '55000': // object_not_in_prerequisite_state: WAL removed, slot invalidated
       return new SluiceError('SLOT_LOST', { slot, reason: message });
-    case '58P01': // undefined_file: the plugin's library
-      return new SluiceError('PLUGIN_MISSING', {
-        plugin: 'wal2json',
-        major: Math.floor(version / 10_000),
-        reason: message,
-      });
     case '42704': // undefined_object: the slot, or (while decoding) the publication
       return isOfPublication(fields)
         ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })
         : new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(LSN_ZERO), known: false });
     default:
+      // undefined_file: by this routine the plugin's library, by another one of the log
+      if (sqlstate === '58P01' && fields.get('R') === 'internal_load_library') {
+        const major = Math.floor(version / 10_000);
+        return new SluiceError('PLUGIN_MISSING', { plugin: 'wal2json', major, reason: message });
+      }
       // A row filter, or the output of a type, may have failed on a value.
       return new SluiceError('SLOT_STREAM_FAILED', {
         reason: `SQLSTATE ${sqlstate}: ${hidesNoValue(sqlstate) ? message : 'an error whose text may hold values (the source has it in its log)'}`,

@@ -16,6 +16,7 @@ import { readTables } from './catalog.ts';
 import { describe } from './describe.ts';
 import { failoverFault, setFailover } from './failover.ts';
 import { FILLED_BEFORE_SQL } from './partitions.ts';
+import { advanceSql } from './peek-sql.ts';
 import { publishAll, published } from './publish.ts';
 import { ReadFilters } from './row-filter.ts';
 import { DROP_LOST_SLOT_SQL, GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
@@ -23,8 +24,6 @@ import { readIdentities, readSpecialNumbers } from './wal2json-source.ts';
 
 const CREATE_SLOT_WAIT_MS = 60_000;
 const BLOCKERS_SHOWN_MAX = 5;
-/** pg_replication_slot_advance. */
-const SLOT_ADVANCE_SINCE = 110_000;
 
 export interface SourceOptions {
   readonly connect: Connect;
@@ -182,19 +181,8 @@ async function slotActive(client: Client, slot: string, cause: unknown): Promise
 async function advanceSlot(client: Client, slot: string, plugin: string, publication: string, lsn: Lsn): Promise<void> {
   const { slot: before } = await look(client, slot);
   if (!before) throw new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(lsn), known: false });
-  if (before.confirmed_lsn >= lsn) return;
   try {
-    if ((await serverVersion(client)) >= SLOT_ADVANCE_SINCE) {
-      await client.query('SELECT pg_replication_slot_advance($1, $2)', [slot, formatLsn(lsn)]);
-    } else if (plugin === 'wal2json') {
-      await client.query('SELECT count(*) FROM pg_logical_slot_get_changes($1, $2, NULL)', [slot, formatLsn(lsn)]);
-    } else {
-      // PostgreSQL 10 can only read the changes and throw them away; it stops at the first record that ends at or past the position.
-      await client.query(
-        `SELECT count(*) FROM pg_logical_slot_get_binary_changes($1, $2, NULL, 'proto_version', '1', 'publication_names', $3)`,
-        [slot, formatLsn(lsn), quoteIdentifier(publication)],
-      );
-    }
+    await client.query(advanceSql(slot, lsn, await serverVersion(client), plugin, publication));
   } catch (error) {
     if (sqlstateOf(error) !== '55006') throw error;
     throw await slotActive(client, slot, error);

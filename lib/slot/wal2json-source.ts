@@ -5,6 +5,7 @@
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import type { Published, SourceTable, SpecialNumbers, SpecialNumbersQuery } from '../ports.ts';
+import { beginReadOnlySql } from '../postgres/read-only.ts';
 import { tableKey } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 
@@ -73,7 +74,7 @@ export async function readSpecialNumbers(
   { transactions, table, key, columns, rows }: SpecialNumbersQuery,
 ): Promise<readonly SpecialNumbers[]> {
   await untilSeen(client, transactions);
-  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  await client.query(beginReadOnlySql('REPEATABLE READ'));
   try {
     const { rows: names } = await client.query<Name>(NAMES_SQL, [table, [...key, ...columns]]);
     const byNumber = new Map(names.map((name) => [name.number, name]));

@@ -2,12 +2,13 @@
  * JSON Schema by ajv (port SchemaCompiler): draft-07 unless `$schema` names 2019-09 or 2020-12, with the formats of ajv-formats. A keyword or a format that is not
  * known is a fault of the schema, and not passed over. https://ajv.js.org/strict-mode.html
  */
-import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv';
+import { _, Ajv, type ErrorObject, type Options, str, type ValidateFunction } from 'ajv';
 import { Ajv2019 } from 'ajv/dist/2019.js';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
 import type { JsonSchema } from './catalog-schema.ts';
 import type { CompiledSchema, Judge, RowFault, RowRecord, SchemaCompiler } from './compiler.ts';
+import { isMultipleOf } from './multiple-of.ts';
 
 /** Of one row; a document may have thousands. */
 const FAULTS_MAX = 10;
@@ -15,6 +16,10 @@ const WANTS_CHARACTERS_MAX = 200;
 
 const OPTIONS: Options = {
   allErrors: true,
+  // What many refer to is compiled once.
+  inlineRefs: false,
+  // A row that lacks a column `constructor` must not be taken to have what every object inherits.
+  ownProperties: true,
   strictSchema: true,
   strictNumbers: true,
   strictTypes: false,
@@ -76,6 +81,18 @@ function validatorOf(schema: JsonSchema): ValidateFunction {
   if (draft === undefined) throw new Error('$schema must name draft-07, 2019-09 or 2020-12');
   const ajv = draft[1]();
   formats.default(ajv);
+  // ajv divides doubles, by which 19.99 is no multiple of 0.01.
+  ajv.removeKeyword('multipleOf');
+  ajv.addKeyword({
+    keyword: 'multipleOf',
+    type: 'number',
+    schemaType: 'number',
+    validate: isMultipleOf,
+    error: {
+      message: ({ schemaCode }) => str`must be multiple of ${schemaCode}`,
+      params: ({ schemaCode }) => _`{multipleOf: ${schemaCode}}`,
+    },
+  });
   const validate = ajv.compile(schema);
   if ('$async' in validate) throw new Error('$async is not for rows');
   return validate;

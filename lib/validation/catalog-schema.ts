@@ -5,7 +5,7 @@
  * Pure; made for each description of a table.
  */
 import type { Column, Shape } from '../shape.ts';
-import { TYPE } from './values.ts';
+import { baseOf, TYPE } from './values.ts';
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
@@ -25,7 +25,7 @@ export function catalogSchema({ columns, key }: Shape): JsonSchema {
 
 function columnSchema(column: Column, isKey: boolean): JsonSchema {
   const types = (...names: string[]): readonly string[] => (isKey ? names : ['null', ...names]);
-  const { type_oid, type_modifier } = column;
+  const { type_oid, type_modifier } = baseOf(column);
   switch (type_oid) {
     case TYPE.bool:
       return { type: types('boolean') };

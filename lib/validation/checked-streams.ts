@@ -20,7 +20,7 @@ export interface SchemaPort {
 
 interface CheckPorts extends SchemaPort {
   readonly stage: Pick<Stage, 'read'>;
-  readonly ledger: Pick<Ledger, 'rejects' | 'removeRejects'>;
+  readonly ledger: Pick<Ledger, 'rejects' | 'removeRejects' | 'epoch'>;
 }
 
 /** `head`: number of the chain's newest cut. Throws CONFIG_INVALID for a schema that cannot be: then no row may be taken. */

@@ -2,6 +2,7 @@
  * Rows that are left out of a cut or a chunk, on their way into the stage: an object of their own, which is begun with the first of them. It is complete, and known
  * to the ledger, before the cut or the chunk is recorded (I1).
  */
+import { SluiceError } from '../errors.ts';
 import type { Ledger, Reject, Stage, StageWriter } from '../ports.ts';
 import type { RejectedLine } from './rejected.ts';
 
@@ -77,7 +78,7 @@ export async function keepRejects(
     all += rows;
     const reject: Reject = {
       stream,
-      id: rejectId(from),
+      id: rejectId(from, object),
       object,
       object_bytes,
       rows,
@@ -90,10 +91,38 @@ export async function keepRejects(
   return all;
 }
 
+/**
+ * Records a cut of which rows were left out: they are known to the ledger before it is (I1), and after it. For a window that has lost its lease may take them for those of a
+ * cut that was never recorded (rejected-keys.ts), or leave its own behind, of a cut whose number another has taken by now.
+ */
+export async function recordedWith<Recorded>(
+  ledger: Pick<Ledger, 'addReject' | 'removeRejects'>,
+  rejected: RejectedObject | null,
+  cut: number,
+  now_ms: number,
+  record: () => Promise<Recorded>,
+): Promise<{ readonly recorded: Recorded; readonly rejected_rows: number }> {
+  if (rejected === null) return { recorded: await record(), rejected_rows: 0 };
+  const rejected_rows = await keepRejects(ledger, rejected, { cut }, now_ms);
+  let recorded: Recorded;
+  try {
+    recorded = await record();
+  } catch (error) {
+    if (error instanceof SluiceError && error.code === 'WINDOW_LOST') {
+      const id = rejectId({ cut }, rejected.object);
+      await ledger.removeRejects([...rejected.rows.keys()].map((stream) => ({ stream, id })));
+    }
+    throw error;
+  }
+  await keepRejects(ledger, rejected, { cut }, now_ms);
+  return { recorded, rejected_rows };
+}
+
 const DIGITS = 12;
 
-/** Of the same cut, or the same chunk, always the same: who reads it once more leaves the same rows out. */
-function rejectId(from: LeftOutOf): string {
+/** Of one object of a cut, for another window may stage one of the same number; of the same chunk always the same: who reads it once more leaves the same rows out. */
+function rejectId(from: LeftOutOf, object: string): string {
   const padded = (number: number): string => String(number).padStart(DIGITS, '0');
-  return 'cut' in from ? `cut-${padded(from.cut)}` : `epoch-${padded(from.epoch)}-${padded(from.chunk)}-${from.plan}`;
+  if ('cut' in from) return `cut-${padded(from.cut)}-${object.slice(object.lastIndexOf('-') + 1)}`;
+  return `epoch-${padded(from.epoch)}-${padded(from.chunk)}-${from.plan}`;
 }

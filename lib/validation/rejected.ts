@@ -94,10 +94,18 @@ export function rejectedObject(object: string): string {
   return `${object.slice(0, at)}/rejected${object.slice(at)}`;
 }
 
-/** Rows of one stream in an object that `rejectedLine` has filled, in order; of one that has expired there are none any more. Throws what the stage throws. */
+/** Rows of one stream, as `rowsIn`. */
 export async function* rejectedRows(
   stage: Pick<Stage, 'read'>,
-  { object, object_bytes, stream }: { readonly object: string; readonly object_bytes: number; readonly stream: string },
+  { stream, ...at }: { readonly object: string; readonly object_bytes: number; readonly stream: string },
+): AsyncGenerator<RejectedRow, void, undefined> {
+  for await (const row of rowsIn(stage, at)) if (row.stream === stream) yield row;
+}
+
+/** Rows of all streams in an object that `rejectedLine` has filled, in order; of one that has expired there are none any more. Throws what the stage throws. */
+export async function* rowsIn(
+  stage: Pick<Stage, 'read'>,
+  { object, object_bytes }: { readonly object: string; readonly object_bytes: number },
 ): AsyncGenerator<RejectedRow, void, undefined> {
   const input = await stage.read(object, [0, object_bytes]).catch(expired);
   if (input === null) return;
@@ -110,8 +118,7 @@ export async function* rejectedRows(
     for (;;) {
       const next = await Promise.race([lines.next(), failed.promise]);
       if (next.done) return;
-      const row = JSON.parse(next.value) as RejectedRow;
-      if (row.stream === stream) yield row;
+      yield JSON.parse(next.value) as RejectedRow;
     }
   } finally {
     input.destroy();

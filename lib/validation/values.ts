@@ -43,7 +43,7 @@ export type ValueKind = 'integer' | 'numeric' | 'float' | 'boolean' | 'json' | '
 
 /** A domain is read as what it is over, where that is known. */
 export function valueKind(column: Pick<Column, 'type_oid' | 'type'>): ValueKind {
-  const oid = baseOf(column);
+  const oid = baseOf(column).type_oid;
   if (INTEGERS.has(oid)) return 'integer';
   if (oid === TYPE.numeric) return 'numeric';
   if (FLOATS.has(oid)) return 'float';
@@ -51,8 +51,9 @@ export function valueKind(column: Pick<Column, 'type_oid' | 'type'>): ValueKind 
   return DOCUMENTS.has(oid) ? 'json' : 'text';
 }
 
-function baseOf({ type_oid, type }: Pick<TypeUse, 'type_oid' | 'type'>): number {
-  return type?.kind === 'domain' ? baseOf(type.base) : type_oid;
+/** What a domain is over in the end; any other type itself. */
+export function baseOf<Use extends Pick<TypeUse, 'type_oid' | 'type'>>(use: Use): Use | TypeUse {
+  return use.type?.kind === 'domain' ? baseOf(use.type.base) : use;
 }
 
 /** Throws nothing: text that is not of its kind stays text, and the schema refuses it. */

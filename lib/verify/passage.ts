@@ -15,7 +15,7 @@ export interface ChainPorts {
 }
 
 /** Why there is nothing to wait for. */
-export type Stuck = 'gone' | 'halted' | 'late';
+export type Stuck = 'gone' | 'halted' | 'paused' | 'late';
 
 const POLL_MS = 200;
 const CUTS_A_LOOK_MAX = 500;
@@ -68,7 +68,9 @@ export class Passage {
       if (bookmark.halt !== null) return 'halted';
       const { done, needs_window, mark } = await look(bookmark);
       if (done) return null;
-      const { applied_cut, state, epoch, rows_copied } = bookmark;
+      const { applied_cut, state, epoch, rows_copied, schedule } = bookmark;
+      // Somebody else's windows leave it alone until a person says otherwise.
+      if (advance === null && schedule?.paused && (state === 'captured' || !needs_window)) return 'paused';
       const now = [applied_cut, state, epoch, rows_copied, String(mark)].join();
       if (now !== seen) moved_ms = clock.now();
       else if (clock.now() - moved_ms > idle_ms_max) return 'late';

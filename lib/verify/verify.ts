@@ -63,6 +63,8 @@ const TARGET_CONTEXT = { stream: 'verify', table: '_sluice.streams', action: 're
 const STUCK: Readonly<Record<Stuck, string>> = {
   gone: 'Its stream is gone.',
   halted: 'It was halted.',
+  paused:
+    'It is paused (schedule), and what is staged of it is not loaded: take that back, or end sluice run and verify again.',
   late: 'The chain has not been applied past what the source had, in time.',
 };
 

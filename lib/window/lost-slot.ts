@@ -27,6 +27,9 @@ interface LostPorts {
   readonly ledger: Ledger;
 }
 
+/** At head and ground, while another window moves them. */
+const LOOKS_MAX = 5;
+
 interface Looked {
   readonly head: Cut | null;
   readonly ground: Ground;
@@ -41,6 +44,7 @@ export async function onFirmGround(
   ports: LostPorts,
   pipeline: Pipeline,
   looked: Looked,
+  looks = 1,
 ): Promise<Pick<Looked, 'head' | 'ground'>> {
   const { head, ground } = looked;
   const fault = groundFault(ground, expectationsOf(pipeline, head)) ?? leftBehind(looked);
@@ -49,6 +53,12 @@ export async function onFirmGround(
     return { head, ground };
   }
   if (head === null || !isPositionLost(fault) || (isIntent(head) && head.number === 0)) throw fault;
+  // A window that lives on after its lease may have moved the chain, and then the slot, between the look at the one and at the other.
+  const now = await ports.ledger.head();
+  if (now?.number !== head.number) {
+    if (looks >= LOOKS_MAX) throw new SluiceError('WINDOW_LOST', { cut: head.number });
+    return await onFirmGround(ports, pipeline, { ...looked, head: now, ground: await ports.source.look() }, looks + 1);
+  }
   const followed = looked.bookmarks.filter(isLogBased);
   const wanted = followed.filter(({ table }) => isWanted(pipeline, table));
   // Where no stream has anything to lose, nobody needs to be asked.

@@ -53,6 +53,7 @@ export class Reading {
   #options: ReadingOptions;
   #decoder: LogDecoder;
   #standstill = 0;
+  #keepalive_lsn: Lsn | null = null;
   /** A keepalive has been asked for and has not come. */
   #awaitsKeepalive = false;
   #quiet_lsn: Lsn | null = null;
@@ -90,7 +91,10 @@ export class Reading {
       },
       keepalive: (walEnd) => {
         this.#awaitsKeepalive = false;
-        this.#standstill = walEnd > this.cut.end_lsn ? 0 : this.#standstill + 1;
+        // One that reads again what lies before our position comes nearer, answer by answer.
+        const stands = walEnd <= this.cut.end_lsn && walEnd === this.#keepalive_lsn;
+        this.#standstill = stands ? this.#standstill + 1 : Number(walEnd <= this.cut.end_lsn);
+        this.#keepalive_lsn = walEnd;
         this.cut.keepalive(walEnd);
       },
       warning: (text) => {
@@ -131,7 +135,7 @@ export class Reading {
 
   /** Why the window ends here; null: it goes on. */
   stopReason(): StopReason | null {
-    const { clock, started_at_ms, end_lsn, max_run_ms, deadline_ms, asked } = this.#options;
+    const { reader, clock, from, started_at_ms, end_lsn, max_run_ms, deadline_ms, asked } = this.#options;
     return stopReason(
       {
         now_ms: clock.now(),
@@ -139,6 +143,7 @@ export class Reading {
         position: this.cut.end_lsn,
         standstill: this.#standstill,
         inTransaction: this.cut.inTransaction,
+        isFirst: (reader.isBusy ?? false) && this.cut.end_lsn === from,
       },
       { end_lsn, quiet_lsn: this.#quiet_lsn, max_run_ms, deadline_ms, asked: asked() },
     );

@@ -18,6 +18,8 @@ export interface Progress {
   readonly standstill: number;
   /** Inside a transaction nothing ends but by the deadline: what was read of it would be read again. */
   readonly inTransaction: boolean;
+  /** The window has come no further yet, and the reader is in the middle of what the next window would have to begin anew, for ever. */
+  readonly isFirst: boolean;
 }
 
 export interface StopRules {
@@ -38,7 +40,7 @@ export interface StopRules {
  */
 const WINDOW_CONTINUOUS_MS_MAX = 60_000;
 
-/** The longest time of one window. A transaction that is being read is read to its end all the same. */
+/** The longest time of one window. A transaction that is being read is read to its end all the same, and so is the first call of a reader by calls. */
 export function windowMsMax(max_run_ms: number, schedule: string): number {
   return schedule === 'continuous' ? Math.min(max_run_ms, WINDOW_CONTINUOUS_MS_MAX) : max_run_ms;
 }
@@ -48,7 +50,7 @@ export function stopReason(progress: Progress, rules: StopRules): StopReason | n
   if (progress.now_ms >= rules.deadline_ms) return 'deadline';
   if (progress.inTransaction) return null;
   if (rules.asked) return 'asked';
-  if (progress.now_ms - progress.started_at_ms >= rules.max_run_ms) return 'max_run';
+  if (!progress.isFirst && progress.now_ms - progress.started_at_ms >= rules.max_run_ms) return 'max_run';
   if (rules.end_lsn !== null && hasReached(progress, rules.end_lsn)) return 'end_lsn';
   if (rules.quiet_lsn !== null && hasReached(progress, rules.quiet_lsn)) return 'no_data';
   return null;

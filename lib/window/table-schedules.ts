@@ -49,6 +49,7 @@ export class TableSchedules {
   #read_ms = Number.NEGATIVE_INFINITY;
   #isServing = false;
   #queries: ReadonlySet<string>;
+  #isWanted: OpenChain['isWanted'];
 
   /** `ignored`: this window serves all, as if no table had a schedule. */
   constructor(
@@ -65,6 +66,7 @@ export class TableSchedules {
     this.#isMixed = !ignored && pipeline.tables.some(({ schedule }) => schedule !== null);
     this.#queries = new Set(queries.map(({ id }) => id));
     this.#head = chain.head.number;
+    this.#isWanted = opened.isWanted;
   }
 
   /** What the file says of schedules now goes into the bookmarks. Returns them as they are then. */
@@ -74,8 +76,9 @@ export class TableSchedules {
     const begun: Bookmark[] = [];
     for (const bookmark of bookmarks) {
       const schedule = this.#own.get(bookmark.stream);
-      if (schedule === undefined) begun.push(bookmark);
-      else begun.push(await this.#noted(bookmark, schedule === null ? null : standOf(bookmark, schedule, now_ms)));
+      // Out of sight for this window, or taken out of the file: then what is staged of it still is loaded, and at once.
+      if (schedule === undefined && this.#isWanted(bookmark.table)) begun.push(bookmark);
+      else begun.push(await this.#noted(bookmark, schedule ? standOf(bookmark, schedule, now_ms) : null));
     }
     for (const [stream, schedule] of this.#own) {
       if (schedule === null || this.#isIgnored || this.#queries.has(stream)) continue;

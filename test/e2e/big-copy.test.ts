@@ -123,8 +123,14 @@ test(
   async () => {
     console.log(`moments of the kills: SLUICE_SEED=${SEED}`);
     const random = seeded(SEED);
-    await using source = await startPostgres({ settings: { shared_buffers: '256MB', max_wal_size: '4GB' } });
-    await using target = await startPostgres({ settings: { shared_buffers: '256MB', max_wal_size: '4GB' } });
+    await using source = await startPostgres({
+      settings: { shared_buffers: '256MB', max_wal_size: '4GB' },
+      large: true,
+    });
+    await using target = await startPostgres({
+      settings: { shared_buffers: '256MB', max_wal_size: '4GB' },
+      large: true,
+    });
     await using place = await workplace(source, target);
     await makeTpcb(source, SCALE);
     const [watcher, spoiler] = [await source.connect(), await target.connect()];

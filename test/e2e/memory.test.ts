@@ -16,8 +16,8 @@ let target: TestPostgres;
 let place: Workplace;
 
 beforeAll(async () => {
-  source = await startPostgres({ settings: { max_wal_size: '4GB' } });
-  target = await startPostgres({ settings: { max_wal_size: '4GB' } });
+  source = await startPostgres({ settings: { max_wal_size: '4GB' }, large: true });
+  target = await startPostgres({ settings: { max_wal_size: '4GB' }, large: true });
   place = await workplace(source, target);
   const client = await source.connect();
   await client.query(`

@@ -1,4 +1,5 @@
 /** The command with tables that have a schedule of their own (tables[].schedule): what a run until caught up does with them, and what `status` and `doctor` say. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { type Workplace, workplace } from '../support/sluice.ts';
@@ -54,3 +55,20 @@ test('run --until-caught-up waits for no schedule, and status says what each tab
   expect(next).toBe('06:00:00');
   expect((await place.command('doctor').ended).out).toMatch(/public\.paused[\s\S]*It is paused/);
 }, 120_000);
+
+test('verify loads what waits for its time, and waits for no schedule', async () => {
+  const engine = place.run();
+  for (let isRead = false; !isRead; await sleep(100)) {
+    isRead = (await run(source, 'SELECT FROM pg_replication_slots WHERE active')).length > 0;
+  }
+  for (const name of ['paused', 'daily']) await run(source, `INSERT INTO ${name} VALUES (3)`);
+  await sleep(2_000);
+  engine.kill('SIGINT');
+  expect((await engine.ended).code).toBe(0);
+  for (const name of ['paused', 'daily']) {
+    expect([name, await run(target, `SELECT count(*)::int AS count FROM ${name}`)]).toEqual([name, [{ count: 2 }]]);
+  }
+  const { code, err } = await place.command('verify').ended;
+  expect(code, err).toBe(0);
+  expect(await run(target, 'SELECT count(*)::int AS count FROM daily')).toEqual([{ count: 3 }]);
+}, 90_000);

@@ -21,7 +21,7 @@ const KILL_AFTER_MS_MAX = 2_500;
 let source: TestPostgres;
 
 beforeAll(async () => {
-  source = await startPostgres({ settings: { shared_buffers: '128MB', max_wal_size: '4GB' } });
+  source = await startPostgres({ settings: { shared_buffers: '128MB', max_wal_size: '4GB' }, large: true });
   await makeTpcb(source, SCALE);
 });
 
@@ -57,7 +57,7 @@ async function dropSlot(): Promise<void> {
 
 describe('pgbench, 1,000,000 accounts', () => {
   test('run before, during and after the writes ends equal', async () => {
-    await using target = await startPostgres();
+    await using target = await startPostgres({ large: true });
     await using place = await workplace(source, target);
     const before = await place.run('--until-caught-up').ended;
     expect(before, before.err).toMatchObject({ code: 0 });
@@ -79,7 +79,7 @@ describe('pgbench, 1,000,000 accounts', () => {
     const seed = Number(process.env.SLUICE_SEED ?? Math.floor(Math.random() * 2 ** 31));
     console.log(`moments of the kills: SLUICE_SEED=${seed}`);
     const random = seeded(seed);
-    await using target = await startPostgres();
+    await using target = await startPostgres({ large: true });
     await using place = await workplace(source, target);
     const writes = await writeTpcb(source, { scale: SCALE, clients: CLIENTS, seconds: 600 });
     let killed = 0;

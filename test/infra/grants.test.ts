@@ -51,6 +51,7 @@ test.each([
       ...LEDGER_UPDATE,
       ...LEDGER_BATCH,
       ...stageWrite('Stage/shop/cuts/*', 'Stage/shop/rejected/cuts/*'),
+      's3:GetObject Stage/shop/rejected/chunks/*',
       ...RING_LOAD,
       ...RING_EXTRACT,
       ...SOURCE_SECRET,

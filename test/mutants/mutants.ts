@@ -55,8 +55,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     without: 'the order: recorded, then confirmed (I1)',
     file: 'lib/pipeline.ts',
-    from: "const recorded = await run.timed('record', () => chain.append(next));",
-    to: "reader.confirm(next.end_lsn);\n      const recorded = await run.timed('record', () => chain.append(next));",
+    from: "const record = () => run.timed('record', () => chain.append(next));",
+    to: "reader.confirm(next.end_lsn); const record = () => run.timed('record', () => chain.append(next));",
   },
   {
     without: 'the order: staged, then recorded',

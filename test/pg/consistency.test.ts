@@ -3,11 +3,15 @@
  * target sees that sum, or a commit in halves. And `_sluice.positions`, which says what a reader has before him.
  */
 import type pg from 'pg';
+import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { streamRowOf, streamRowSql, upgradeControl } from '../../lib/load/control.ts';
+import { withSession } from '../../lib/load/session.ts';
 import { requestResets, resume } from '../../lib/operate.ts';
 import { load } from '../../lib/pipeline.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { verifyLine } from '../support/verifying.ts';
 
 const READS = 10_000;
 const SUM = 4_000n;
@@ -234,6 +238,53 @@ describe('consistency: transaction', () => {
     expect(await positions(fresh.to)).toEqual(together(['credit', 'debit', 'late', 'purse']));
   });
 
+  test('nobody waits for a stream that comes up alone, whose row its loader holds; then it joins', async () => {
+    await using fresh = await open('consistency: transaction');
+    await fresh.settle();
+    const alone = await target.connect(fresh.line.pipeline.target.database);
+    try {
+      for (const catching_up_to of [`'FFFF/0'`, 'NULL']) {
+        await fresh.to.query(
+          `UPDATE _sluice.streams SET together = false, catching_up_to = ${catching_up_to} WHERE target_table = 'credit'`,
+        );
+        await alone.query("BEGIN; SELECT FROM _sluice.streams WHERE target_table = 'credit' FOR UPDATE");
+        for (let n = 0; n < 5; n++) await move(fresh.from, n);
+        await fresh.line.window();
+        const [bell] = fresh.line.durable.loadBells.splice(0);
+        if (bell?.kind !== 'cuts') throw new Error('nobody was rung for');
+        const debit = { ...bell, stream: 'public.debit' };
+        const loading = load(fresh.line.ports(), debit, {
+          deadline_ms: Date.now() + 60_000,
+          consistency: 'transaction',
+        });
+        const waited = new Promise((resolve) => setTimeout(resolve, 10_000, 'it waited'));
+        expect(await Promise.race([loading, waited])).toMatchObject({ outcome: 'applied' });
+        expect(await fresh.line.equal('public.debit')).toBe(true);
+        expect(await positions(fresh.to)).toMatchObject([{ together: false }, { together: true }, { together: true }]);
+        await alone.query('ROLLBACK');
+      }
+    } finally {
+      await alone.end();
+    }
+    await fresh.equal();
+    expect(await positions(fresh.to)).toEqual(together(['credit', 'debit', 'purse']));
+  });
+
+  test('a row of a ledger that is no more is not what the others are measured by', async () => {
+    await using fresh = await open('consistency: transaction');
+    await fresh.settle();
+    await fresh.to.query(`INSERT INTO _sluice.streams (pipeline, stream, incarnation, target_schema, target_table, made, metadata, shape, epoch,
+        applied_cut, applied_lsn, together)
+      SELECT pipeline, 'public.gone', 'of before', 'public', 'gone', true, metadata, shape, 1, 1000000, 'FFFF/0', true
+        FROM _sluice.streams WHERE target_table = 'debit'`);
+    const ours = (await positions(fresh.to)).filter(({ name }) => name !== 'gone');
+    expect(ours).toEqual(together(['credit', 'debit', 'purse']));
+    const { line } = fresh;
+    const { stream, target: table } = line.bookmark('public.debit');
+    const place = await line.ports().target.transaction({ stream, target: table }, (tx) => tx.place());
+    expect(place).toBe(line.bookmark('public.credit').applied_cut);
+  });
+
   test('switched on later all streams meet; switched off later each goes on by itself', async () => {
     await using fresh = await open('');
     await fresh.settle();
@@ -312,6 +363,25 @@ describe('_sluice.positions', () => {
     await fresh.settle();
     await fresh.to.query(`DROP VIEW _sluice.positions;
       ALTER TABLE _sluice.streams DROP COLUMN together, DROP COLUMN halt, DROP COLUMN as_of, DROP COLUMN by_query`);
+    // Who only reads finds it as it is: verify, and the comparing of chunks.
+    const { rows } = await fresh.to.query(
+      streamRowSql({ pipeline: fresh.line.pipeline.pipeline, stream: fresh.line.bookmark('public.debit') }, ''),
+    );
+    expect(streamRowOf({ rows })).toMatchObject({ made: true, together: false, halt: null });
+    expect((await verifyLine(fresh)).debit).toMatchObject({ outcome: 'equal' });
+    // A role that did not make it is told what gives it the right.
+    await fresh.to.query("CREATE ROLE newcomer LOGIN PASSWORD 'x'; GRANT USAGE, CREATE ON SCHEMA _sluice TO newcomer");
+    const { host, port } = target;
+    const newcomer = async (): Promise<Client> => {
+      const client = new Client({ host, port, user: 'newcomer', password: 'x', database: fresh.to.database ?? '' });
+      await client.connect();
+      return client;
+    };
+    await expect(withSession(newcomer, { stream: 's', table: 't' }, upgradeControl)).rejects.toMatchObject({
+      code: 'TARGET_NOT_ALLOWED',
+      remedy: expect.stringContaining('ALTER TABLE _sluice.streams OWNER TO "newcomer"'),
+    });
+    await fresh.to.query('DROP OWNED BY newcomer; DROP ROLE newcomer');
     fresh.line.restart();
     await move(fresh.from, 1);
     await fresh.equal();

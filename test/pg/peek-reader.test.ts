@@ -5,10 +5,10 @@
 import * as fc from 'fast-check';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { formatLsn, type Lsn, lsnMax, parseLsn } from '../../lib/lsn.ts';
+import { formatLsn, type Lsn, lsnMax, lsnOf, parseLsn } from '../../lib/lsn.ts';
 import type { SlotReader } from '../../lib/ports.ts';
 import { clientConfig, connectClient } from '../../lib/postgres/connection.ts';
-import { openPeekReader } from '../../lib/slot/peek-reader.ts';
+import { openPeekReader, type PeekReaderOptions } from '../../lib/slot/peek-reader.ts';
 import { openSlotReader } from '../../lib/slot/reader.ts';
 import { postgresSource } from '../../lib/slot/source.ts';
 import { freeSlot, sessionName } from '../../lib/window/free-slot.ts';
@@ -26,6 +26,11 @@ const clock = {
 };
 const READ_MS_MAX = 30_000;
 const PUBLICATION = 'all_tables';
+/** Of somebody else who reads the slot. */
+const GET_OPTIONS = {
+  pgoutput: `, 'proto_version', '1', 'publication_names', '${PUBLICATION}'`,
+  wal2json: '',
+} as const;
 
 async function connected(server: TestPostgres, application_name: string, replication = false): Promise<Client> {
   const { host, port, user, password, database } = server;
@@ -143,14 +148,17 @@ describe.each([
     });
 
     const tables = ['t', 'u'].map((table) => ({ schema: 'public', table }));
-    const peek = async (slot: string, from: Lsn, call_messages?: number): Promise<[SlotReader, () => Client]> => {
+    const peek = async (
+      slot: string,
+      from: Lsn,
+      more: Pick<PeekReaderOptions, 'call_messages' | 'call_wal_bytes'> = {},
+    ): Promise<[SlotReader, () => Client]> => {
       const clients: Client[] = [];
       const connect = async (): Promise<Client> => {
-        const client = await connected(server, 'peek');
+        const client = await connected(server, slot);
         clients.push(client);
         return client;
       };
-      const more = call_messages === undefined ? {} : { call_messages };
       const options = { connect, clock, slot, plugin, publication: PUBLICATION, tables, from, ...more };
       return [await openPeekReader(options), () => clients[0] as Client];
     };
@@ -207,6 +215,8 @@ describe.each([
     );
     const life = fc.record({
       call_messages: fc.constantFrom(1, 2, 5, 40, 500_000),
+      /** The smallest ends each call in the middle of a record. */
+      call_wal_bytes: fc.constantFrom(1, 3000, 1_000_000_000),
       sip: fc.integer({ min: 1, max: 9 }),
       commits: fc.integer({ min: 0, max: 6 }),
       /** Commits that are recorded, and of these confirmed, counted from the last that was read. */
@@ -233,7 +243,7 @@ describe.each([
             const wanted = await stream(twin, from);
             const expected = await readOn(wanted, plugin, { upto });
             await wanted.close();
-            const [reader, client] = await peek(slot, from, life?.call_messages);
+            const [reader, client] = await peek(slot, from, life ?? {});
             const commits = life === null ? expected.commits.length : Math.min(life.commits, expected.commits.length);
             const got = await readOn(reader, plugin, { commits, sip: life?.sip ?? 1000 });
             const bytes = expected.commits[commits - 1]?.messages ?? 0;
@@ -273,15 +283,60 @@ describe.each([
       await dropSlots(slot, twin);
     });
 
+    test('slot_reader: peek makes as many calls as it takes', async () => {
+      const { slot, twin, from } = await twoSlots();
+      const [reader] = await peek(slot, from, { call_messages: 1 });
+      for (let i = 0; i < 40; i++) await sql.query(`INSERT INTO u VALUES (${1_000_000 + i}, 'sad')`);
+      const upto = await flushed();
+      const { commits } = await readOn(reader, plugin, { upto });
+      expect(commits.length).toBeGreaterThanOrEqual(40);
+      await reader.close();
+      await dropSlots(slot, twin);
+      await sql.query('TRUNCATE u');
+    });
+
+    test('slot_reader: peek moves the slot to no place past what was confirmed, be that in the middle of a record', async () => {
+      const { slot, twin, from } = await twoSlots();
+      const [reader] = await peek(slot, from, { call_wal_bytes: 500_000 });
+      // Its last record is as long as the rest of a segment.
+      await sql.query("INSERT INTO not_ours SELECT i, 'x' FROM generate_series(1, 2000) i; SELECT pg_switch_wal()");
+      await sql.query("INSERT INTO not_ours VALUES (0, 'y'); SELECT pg_switch_wal()");
+      const { keepalives } = await readOn(reader, plugin, { upto: lsnOf(from + 1n) });
+      reader.confirm(keepalives.at(-1) as Lsn);
+      await reader.close();
+      expect(await confirmedOf(slot)).toBe(keepalives.at(-1));
+      await dropSlots(slot, twin);
+    });
+
+    test('slot_reader: peek does not go on where somebody else has moved the slot', async () => {
+      const { slot, twin, from } = await twoSlots();
+      const [reader] = await peek(slot, from);
+      await sql.query("INSERT INTO t VALUES (2000001, 'read', '')");
+      await readOn(reader, plugin, { upto: await flushed() });
+      await sql.query("INSERT INTO t VALUES (2000002, 'lost', '')");
+      await sql.query(
+        'SELECT count(*) FROM pg_logical_slot_get_binary_changes($1, NULL, NULL' + GET_OPTIONS[plugin] + ')',
+        [slot],
+      );
+      const lost = readOn(reader, plugin, { commits: 1 });
+      await expect(lost).rejects.toMatchObject({ code: 'SLOT_ADVANCED' });
+      await reader.close();
+      await dropSlots(slot, twin);
+      await sql.query('TRUNCATE t');
+    });
+
     test('slot_reader: peek leaves the slot free between its calls, and when a call is broken off', async () => {
       const { slot, twin, from } = await twoSlots();
       const rows = 300_000;
       await sql.query(`INSERT INTO t SELECT i, md5(i::text), '' FROM generate_series(1000000, ${1_000_000 + rows}) i`);
       const [reader] = await peek(slot, from);
-      await reader.read({ change: () => true, giantChange: () => true, keepalive: () => {} }, 1);
+      const sink = { change: () => false, giantChange: () => false, keepalive: () => {} };
+      while (!reader.isBusy) await reader.read(sink, 1);
       const began_ms = Date.now();
       await reader.close();
       expect(Date.now() - began_ms).toBeLessThan(5_000);
+      const { rows: left } = await sql.query('SELECT query FROM pg_stat_activity WHERE application_name = $1', [slot]);
+      expect(left).toEqual([]);
       const {
         rows: [state],
       } = await sql.query('SELECT active FROM pg_replication_slots WHERE slot_name = $1', [slot]);

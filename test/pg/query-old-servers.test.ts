@@ -26,7 +26,7 @@ test.each(MAJORS_HERE.filter((major) => major < 15))('PostgreSQL %i', async (ver
   const [from, to] = [await source.connect(), await target.connect()];
   const columns = 'id int PRIMARY KEY, region text, mail text, note text, phone text, secret text';
   const values = (from_id: number, to_id: number, k: string): string =>
-    `SELECT i, CASE WHEN i % 2 = 0 THEN 'eu' ELSE 'us' END, i || '@b.c', 'n' || i, '555', 's' || i, ${k} FROM generate_series(${from_id}, ${to_id}) i`;
+    `SELECT i, CASE WHEN i % 2 = 0 THEN 'eu' ELSE 'us' END, i || '@b.c', 'n' || i, 'tel:5', 's' || i, ${k} FROM generate_series(${from_id}, ${to_id}) i`;
   const time = "'2026-01-01Z'::timestamptz + i * interval '1 hour'";
   await from.query(
     `CREATE TABLE "full" (${columns}, k int); INSERT INTO "full" ${values(1, 20, 'i')};
@@ -74,6 +74,7 @@ test.each(MAJORS_HERE.filter((major) => major < 15))('PostgreSQL %i', async (ver
     [...line.durable.bookmarks.values(), ...line.durable.chunks.values()],
     (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value),
   );
-  for (const hidden of ['@b.c', '555', 's21']) expect(ledger).not.toContain(hidden);
+  // None of them is a number, which may stand in a time of day.
+  for (const hidden of ['@b.c', 'tel:5', 's21']) expect(ledger).not.toContain(hidden);
   await Promise.all([from.end(), to.end()]);
 });

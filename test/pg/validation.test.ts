@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { discardRejects, listRejects, loadRejects, readRejects } from '../../lib/validation/rejects.ts';
+import { skipDebian, startDebianPostgres, suiteName } from '../support/debian-postgres.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
@@ -145,6 +146,27 @@ describe('target.on_invalid: reject', () => {
     await fresh.equal();
   });
 
+  test('a row that is still not valid when it is loaded again is not mixed with what the target kept of it', async () => {
+    await using fresh = await freshLine(
+      servers,
+      `${ORDERS} ALTER TABLE orders ALTER doc SET STORAGE EXTERNAL; INSERT INTO orders VALUES (1, 5, 'a', to_jsonb(repeat('old', 3000)))`,
+      config,
+    );
+    await fresh.settle();
+    await fresh.from.query("UPDATE orders SET qty = -1, doc = to_jsonb(repeat('new', 3000))");
+    await fresh.settle();
+    await loadRejects(fresh.line.ports(), fresh.line.pipeline, 'public.orders');
+    await fresh.settle();
+    expect((await rejectsOf(fresh)).map(({ operation }) => operation)).toEqual(['copy']);
+    fresh.line.restart();
+    await fresh.from.query("UPDATE orders SET qty = 6, note = 'b'");
+    await fresh.settle();
+    const seen = 'SELECT qty, note, left(doc #>> array[]::text[], 3) FROM orders';
+    expect(await rowsOf(fresh, seen)).toEqual([[5, 'a', 'old']]);
+    await loadRejects(fresh.line.ports(), fresh.line.pipeline, 'public.orders');
+    await fresh.equal();
+  });
+
   test('with REPLICA IDENTITY FULL an update is checked with what it leaves unchanged', async () => {
     const schema = '{ if: { properties: { doc: { minLength: 10 } } }, then: { properties: { qty: { maximum: 3 } } } }';
     await using fresh = await freshLine(
@@ -229,8 +251,10 @@ test("target.validate_records without a schema: the catalog's, by which what Pos
   await using fresh = await freshLine(
     servers,
     `CREATE TABLE everything (id bigint PRIMARY KEY, i2 smallint, i4 int, n numeric, f8 float8, b bool, v varchar(3), c char(4), d date,
-       ts timestamp, tz timestamptz, j json, jb jsonb, u uuid, a int[], o oid, t time, x bytea)`,
-    { tables: '[public.everything]', target: 'validate_records: true, on_invalid: reject' },
+       ts timestamp, tz timestamptz, j json, jb jsonb, u uuid, a int[], o oid, t time, x bytea);
+     CREATE DOMAIN amount AS int CHECK (VALUE > 0); CREATE DOMAIN paid AS amount; CREATE DOMAIN short AS varchar(3); CREATE DOMAIN doc AS jsonb;
+     CREATE TABLE own (id int PRIMARY KEY, d paid, s short, j doc, ds paid[], "constructor" text, note text, "__proto__" int)`,
+    { tables: '[public.everything, public.own]', target: 'validate_records: true, on_invalid: reject' },
   );
   const fine = `(1, -32768, 2147483647, 1.50, 1e300, true, 'äöü', 'ab', '2024-02-29', '2024-02-29 12:00:00.123456', '2024-02-29 12:00:00+02', '{"a":[1]}', '[]', gen_random_uuid(), '{1,2}', 7, '12:00', '\\x00ff')`;
   await fresh.from.query(`INSERT INTO everything VALUES ${fine}`);
@@ -239,6 +263,13 @@ test("target.validate_records without a schema: the catalog's, by which what Pos
     `INSERT INTO everything VALUES ${fine.replace('(1,', '(9223372036854775807,').replace('1.50', '123456789012345678901234567890.5')}`,
   );
   await fresh.from.query('INSERT INTO everything (id) VALUES (2)');
+  await fresh.equal();
+  // Types of one's own, and names that every object of JavaScript has, in rows that lack some columns too.
+  await fresh.from.query(
+    `ALTER TABLE own ALTER "constructor" SET STORAGE EXTERNAL; INSERT INTO own VALUES (1, 7, 'äöü', '{"a":1}', '{1}', repeat('c', 9000), 'n', 1)`,
+  );
+  await fresh.equal();
+  await fresh.from.query("UPDATE own SET note = 'm'");
   await fresh.equal();
   await fresh.from.query(
     `INSERT INTO everything (id, n) VALUES (10, 'NaN'); INSERT INTO everything (id, f8) VALUES (11, 'Infinity');
@@ -264,6 +295,38 @@ test('tables.json_schema sees masked values, not the hidden ones', async () => {
   await fresh.from.query("INSERT INTO orders VALUES (2, 2, 'also plain', '{}')");
   await fresh.settle();
   expect(await rowsOf(fresh)).toHaveLength(2);
+});
+
+test('a masked key is told as it is staged, and no hidden value is put aside (target.on_invalid)', async () => {
+  const files = (on_invalid: string) => ({
+    tables: `[{ table: public.people, mask: { mail: hash, note: "null" }, columns: { exclude: [pin] }, json_schema: { properties: { qty: { minimum: 0 } } } }]`,
+    target: `validate_records: true, on_invalid: ${on_invalid}`,
+  });
+  await using fresh = await freshLine(
+    servers,
+    `CREATE TABLE people (mail text PRIMARY KEY, qty int, note text, pin text);
+     ALTER TABLE people REPLICA IDENTITY FULL; INSERT INTO people VALUES ('secret@first', -1, 'secret', 'secret')`,
+    files('reject'),
+  );
+  await fresh.settle();
+  await fresh.from.query(
+    `INSERT INTO people VALUES ('secret@second', 1, 'secret', 'secret'); UPDATE people SET qty = -2, mail = 'secret@third' WHERE qty = 1`,
+  );
+  await fresh.settle();
+  expect((await rejectsOf(fresh)).map(({ key }) => key)).toEqual(
+    Array(2).fill(expect.stringMatching(/^[0-9a-f]{64}$/u)),
+  );
+  fresh.line.configure(files('halt'));
+  await fresh.from.query("INSERT INTO people VALUES ('secret@fourth', -3, 'secret', 'secret')");
+  await fresh.line.settle();
+  expect(fresh.line.bookmark('public.people').halt?.message).toMatch(/\(mail = [0-9a-f]{64}\)/u);
+  const aside = [...fresh.line.durable.objects].filter(([name]) => name.includes('/rejected/'));
+  expect(aside).toHaveLength(2);
+  for (const [, text] of aside) expect(text.toString()).not.toContain('secret');
+  expect(JSON.stringify(fresh.line.log.lines)).not.toContain('secret');
+  await expect(loadRejects(fresh.line.ports(), fresh.line.pipeline, 'public.people')).rejects.toThrow(
+    /hides \(mail\)/u,
+  );
 });
 
 test('values of megabytes are checked in the log and in copies (target.validate_records), also where source.debug_lsn adds a column of its own', async () => {
@@ -324,4 +387,49 @@ test('FULL_TABLE and INCREMENTAL are checked as well (target.on_invalid: reject)
   expect(await keys('public.orders')).toEqual(['2', '3']);
   expect(await keys('public.events')).toEqual(['2', '3']);
   await expect(loadRejects(fresh.line.ports(), fresh.line.pipeline, 'public.events')).rejects.toThrow(/by query/u);
+});
+
+test('a FULL_TABLE run takes a row that is not valid for one that is gone (target.on_invalid: reject, marks of deletion)', async () => {
+  await using fresh = await freshLine(servers, `${ORDERS} INSERT INTO orders VALUES (1, 1), (2, 2)`, {
+    tables: `[{ table: public.orders, replication_method: FULL_TABLE, json_schema: ${SCHEMA} }]`,
+    target: 'validate_records: true, on_invalid: reject, hard_delete: false, add_metadata_columns: true',
+  });
+  await fresh.settle();
+  await fresh.from.query('UPDATE orders SET qty = -2 WHERE id = 2');
+  await fresh.settle();
+  const seen = 'SELECT id, qty, _sdc_deleted_at IS NOT NULL FROM orders ORDER BY id';
+  expect(await rowsOf(fresh, seen)).toEqual([
+    ['1', 1, false],
+    ['2', 2, true],
+  ]);
+});
+
+describe.skipIf(skipDebian)(suiteName('source.plugin: wal2json'), () => {
+  test('rows are checked as by pgoutput (target.validate_records, target.on_invalid: reject)', async () => {
+    await using source = await startDebianPostgres();
+    await using fresh = await freshLine(
+      { ...servers, source },
+      `${ORDERS} ALTER TABLE orders ALTER doc SET STORAGE EXTERNAL;
+       INSERT INTO orders VALUES (1, 5, 'a', to_jsonb(repeat('old', 3000))); INSERT INTO orders VALUES (2, 2), (9007199254740993, 3)`,
+      { tables: CHECKED, source: 'plugin: wal2json', target: 'validate_records: true, on_invalid: reject' },
+    );
+    await fresh.equal();
+    await fresh.from.query(
+      `UPDATE orders SET note = 'toast stays' WHERE id = 1; UPDATE orders SET id = 20, qty = -1 WHERE id = 2; INSERT INTO orders VALUES (3, -3), (4, 4)`,
+    );
+    await fresh.settle();
+    expect(await rejectsOf(fresh)).toEqual([
+      { key: '20', operation: 'update', why: 'qty minimum' },
+      { key: '3', operation: 'insert', why: 'qty minimum' },
+    ]);
+    expect((await rowsOf(fresh)).map(([id]) => id)).toEqual(['1', '4', '9007199254740993']);
+    await fresh.from.query("UPDATE orders SET qty = -1, doc = to_jsonb(repeat('new', 3000)) WHERE id = 1");
+    await fresh.settle();
+    await fresh.from.query('UPDATE orders SET qty = 6 WHERE id = 1');
+    await fresh.settle();
+    expect((await rejectsOf(fresh)).at(-1)).toEqual({ key: '1', operation: 'update', why: 'null unchanged' });
+    await fresh.from.query('UPDATE orders SET qty = 7 WHERE qty < 0; DELETE FROM orders WHERE id = 4');
+    await loadRejects(fresh.line.ports(), fresh.line.pipeline, 'public.orders');
+    await fresh.equal();
+  });
 });

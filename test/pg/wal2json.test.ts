@@ -145,6 +145,57 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
     expect(both.target).toEqual(both.source);
   });
 
+  const RESHAPED = `CREATE TABLE n (id int PRIMARY KEY, v text, n numeric(10,2), f float8, gone int); ALTER TABLE n ALTER v SET STORAGE EXTERNAL;
+    CREATE TABLE other (LIKE n INCLUDING ALL)`;
+  const SPECIAL = `INSERT INTO n SELECT i, repeat(md5(i::text), 100), 'NaN', '-Infinity' FROM generate_series(1, 20) i;
+    INSERT INTO other VALUES (1, 'other', 'NaN', 'Infinity'); UPDATE n SET n = 1.5 WHERE id % 3 = 0; UPDATE n SET id = -id WHERE id % 5 = 0; DELETE FROM n WHERE id % 7 = 0`;
+
+  test.each([
+    ['gets a column', `ALTER TABLE n ADD late date DEFAULT '2001-02-03'`],
+    ['loses a column', 'ALTER TABLE n DROP gone'],
+    ['has the column in doubt renamed', 'ALTER TABLE n RENAME n TO m'],
+    ['has another column renamed', 'ALTER TABLE n RENAME gone TO kept'],
+    ['gets another modifier for the column in doubt', 'ALTER TABLE n ALTER n TYPE numeric(12,2)'],
+    ['is reshaped twice', 'ALTER TABLE n DROP gone; ALTER TABLE n ADD gone int'],
+  ])('NaN and the infinities of rows that were written before their table %s', async (_, reshape) => {
+    for (const [format, old] of [
+      [2, false],
+      [1, true],
+    ] as const) {
+      const name = `reshaped_${format}${++schemas}`;
+      await using line = await followed(name, RESHAPED, old);
+      await line.settle();
+      for (const statement of [...SPECIAL.split('; '), ...reshape.split('; ')]) await sql.query(statement);
+      // One that leaves v out, of a row that is in no doubt; and of one that is.
+      await sql.query('UPDATE n SET f = 0 WHERE id = 3');
+      await sql.query('UPDATE n SET f = f WHERE id = 4');
+      await sql.query('UPDATE other SET f = f; INSERT INTO n (id, v) VALUES (100, NULL)');
+      await line.settle();
+      expect(await line.equal(`${name}.n`)).toBe(true);
+      expect(await line.equal(`${name}.other`)).toBe(true);
+      expect(line.bookmark(`${name}.n`)).toMatchObject({ epoch: 1, halt: null });
+    }
+  });
+
+  test.each(['stream', 'peek'])(
+    'NaN of a row after which the table was reshaped, and nothing more was written to it, by slot_reader: %s',
+    async (slot_reader) => {
+      const name = `told_${slot_reader}`;
+      await using line = await followed(name, RESHAPED, false, slot_reader);
+      await line.settle();
+      await sql.query(`INSERT INTO n (id, n) VALUES (1, 'NaN')`);
+      await sql.query(`ALTER TABLE n RENAME f TO g; ALTER TABLE n ADD late date DEFAULT '2001-02-03'`);
+      // The window ends past the last commit.
+      await sql.query('CHECKPOINT');
+      await line.settle();
+      expect(await line.equal(`${name}.n`)).toBe(true);
+      await sql.query(`INSERT INTO n (id, n) VALUES (2, 'NaN')`);
+      await line.settle();
+      expect(await line.equal(`${name}.n`)).toBe(true);
+      expect(await line.columns('target', `${name}.n`)).toEqual(await line.columns('source', `${name}.n`));
+    },
+  );
+
   test('a change of shape takes effect at its place', async () => {
     await using line = await followed(
       'shapes',

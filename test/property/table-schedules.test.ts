@@ -117,7 +117,7 @@ property(
   fc.record({ schedule: points, from: from_ms, calls }),
   ({ schedule, from, calls: made }) => {
     let served_ms = from;
-    let point_ms = nextTime(schedule, from + 2_000);
+    let point_ms = nextTime(schedule, from + 1_000);
     for (const { late_ms, between } of made) {
       const next_ms = point_ms === null ? null : nextTime(schedule, point_ms);
       if (point_ms === null || next_ms === null) return;

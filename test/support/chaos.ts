@@ -8,7 +8,7 @@ import { setImmediate as still } from 'node:timers/promises';
 import { SluiceError } from '../../lib/errors.ts';
 import { requestResets } from '../../lib/operate.ts';
 import type { ExtractBell, LoadBell } from '../../lib/ports.ts';
-import type { MemoryPipeline } from './memory-pipeline.ts';
+import { LEASE_MS, type MemoryPipeline } from './memory-pipeline.ts';
 import { Crash, FATES, type Fate } from './memory-ports.ts';
 import type { MemoryDatabase, Write } from './memory-source.ts';
 import { seededBelow } from './seeded.ts';
@@ -26,8 +26,7 @@ const TURNS_MAX = 200_000;
 const PER_MILLE = 1_000;
 /** Only the SDK tries again by itself. */
 const TRIED_AGAIN = /^(?:ledger|stage|doorbell)\./;
-/** A lease lasts 15 minutes here (memory-pipeline.ts). */
-const JUMPS_MS = [1_000, 60_000, 1_000_000, -30_000] as const;
+const JUMPS_MS = [1_000, 60_000, LEASE_MS + 1, -30_000] as const;
 
 export interface ChaosOptions {
   readonly seed: number;
@@ -143,7 +142,11 @@ export class Chaos {
   #beginWindow(): void {
     if (this.#windows >= WINDOWS_MAX) return;
     this.happened.windows++;
-    if (++this.#windows > 1) this.happened.windows_at_once++;
+    if (++this.#windows > 1) {
+      this.happened.windows_at_once++;
+      // The lease runs out under its holder, who does not know it.
+      this.#pipeline.world.clock.now_ms += LEASE_MS + 1;
+    }
     this.#pipeline.world.fork();
     void this.#watch(this.#pipeline.window({ ring_all: this.#below(2) === 0 })).finally(() => this.#windows--);
   }

@@ -5,8 +5,8 @@
 import type pg from 'pg';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
-import type { LoadOptions } from '../../lib/load/options.ts';
 import type { SwapPatience } from '../../lib/load/finish.ts';
+import type { LoadOptions } from '../../lib/load/options.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import type { Chunk, Epoch, Log, SegmentSource, Target, TargetStream } from '../../lib/ports.ts';

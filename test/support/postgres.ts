@@ -2,8 +2,7 @@
  * PostgreSQL servers for tests: embedded, each with a directory of its own that is gone when it stops. What a test commits need not survive the
  * machine, so nothing is synced to disk. (But commits stay synchronous: a slot shows only what is flushed.)
  */
-import { chmod, chown, copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, chown, copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { saveKnown } from '../../infra/local/postgres/cluster.ts';
@@ -12,6 +11,7 @@ import {
   type EmbeddedPostgresOptions,
   startEmbeddedPostgres,
 } from '../../infra/local/postgres.ts';
+import { plantCluster, serverDirectory } from './clusters.ts';
 import { type Major, serverPackage } from './servers.ts';
 
 type Settings = Readonly<Record<string, string>>;
@@ -23,6 +23,8 @@ export interface ServerOptions {
   readonly version?: Major;
   /** Another server than that of the dependency (EmbeddedPostgresOptions.server). */
   readonly server?: EmbeddedPostgresOptions['server'];
+  /** It will hold so much that its files are better on a disk. */
+  readonly large?: boolean;
 }
 
 export interface TestPostgres extends Omit<EmbeddedPostgres, 'ended'> {
@@ -49,14 +51,14 @@ const UNSAFE_AND_FAST: Settings = {
   shared_buffers: '32MB',
 };
 
-/** A primary, ready for logical replication (`wal_level = logical` unless `settings` say otherwise). Takes 1–2 s. */
+/** A primary, ready for logical replication (`wal_level = logical` unless `settings` say otherwise). A fraction of a second in a run, else 1–2 s. */
 export async function startPostgres(options: ServerOptions = {}): Promise<TestPostgres> {
-  return await serve(await mkdtemp(join(tmpdir(), 'sluice-test-pg-')), options);
+  return await serve(await serverDirectory(options.large), options, true);
 }
 
 /** A hot standby that streams from `primary`, made by a base backup of its files. Stop it before the primary. */
 export async function startStandby(primary: TestPostgres, settings: Settings = {}): Promise<TestPostgres> {
-  const directory = await mkdtemp(join(tmpdir(), 'sluice-test-pg-'));
+  const directory = await serverDirectory();
   const data = join(directory, 'data');
   // https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-LOWLEVEL-BASE-BACKUP: start and stop in one session.
   const session = await primary.connect();
@@ -75,10 +77,11 @@ export async function startStandby(primary: TestPostgres, settings: Settings = {
     await chown(join(data, name), account.uid, account.gid);
   }
   await saveKnown(directory, { password, port: null, pid: null });
-  return await serve(directory, { settings: { ...settings, primary_conninfo: conninfo } });
+  return await serve(directory, { settings: { ...settings, primary_conninfo: conninfo } }, false);
 }
 
-async function serve(directory: string, options: ServerOptions): Promise<TestPostgres> {
+/** `empty`: the directory has no cluster yet. */
+async function serve(directory: string, options: ServerOptions, empty: boolean): Promise<TestPostgres> {
   const binaries = options.server ?? (options.version === undefined ? undefined : await serverPackage(options.version));
   const start = (port?: number, more?: Settings): Promise<EmbeddedPostgres> =>
     startEmbeddedPostgres({
@@ -88,7 +91,11 @@ async function serve(directory: string, options: ServerOptions): Promise<TestPos
       ...(binaries === undefined ? {} : { server: binaries }),
       ...(port === undefined ? {} : { port }),
     });
-  let server = await start().catch(async (thrown: unknown) => {
+  const first = async (): Promise<EmbeddedPostgres> => {
+    if (empty) await plantCluster(directory, binaries);
+    return await start();
+  };
+  let server = await first().catch(async (thrown: unknown) => {
     await rm(directory, { recursive: true, force: true });
     throw thrown;
   });

@@ -2,7 +2,7 @@
  * Messages of wal2json as version 2.5 prints them, written from its source (pg_decode_write_tuple, tuple_to_stringinfo), not from the decoder, so that
  * the two can disagree.
  */
-import { NumberDoubts } from '../../lib/decode/number-doubts.ts';
+import { NumberDoubts, type NumberDoubtsOptions } from '../../lib/decode/number-doubts.ts';
 import { Wal2jsonDecoder } from '../../lib/decode/wal2json.ts';
 import { Wal2jsonV1 } from '../../lib/decode/wal2json-v1.ts';
 import { Wal2jsonV2 } from '../../lib/decode/wal2json-v2.ts';
@@ -117,12 +117,13 @@ export interface Decoding {
   readonly feed: (...messages: readonly Buffer[]) => Promise<void>;
 }
 
-/** A decoder over a catalog, which may be of a later time than the first look at it. */
+/** A decoder over a catalog, which may be of a later time than the first look at it. `doubts`: what the source has of numbers in doubt, and how many there may be. */
 export function decoding(
   format: 1 | 2,
   first: readonly SourceTable[],
   catalog = first,
   numbers_as_text = false,
+  doubts: Partial<Pick<NumberDoubtsOptions, 'lookUp' | 'rows_max'>> = {},
 ): Decoding {
   const { calls, sink } = recorder();
   const failed: string[] = [];
@@ -135,7 +136,11 @@ export function decoding(
     },
     reader: format === 2 ? new Wal2jsonV2() : new Wal2jsonV1(),
     numbers_as_text,
-    doubts: new NumberDoubts({ lookUp: () => Promise.resolve([]), fail: (_, { code }) => failed.push(code) }),
+    doubts: new NumberDoubts({
+      lookUp: () => Promise.resolve([]),
+      fail: (_, { code }) => failed.push(code),
+      ...doubts,
+    }),
   });
   const feed = async (...messages: readonly Buffer[]): Promise<void> => {
     for (const message of messages) {

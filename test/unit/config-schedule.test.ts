@@ -181,18 +181,32 @@ describe('the times of a schedule', () => {
     // A window that was called at six may have begun just before it: it served that time.
     ['cron: 0 6 * * ? *', '2026-05-01T05:59:59.500Z', '2026-05-02T05:59:59Z'],
     ['cron: 0 6 * * ? *', '2026-05-01T05:59:58Z', '2026-05-01T05:59:59Z'],
-    // Calls come within the minute after their time: two of them may be that much closer.
-    ['every: 1 hour', '2026-05-01T06:00:00Z', '2026-05-01T06:59:00Z'],
-    ['every: 1 minute', '2026-05-01T06:00:00Z', '2026-05-01T06:00:30Z'],
     ['every: 1 hour, anchor: 00:15', '2026-05-01T06:00:00Z', '2026-05-01T06:14:59Z'],
-    ['continuous: true', '2026-05-01T06:00:00Z', '2026-05-01T06:00:00Z'],
+    ['every: 1 hour', '2026-05-01T06:00:00Z', '2026-05-01T07:00:00Z'],
+    ['every: 1 minute', '2026-05-01T06:00:00Z', '2026-05-01T06:01:00Z'],
   ])('%s, served at %s, is due from %s', (line, served, due) => {
-    expect(dueFrom(schedule(line), at(served))).toBe(at(due));
+    expect(dueFrom(schedule(line), at(served), at(served))).toBe(at(due));
+  });
+
+  test('calls come within the minute after their time: a window that begins may be that much sooner after the last', () => {
+    const served = at('2026-05-01T06:00:00Z');
+    const due = (line: string, began: string) => iso(dueFrom(schedule(line), served, at(began)));
+    expect(due('every: 1 hour', '2026-05-01T06:58:59Z')).toBe('2026-05-01T07:00');
+    expect(due('every: 1 hour', '2026-05-01T06:59:00Z')).toBe('2026-05-01T06:59');
+    expect(due('every: 1 minute', '2026-05-01T06:00:29Z')).toBe('2026-05-01T06:01');
+    expect(due('every: 1 minute', '2026-05-01T06:00:30Z')).toBe('2026-05-01T06:00');
+  });
+
+  test('windows back to back serve once each', () => {
+    expect(dueFrom(schedule('continuous: true'), 5_000, 5_000)).toBeNull();
+    expect(dueFrom(schedule('continuous: true'), 5_000, 5_001)).toBe(5_000);
   });
 
   test('what is paused is never due, and what is over neither', () => {
-    expect(dueFrom(schedule('every: 5 minutes, paused: true'), 0)).toBeNull();
-    expect(dueFrom(schedule('cron: 0 6 * * ? 2020'), at('2026-05-01T06:00:00Z'))).toBeNull();
+    expect(dueFrom(schedule('every: 5 minutes, paused: true'), 0, 600_000)).toBeNull();
+    expect(
+      dueFrom(schedule('cron: 0 6 * * ? 2020'), at('2026-05-01T06:00:00Z'), at('2026-05-02T06:00:00Z')),
+    ).toBeNull();
   });
 
   test('whole days with an anchor keep its time of day, whatever the clocks do', () => {

@@ -79,6 +79,13 @@ describe('what the server says', () => {
     expect(fault.facts.sqlstate).toBe(code);
   });
 
+  test.each(['simple_heap_update', 'simple_heap_delete'])(
+    'somebody changed the same row of the catalog (%s): tried again',
+    (routine) => {
+      expect(targetFault(serverError('XX000', { routine }), CONTEXT).code).toBe('TARGET_TRANSIENT');
+    },
+  );
+
   test('names come out: table, column, constraint, and the line of the COPY', () => {
     const error = serverError('23514', { table: 't', column: undefined, constraint: 'positive' });
     expect(targetFault(error, CONTEXT).message).toBe(

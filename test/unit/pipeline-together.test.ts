@@ -2,8 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { JOIN_CUTS_MAX } from '../../lib/load/muster.ts';
+import { load } from '../../lib/pipeline.ts';
 import type { Bookmark, LoadBell } from '../../lib/ports.ts';
 import { idOf, MemoryPipeline } from '../support/memory-pipeline.ts';
+import { memoryTarget } from '../support/memory-target.ts';
 
 const NAMES = ['a', 'b', 'c'] as const;
 type Name = (typeof NAMES)[number];
@@ -133,6 +135,42 @@ describe('a stream that is refused', () => {
     expect(row(p, 'b')?.applied_cut).toBeLessThan(row(p, 'a')?.applied_cut ?? 0);
     await p.pump();
     expect(applied(p)).toEqual([head(p), head(p), head(p)]);
+  });
+
+  test('a little behind with more than one transaction takes, it comes up by itself for as long, and nobody waits', async () => {
+    const p = await behind(1);
+    p.world.faults.set(`target.apply ${ids.b}`, fault);
+    await p.load(bell('a'));
+    await more(p, 6);
+    await p.load(bell('a'));
+    p.world.faults.clear();
+    p.durable.bookmarks.set(ids.b, { ...bookmark(p, 'b'), halt: null });
+    const place = row(p, 'a')?.applied_cut;
+    const from = row(p, 'b')?.applied_cut ?? 0;
+    expect(await p.load(bell('a'), p.world.clock.now())).toMatchObject({ outcome: 'applied', cuts: 1 });
+    expect(applied(p)).toEqual([place, from + 1, place]);
+    expect(NAMES.map((name) => row(p, name)?.together)).toEqual([true, false, true]);
+    await p.pump();
+    expect(NAMES.map((name) => row(p, name)?.together)).toEqual([true, true, true]);
+    expect(applied(p)).toEqual([head(p), head(p), head(p)]);
+    for (const name of NAMES) equal(p, name);
+  });
+
+  test('by a window, while a load waits: it is not moved past the changes that the window has passed over', async () => {
+    const p = await behind(2);
+    const before = row(p, 'b');
+    const ports = p.drainPorts();
+    const halt = { code: 'TABLE_RENAMED', message: '', remedy: '', at_ms: 0, cut: null, must_reset: true } as const;
+    const cutsAfter: typeof ports.ledger.cutsAfter = async (from, cuts_max) => {
+      p.durable.bookmarks.set(ids.b, { ...bookmark(p, 'b'), halt });
+      return await ports.ledger.cutsAfter(from, cuts_max);
+    };
+    const given = { ...ports, ledger: { ...ports.ledger, cutsAfter }, target: memoryTarget(p.world, p.warehouse) };
+    const limits = { deadline_ms: p.world.clock.now() + 60_000, consistency: 'transaction' as const };
+    expect(await load(given, bell('a'), limits)).toMatchObject({ outcome: 'applied', cuts: 2 });
+    expect(row(p, 'b')).toMatchObject({ applied_cut: before?.applied_cut, halt: 'TABLE_RENAMED' });
+    equal(p, 'a');
+    equal(p, 'c');
   });
 
   test('by what passes, nothing is done, and nobody halts', async () => {

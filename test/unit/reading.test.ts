@@ -16,7 +16,11 @@ function reading(options: Partial<ReadingOptions> = {}) {
   const clock = new HandClock();
   const script: (readonly Buffer[] | { readonly keepalive: number })[] = [];
   let asks = 0;
+  const state = { isBusy: false };
   const reader: SlotReader = {
+    get isBusy() {
+      return state.isBusy;
+    },
     read: (sink: SlotSink, wait_ms) => {
       const next = script.shift();
       if (next === undefined) {
@@ -58,7 +62,7 @@ function reading(options: Partial<ReadingOptions> = {}) {
     for (let i = 0; i < count; i++) taken.push(await read.next());
     return taken;
   };
-  return { read, clock, script, steps, asks: () => asks };
+  return { read, clock, script, steps, state, asks: () => asks };
 }
 
 const relation = pg.relation({ id: 1, table: 'a', columns: [{ name: 'id', key: true }] });
@@ -169,5 +173,28 @@ describe('the server', () => {
     expect([looks, read.stopReason()]).toEqual([0, null]);
     await steps(5);
     expect([looks, read.stopReason()]).toEqual([1, 'no_data']);
+  });
+});
+
+describe('the end of a window', () => {
+  test('is not told by a server that reads again what lies before the position', async () => {
+    const { read, script, steps } = reading({ end_lsn: lsn(1_500) });
+    // As long as a transaction is open, a walsender begins where that began, and says how far it has come.
+    for (const position of [500, 600, 700, 800, 900]) script.push({ keepalive: position });
+    await steps(5);
+    expect(read.stopReason()).toBeNull();
+    for (const position of [990, 990, 990]) script.push({ keepalive: position });
+    await steps(3);
+    expect(read.stopReason()).toBe('end_lsn');
+  });
+
+  test('waits for what a reader would have to begin anew, if the window has come no further yet', async () => {
+    const { read, script, steps, state } = reading({ max_run_ms: 100 });
+    state.isBusy = true;
+    await steps(3);
+    expect(read.stopReason()).toBeNull();
+    script.push({ keepalive: 1_200 });
+    await steps(1);
+    expect(read.stopReason()).toBe('max_run');
   });
 });

@@ -257,6 +257,28 @@ describe("the tap's catalog.json", () => {
     }
   });
 
+  test('columns of a key are replicated, selected or not; a method that is empty says nothing', () => {
+    const columns = { k: { selected: false }, t: { selected: false }, v: { selected: false } };
+    const { pipeline, remarks } = converted({
+      tap: { default_replication_method: 'FULL_TABLE' },
+      catalog: {
+        streams: [
+          stream(
+            'public.a',
+            { 'table-key-properties': ['k'], 'replication-method': 'INCREMENTAL', 'replication-key': 't' },
+            columns,
+          ),
+          stream('public.b', { 'replication-method': '', 'forced-replication-method': '' }),
+        ],
+      },
+    });
+    expect(pipeline.tables).toMatchObject([
+      { columns: { exclude: ['v'] } },
+      { table: 'public.b', replication_method: 'FULL_TABLE' },
+    ]);
+    expect(remarks.filter((remark) => remark.startsWith('public.a: k, t'))).toHaveLength(1);
+  });
+
   test('older spellings: the selection in the schema, names in the stream, the database before them', () => {
     const { pipeline } = converted({
       catalog: {
@@ -405,6 +427,42 @@ describe("target-postgres' config.json", () => {
         remarks.some((remark) => remark.includes(what)),
         what,
       ).toBe(true);
+  });
+
+  test("Meltano's, with the defaults that it writes", () => {
+    const tls = { ssl_mode: 'verify-full', ssl_certificate_authority: './root.crt', ssl_client_certificate: './c.crt' };
+    const tunnel = { host: 'bastion', port: 2222, username: 'jump', private_key: SECRET, private_key_password: SECRET };
+    const { pipeline, text, remarks } = converted({
+      tap: {
+        ...tls,
+        ssl_enable: true,
+        ssl_client_certificate_enable: false,
+        ssl_client_private_key: './c.key',
+        ssh_tunnel: { enable: true, ...tunnel, private_key: `-----BEGIN OPENSSH PRIVATE KEY-----\n${SECRET}` },
+        stream_maps: { orders: { card: 'md5(card)' } },
+      },
+      target: {
+        ...tls,
+        ssl_enable: false,
+        ssh_tunnel: { enable: false, ...tunnel },
+        flattening_enabled: true,
+        flattening_max_depth: 3,
+      },
+    });
+    expect(pipeline.source.ssl).toMatchObject({ mode: 'verify-full', cert: null, key: null });
+    expect(pipeline.target.ssl.mode).toBe('disable');
+    expect(pipeline.target.data_flattening_max_level).toBe(3);
+    expect(text.replaceAll(/\n {2}# /g, ' ')).toMatch(
+      /ssh: \{ host: bastion, port: 2222, user: jump, private_key: \$\{env:SOURCE_SSH_KEY\}, passphrase: \$\{env:SOURCE_SSH_PASSPHRASE\}, host_key:/u,
+    );
+    expect(text.match(/bastion/gu)).toHaveLength(2);
+    expect(remarks.some((remark) => remark.includes('stream_maps is left out: see columns, mask'))).toBe(true);
+  });
+
+  test('what is out of bounds is left out', () => {
+    const { pipeline, remarks } = converted({ target: { batch_flush_interval: 0, batch_size_rows: 0 } });
+    expect(pipeline.target).toMatchObject({ batch_flush_interval: 60, batch_size_rows: 10_000 });
+    expect(remarks.filter((remark) => remark.includes('out of bounds'))).toHaveLength(2);
   });
 
   test.each([

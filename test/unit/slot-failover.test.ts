@@ -1,6 +1,8 @@
 /** source.failover at the beginning of a window: when the slot is changed, and what becomes of the window where it cannot be. */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { readPipeline } from '../../lib/config/read.ts';
+import { FAILOVER_CHECKS } from '../../lib/doctor/failover.ts';
+import type { Survey } from '../../lib/doctor/finding.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import type { Ground, Source } from '../../lib/ports.ts';
 import { failoverFault } from '../../lib/slot/failover.ts';
@@ -54,6 +56,33 @@ test('a role that may not open a walsender: told, and the window goes on', async
 test('what may pass is thrown, and tried again by the next window', async () => {
   const busy = new SluiceError('SOURCE_TRANSIENT', { reason: 'object_in_use', sqlstate: '55006' });
   await expect(follow('  failover: true\n', false, busy)).rejects.toBe(busy);
+});
+
+describe('doctor, of a slot that is not as source.failover says', () => {
+  const noWalsender = new SluiceError('REPLICATION_NOT_ALLOWED', { user: 'u', user_sql: 'u' });
+  const findings = (more: string, failover: boolean | null, replication: SluiceError | null, may_replicate = true) => {
+    const ground = { version: 170_000, may_replicate, slot: { failover } };
+    const survey = { pipeline: pipelineWith(more), source: { ground }, replication } as unknown as Survey;
+    return FAILOVER_CHECKS.flatMap(({ run }) => run(survey)).map(({ severity, remedy }) => [severity, remedy]);
+  };
+
+  test('the next window changes it', () => {
+    expect(findings('  failover: true\n', false, null)).toEqual([['info', null]]);
+    expect(findings('  failover: false\n', true, null)).toEqual([['info', null]]);
+  });
+
+  test('no window can without a walsender: how a person does', () => {
+    const by = (failover: boolean) => expect.stringContaining(`ALTER_REPLICATION_SLOT sluice_d (FAILOVER ${failover})`);
+    expect(findings('  failover: true\n', false, noWalsender)).toEqual([['warning', by(true)]]);
+    expect(findings('  failover: false\n', true, noWalsender)).toEqual([['warning', by(false)]]);
+    expect(findings('  failover: true\n', false, null, false)).toEqual([['warning', by(true)]]);
+  });
+
+  test('nothing where it is as it should be, is nobody of ours, or knows nothing of it', () => {
+    expect(findings('  failover: true\n', true, noWalsender)).toEqual([]);
+    expect(findings('  create_slot: false\n', true, noWalsender)).toEqual([]);
+    expect(findings('  failover: false\n', null, noWalsender)).toEqual([]);
+  });
 });
 
 test('needs 17, and only where it is asked for', () => {

@@ -215,7 +215,10 @@ describe('START_REPLICATION', () => {
 
   test('wal2json: what is refused for another reason is told, and a missing plugin by its name', async () => {
     const { client } = await serverOf(
-      Buffer.concat([errorFrame({ C: '58P01', M: 'could not access file "wal2json"' }), READY]),
+      Buffer.concat([
+        errorFrame({ C: '58P01', M: 'could not access file "wal2json"', R: 'internal_load_library' }),
+        READY,
+      ]),
     );
     await expect(
       openSlotReader({
@@ -268,6 +271,12 @@ describe('START_REPLICATION', () => {
       { C: '42704', M: 'Publikation »p« existiert nicht', R: 'get_publication_oid' },
       'PUBLICATION_LATE',
       {},
+    ],
+    [
+      'behind a piece of the log that is gone',
+      { C: '58P01', M: 'requested WAL segment 000000010000000000000001 has already been removed', R: 'WalSegmentOpen' },
+      'SLOT_STREAM_FAILED',
+      { reason: 'SQLSTATE 58P01: requested WAL segment 000000010000000000000001 has already been removed' },
     ],
     ['something else', { C: 'XX000', M: 'unexpected' }, 'SLOT_STREAM_FAILED', {}],
   ])('a slot that is %s', async (_what, fields, code, facts) => {

@@ -12,6 +12,7 @@ const going: Progress = {
   position: lsn(500_000),
   standstill: 0,
   inTransaction: false,
+  isFirst: false,
 };
 const rules: StopRules = { end_lsn: null, quiet_lsn: null, max_run_ms: 10_000, deadline_ms: 20_000, asked: false };
 
@@ -37,6 +38,9 @@ describe('stopReason', () => {
     ['asked within a transaction: it is read to its end', { inTransaction: true }, { asked: true }, null],
     ['as long as it may run', { now_ms: 10_000 }, {}, 'max_run'],
     ['a millisecond less', { now_ms: 9_999 }, {}, null],
+    ['as long as it may run, in its first call', { now_ms: 10_000, isFirst: true }, {}, null],
+    ['asked in its first call', { isFirst: true }, { asked: true }, 'asked'],
+    ['the deadline in its first call', { now_ms: 20_000, isFirst: true }, {}, 'deadline'],
     ['as long as it may run, within a transaction', { now_ms: 10_000, inTransaction: true }, {}, null],
     ['at the end', {}, { end_lsn: lsn(500_000) }, 'end_lsn'],
     ['past the end', {}, { end_lsn: lsn(1) }, 'end_lsn'],

@@ -13,9 +13,13 @@ const DAY_MS = 24 * 60 * MINUTE_MS;
 const put = (table: string, id: number) => ({ table: `public.${table}`, put: { id: String(id), v: 'v' } });
 
 /** Both tables are live, and the clock shows `at`; `daily` is loaded at six. */
-async function live(at: string, source = 'break_at_end_lsn: true'): Promise<MemoryPipeline> {
+async function live(
+  at: string,
+  source = 'break_at_end_lsn: true',
+  more: { tables?: string; schedule?: string } = {},
+): Promise<MemoryPipeline> {
   const tables = '[public.always, { table: public.daily, schedule: { cron: "0 6 * * ? *" } }]';
-  const p = new MemoryPipeline({ tables, source });
+  const p = new MemoryPipeline({ tables, source, ...more });
   p.world.clock.now_ms = Date.parse(at) - 60 * MINUTE_MS;
   p.database.makeTable('public.always').makeTable('public.daily');
   await p.window({ break_at_end_lsn: true });
@@ -185,5 +189,95 @@ describe('a table with a schedule', () => {
     await p.window();
     await p.pump();
     expect(rowsThere(p)).toBe(2);
+  });
+
+  test('schedule.every: windows that take their time, or last, load it neither later nor sooner than it says', async () => {
+    const every = (text: string) => `[public.always, { table: public.daily, schedule: { every: ${text} } }]`;
+    const p = await live('2026-05-01T00:00:00Z', 'break_at_end_lsn: true', {
+      tables: every('2 hours'),
+      schedule: 'every: 1 hour',
+    });
+    const loaded: number[] = [];
+    for (let hour = 1; hour <= 12; hour++) {
+      p.world.clock.now_ms = Date.parse('2026-05-01T00:00:00Z') + hour * 60 * MINUTE_MS;
+      const before = bellsFor(p, DAILY).length;
+      p.database.write(put('daily', hour), put('always', hour));
+      let late_ms = hour % 2 === 0 ? 3 * MINUTE_MS : 0;
+      p.database.onRead = () => {
+        p.world.clock.now_ms += late_ms;
+        late_ms = 0;
+      };
+      await p.window();
+      await p.pump();
+      if (bellsFor(p, DAILY).length > before) loaded.push(hour);
+    }
+    expect(loaded).toEqual([1, 3, 5, 7, 9, 11].map((hour) => hour + (loaded[0] ?? 0) - 1));
+
+    const q = await live('2026-05-01T00:00:00Z', 'break_at_end_lsn: false', {
+      tables: every('2 minutes'),
+      schedule: 'continuous: true',
+    });
+    for (let id = 2; q.world.clock.now() < Date.parse('2026-05-01T01:00:00Z'); id++) {
+      q.database.write(put('daily', id));
+      await q.window();
+      await q.pump();
+      q.world.clock.now_ms += 1_000;
+    }
+    const bells = bellsFor(q, DAILY).length;
+    expect(bells).toBeGreaterThanOrEqual(27);
+    expect(bells).toBeLessThanOrEqual(30);
+  });
+
+  test('schedule.cron: a time that passes while a window reads what is from before it is not taken for served', async () => {
+    const tables = '[public.always, { table: public.daily, schedule: { cron: "0/10 * * * ? *" } }]';
+    const p = await live('2026-05-01T06:00:00Z', 'break_at_end_lsn: true', { tables });
+    p.database.write(put('daily', 2));
+    p.database.onRead = () => {
+      p.world.clock.now_ms = Date.parse('2026-05-01T06:10:20Z');
+    };
+    await p.window();
+    await p.pump();
+    expect(rowsThere(p)).toBe(2);
+    p.database.onRead = () => {};
+    p.database.write(put('daily', 3));
+    p.world.clock.now_ms = Date.parse('2026-05-01T06:15:00Z');
+    await p.window();
+    await p.pump();
+    expect(rowsThere(p)).toBe(3);
+    expect(bellsFor(p, DAILY)).toHaveLength(2);
+  });
+
+  test('that is taken out of the file gets what was staged of it before', async () => {
+    const p = await live('2026-05-01T07:00:00Z');
+    await p.window();
+    await p.pump();
+    p.database.write(put('daily', 2));
+    await p.window();
+    await p.pump();
+    expect(rowsThere(p)).toBe(1);
+    await p.window({}, new MemoryPipeline({ tables: '[public.always]' }).pipeline);
+    await p.pump();
+    expect(rowsThere(p)).toBe(2);
+    expect(p.durable.bookmarks.get(DAILY)?.schedule).toBeNull();
+  });
+
+  test('beside one that is read by query: that has one run in each of windows back to back', async () => {
+    const query = '{ table: public.always, replication_method: FULL_TABLE }';
+    const tables = `[${query}, { table: public.daily, schedule: { every: 1 day } }]`;
+    const p = await live('2026-05-01T00:00:00Z', 'break_at_end_lsn: false', { tables, schedule: 'continuous: true' });
+    const stream = idOf('public.always');
+    const epoch = () => p.durable.bookmarks.get(stream)?.epoch ?? 0;
+    const before = epoch();
+    // Whoever is rung for is done in no time.
+    p.database.onRead = () => {
+      for (const [key, known] of p.durable.epochs) {
+        if (known.stream === stream) p.durable.epochs.set(key, { ...known, state: 'done' });
+      }
+    };
+    for (let windows = 1; windows <= 3; windows++) {
+      p.world.clock.now_ms += 1_000;
+      await p.window();
+      expect(epoch()).toBe(before + windows);
+    }
   });
 });

@@ -14,8 +14,8 @@ import { ajvCompiler } from '../../lib/validation/ajv-compiler.ts';
 import { catalogSchema } from '../../lib/validation/catalog-schema.ts';
 import { forgetCovered, pruneRejects } from '../../lib/validation/forget.ts';
 import { CheckingLines } from '../../lib/validation/lines.ts';
-import { RejectWriter } from '../../lib/validation/reject-writer.ts';
-import { rejectedObject, rejectedRows } from '../../lib/validation/rejected.ts';
+import { RejectWriter, recordedWith } from '../../lib/validation/reject-writer.ts';
+import { rejectedLine, rejectedObject, rejectedRows } from '../../lib/validation/rejected.ts';
 import { rejectedKeys } from '../../lib/validation/rejected-keys.ts';
 import { REJECTED_KEYS_MAX, StreamChecks } from '../../lib/validation/stream-checks.ts';
 import { jsonValue, TYPE, valueKind } from '../../lib/validation/values.ts';
@@ -102,6 +102,47 @@ describe('a schema', () => {
     ['$async', { $async: true }],
   ])('is refused for %s', (_, schema) => {
     expect(() => ajvCompiler.compile(schema)).toThrow();
+  });
+
+  test.each([
+    [0.01, 19.99, true],
+    [0.01, 0.07, true],
+    [0.01, -123456789012.34, true],
+    [0.01, 1.001, false],
+    [0.1, 1e21, true],
+    [1e-38, 19.99, true],
+    [1e-7, 2.5e-7, false],
+    [7, 9007199254740991, false],
+    [2, -4, true],
+    [2.5, 0, true],
+  ])('multipleOf %d of %d is %s, in decimals', (multipleOf, value, is) => {
+    const faults = ajvCompiler.compile({ properties: { n: { multipleOf } } }).whole({ n: value });
+    const wants = `must be multiple of ${multipleOf}`;
+    expect(faults).toEqual(is ? [] : [{ column: 'n', keyword: 'multipleOf', wants }]);
+  });
+
+  test('a column that is not there is not what every object of JavaScript inherits', () => {
+    const { whole, partial } = ajvCompiler.compile({
+      properties: { constructor: { type: 'string' } },
+      required: ['toString'],
+    });
+    expect(partial({ id: 1 })).toEqual([]);
+    expect(whole({ id: 1 }).map(({ column }) => column)).toEqual(['toString']);
+  });
+
+  test('a part that many refer to is compiled once', { timeout: 20_000 }, () => {
+    const many = <V>(count: number, of: (i: number) => V) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`c${i}`, of(i)]));
+    const part = { properties: many(300, (i) => ({ type: 'string', maxLength: i })) };
+    const { whole } = ajvCompiler.compile({ $defs: { part }, properties: many(200, () => ({ $ref: '#/$defs/part' })) });
+    expect(whole({ c7: { c1: 'xx' } })).toEqual([
+      { column: 'c7', keyword: 'maxLength', wants: 'must NOT have more than 1 characters' },
+    ]);
+  });
+
+  test('asks nobody for what a reference names elsewhere', () => {
+    const compile = (): unknown => ajvCompiler.compile({ properties: { a: { $ref: 'https://example.com/a.json' } } });
+    expect(compile).toThrow(/can't resolve reference/u);
   });
 
   test('says which columns it looks at', () => {
@@ -242,6 +283,93 @@ describe('tables.json_schema', () => {
     expect(act).toThrow(/p\.yaml:5:18 {2}tables\[1\]\.json_schema \(b\.json\): /u);
     expect(act).toThrow(problem);
     expect(act).not.toThrow('secret');
+  });
+});
+
+describe('rows that are left out of a cut', () => {
+  const REJECTED = { object: 'shop/rejected/cuts/8-mine', object_bytes: 10, rows: new Map([['s1', 2]]) };
+  const opened = () => {
+    const durable = new Durable();
+    const world = new World();
+    const ledger = memoryLedger(world, durable);
+    const stage = memoryStage(world, durable);
+    for (const name of ['mine', 'other']) durable.objects.set(`shop/rejected/cuts/8-${name}`, Buffer.alloc(0));
+    const objects = async () => (await ledger.rejects(null)).map(({ object }) => object);
+    return { ledger, objects, next: () => rejectedKeys({ ledger, stage }, { captured: [], head: 7 }) };
+  };
+
+  test('are known to the ledger after it is recorded, also where the next window took them for those of a cut that never was', async () => {
+    const { ledger, objects, next } = opened();
+    const record = async (): Promise<string> => {
+      expect(await objects()).toEqual([REJECTED.object]);
+      await next();
+      return 'cut 8';
+    };
+    expect(await recordedWith(ledger, REJECTED, 8, 1, record)).toEqual({ recorded: 'cut 8', rejected_rows: 2 });
+    expect(await objects()).toEqual([REJECTED.object]);
+  });
+
+  test('are forgotten where another window has recorded its own cut of that number, and those of the other are not', async () => {
+    const { ledger, objects } = opened();
+    const other = { ...REJECTED, object: 'shop/rejected/cuts/8-other' };
+    const record = async (): Promise<never> => {
+      await recordedWith(ledger, other, 8, 1, async () => undefined);
+      throw new SluiceError('WINDOW_LOST', { cut: 7 });
+    };
+    await expect(recordedWith(ledger, REJECTED, 8, 1, record)).rejects.toMatchObject({ code: 'WINDOW_LOST' });
+    expect(await objects()).toEqual([other.object]);
+  });
+
+  test('are read side by side, each object once, and no more keys of a stream than it may have', async () => {
+    const durable = new Durable();
+    const ledger = memoryLedger(new World(), durable);
+    const line = (stream: string, id: number): string =>
+      rejectedLine({
+        stream,
+        operation: 'insert',
+        key: { columns: ['id'], values: [String(id)] },
+        committed_at: null,
+        faults: [],
+        row: {},
+      }).text.toString();
+    const CUTS = 40;
+    let reads = 0;
+    let open = 0;
+    let open_max = 0;
+    const stage = {
+      read: async (object: string) => {
+        reads += 1;
+        open += 1;
+        open_max = Math.max(open_max, open);
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        open -= 1;
+        const cut = Number(object.slice('o/'.length));
+        return Readable.from([`${line('s1', cut)}${line('s2', cut)}${line('other', cut)}`]);
+      },
+    };
+    for (let cut = 1; cut <= CUTS; cut++) {
+      durable.objects.set(`o/${cut}`, Buffer.alloc(0));
+      for (const stream of ['s1', 's2'])
+        await ledger.addReject({
+          stream,
+          id: `cut-${cut}`,
+          object: `o/${cut}`,
+          object_bytes: 10,
+          rows: 1,
+          cut,
+          epoch: null,
+          rejected_at_ms: 1,
+        });
+    }
+    const captured = [aBookmark({ stream: 's1', captured_cut: 0 }), aBookmark({ stream: 's2', captured_cut: 10 })];
+    const keys = await rejectedKeys({ ledger, stage }, { captured, head: CUTS });
+    expect([...keys].map(([stream, { size }]) => [stream, size])).toEqual([
+      ['s1', CUTS],
+      ['s2', CUTS - 10],
+    ]);
+    expect(reads).toBe(CUTS);
+    expect(open_max).toBeGreaterThan(4);
+    expect(open_max).toBeLessThanOrEqual(16);
   });
 });
 

@@ -157,6 +157,37 @@ test('a chain that does not move is not waited for without end', async () => {
   expect(await passage.passed('s', 1n as never)).toBe('halted');
 });
 
+test('a table that is paused (tables[].schedule) is not waited for where the windows are somebody else’s', async () => {
+  const durable = new Durable();
+  const schedule = { served_ms: 0, next_ms: null, paused: true, cut: 0 };
+  const set = (more: object) =>
+    durable.bookmarks.set('s', { stream: 's', state: 'live', halt: null, applied_cut: 0, schedule, ...more } as never);
+  durable.chain.push({ number: 0, end_lsn: 5n, streams: {} } as never);
+  durable.chain.push({ number: 1, end_lsn: 10n, streams: { s: {} } } as never);
+  let now_ms = 0;
+  const passage = new Passage({
+    clock: {
+      now: () => now_ms,
+      sleep: async (ms) => {
+        now_ms += ms;
+      },
+    },
+    ledger: memoryLedger(new World(), durable),
+    advance: null,
+    idle_ms_max: 600_000,
+  });
+  set({});
+  expect(await passage.passed('s', 9n as never)).toBe('paused');
+  set({ state: 'captured' });
+  expect(await passage.passed('s', 9n as never)).toBe('paused');
+  expect(now_ms).toBe(0);
+  // What is applied all the same is compared.
+  set({ applied_cut: 1 });
+  expect(await passage.passed('s', 9n as never)).toBeNull();
+  set({ schedule: { ...schedule, paused: false } });
+  expect(await passage.passed('s', 9n as never)).toBe('late');
+});
+
 test('a stream that does not move is not waited for without end, though the chain moves on', async () => {
   let now_ms = 0;
   const durable = new Durable();
