@@ -11,7 +11,7 @@ import type { Pipeline } from '../config/schema.ts';
 import { isWanted, type StreamDefinition, selectTables } from '../config/selection.ts';
 import { SluiceError } from '../errors.ts';
 import { beginChain, Chain } from '../ledger/chain.ts';
-import { LSN_ZERO, type Lsn } from '../lsn.ts';
+import { LSN_ZERO, type Lsn, lsnMax } from '../lsn.ts';
 import type { Bookmark, Clock, Cut, Ground, Ledger, Log, Source, SourceTable } from '../ports.ts';
 import { displayName, type TableName } from '../shape.ts';
 import { isPositionLost, readingFault } from '../slot/ground.ts';
@@ -99,8 +99,12 @@ export async function openChain(ports: OpenPorts, pipeline: Pipeline): Promise<O
     ? new Chain(ledger, clock, head)
     : await beginChain(ledger, clock, { incarnation: ports.newId(), system_identifier, timeline, position: LSN_ZERO });
   await source.publish(streams.map(({ table }) => table));
-  const end_lsn = ground.slot ? await takeOver(source, pipeline.source.replication_slot) : await source.createSlot();
+  // A slot that was there before: what it holds is of no use, since nothing has been captured, and it may stand before the publication, where it could not
+  // decode. It is read from now on. Moved only by whoever has recorded that: another window may be at it as well, and its position would be passed over.
+  const { slot } = ground;
+  const end_lsn = slot ? lsnMax(await source.insertLsn(), slot.confirmed_lsn) : await source.createSlot();
   await chain.append({ kind: 'slot', end_lsn, system_identifier, timeline });
+  if (slot) await source.advanceSlot(end_lsn);
   return { chain, ground: await source.look(), ...found, slot_is_new: true };
 }
 
@@ -130,15 +134,4 @@ async function withoutSlot(
     ? new Chain(ledger, clock, head)
     : await beginChain(ledger, clock, { incarnation: newId(), system_identifier, timeline, position: LSN_ZERO });
   return { chain, ground, bookmarks, slotless: true };
-}
-
-/**
- * A slot that was there before the chain: what it holds is of no use, since nothing has been captured, and it may stand before the publication,
- * where it could not decode. It is moved to now.
- */
-async function takeOver(source: Source, name: string): Promise<Lsn> {
-  await source.advanceSlot(await source.insertLsn());
-  const { slot } = await source.look();
-  if (!slot) throw new SluiceError('SLOT_MISSING', { slot: name, known: false });
-  return slot.confirmed_lsn;
 }

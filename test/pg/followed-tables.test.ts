@@ -250,7 +250,9 @@ describe('a publication that is altered by hand', () => {
 
   test('what was written before the table left it is not brought back over what was written since', async () => {
     const opened = await live();
-    await on.query("UPDATE a SET v = 'published' WHERE id = 1; INSERT INTO a VALUES (3, 'published'), (4, 'published')");
+    await on.query(
+      "UPDATE a SET v = 'published' WHERE id = 1; INSERT INTO a VALUES (3, 'published'), (4, 'published')",
+    );
     await on.query(`ALTER PUBLICATION ${PUBLICATION} DROP TABLE a`);
     await on.query("UPDATE a SET v = 'unseen' WHERE id IN (1, 3); DELETE FROM a WHERE id = 4");
     await opened.settle();

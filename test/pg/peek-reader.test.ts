@@ -215,8 +215,8 @@ describe.each([
     );
     const life = fc.record({
       call_messages: fc.constantFrom(1, 2, 5, 40, 500_000),
-      /** The smallest ends each call in the middle of a record. */
-      call_wal_bytes: fc.constantFrom(1, 3000, 1_000_000_000),
+      /** The small ones end most calls in the middle of a record. */
+      call_wal_bytes: fc.constantFrom(500, 3000, 1_000_000_000),
       sip: fc.integer({ min: 1, max: 9 }),
       commits: fc.integer({ min: 0, max: 6 }),
       /** Commits that are recorded, and of these confirmed, counted from the last that was read. */

@@ -71,6 +71,7 @@ describe('look', () => {
       wal_status: 'reserved',
       safe_wal_bytes: null,
       invalidation_reason: null,
+      failover: false,
     });
 
     // Ending it: another pid is not touched, and this one frees the slot.

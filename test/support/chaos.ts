@@ -168,13 +168,14 @@ export class Chaos {
     else queue.splice(at, 1);
     this.#handlers++;
     this.#pipeline.world.fork();
-    void this.#watch(handle(message.bell))
-      .then((ended) => {
-        if (ended || isDoubled) return;
-        if (++message.receives < RECEIVES_MAX) queue.push(message);
-        else this.happened.lost.buried++;
-      })
-      .finally(() => this.#handlers--);
+    const answer = async (): Promise<void> => {
+      const ended = await this.#watch(handle(message.bell));
+      this.#handlers--;
+      if (ended || isDoubled) return;
+      if (++message.receives < RECEIVES_MAX) queue.push(message);
+      else this.happened.lost.buried++;
+    };
+    void answer();
   }
 
   /** Whether it ended well. A process may die, or fail with an error of the catalogue; anything else breaks a contract. */
