@@ -3,7 +3,8 @@
  * of their own columns (name, type, position), whenever that differs from what was known.
  *
  * The log decides, not the catalog, which may be of a later time. From the catalog come only the table's OID, which columns are generated
- * (wal2json prints these, pgoutput does not), the replica identity, and the modifiers of types that are not PostgreSQL's own.
+ * (wal2json prints these, pgoutput does not), the replica identity, and the modifiers of types that are not PostgreSQL's own. Before a row has come, a
+ * Relation has the identity's columns only: a deletion shows no more, and what else the catalog has may have been added after it.
  */
 import type { Relation, RelationColumn } from '../change.ts';
 import type { SourceTable } from '../ports.ts';
@@ -49,6 +50,8 @@ export class KnownTable {
   #catalog: SourceTable;
   #identity: ReadonlySet<string>;
   #isFull: boolean;
+  /** A row has come, inserted or updated. */
+  #isShown = false;
 
   constructor(catalog: SourceTable) {
     this.#catalog = catalog;
@@ -133,6 +136,17 @@ export class KnownTable {
     this.#set([...shown, ...left].sort((a, b) => a.number - b.number));
   }
 
+  /** A row has come. What it leaves out is unchanged, so that all columns are in the Relation from here on. */
+  show(): void {
+    if (this.#isShown) return;
+    this.#isShown = true;
+    this.#set(this.columns);
+  }
+
+  #isListed({ name, generated }: KnownColumn): boolean {
+    return !generated && (this.#isShown || this.isFull || this.#identity.has(name));
+  }
+
   /** An identity's columns with their numbers, which a message does not say: by name, else by their place in the key. */
   numbered(seen: readonly SeenColumn[]): SeenColumn[] {
     const all = [...this.#catalog.columns, ...this.columns];
@@ -156,12 +170,12 @@ export class KnownTable {
   identify(names: readonly string[], whole: boolean): void {
     this.#isFull = this.#catalog.replica_identity === 'f' && (!whole || names.length === this.columns.length);
     if (!this.#isFull) this.#identity = new Set(names);
-    this.described = false;
+    this.#set(this.columns);
   }
 
   relation(): Relation {
     const columns: RelationColumn[] = this.columns
-      .filter(({ generated }) => !generated)
+      .filter((column) => this.#isListed(column))
       .map(({ name, type_oid, type_modifier, number }) => ({
         name,
         type_oid,
@@ -186,7 +200,7 @@ export class KnownTable {
     this.columns = columns;
     this.version++;
     this.count = 0;
-    this.places = columns.map(({ generated }) => (generated ? -1 : this.count++));
+    this.places = columns.map((column) => (this.#isListed(column) ? this.count++ : -1));
     this.described = false;
   }
 }

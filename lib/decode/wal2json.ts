@@ -245,6 +245,7 @@ export class Wal2jsonDecoder implements LogDecoder {
       table.describe(row.seen, whole ? 'nothing' : 'left_out');
       if (!row.match(table)) throw this.#json.fault('columns that are not in the order of their positions');
     }
+    table.show();
     if (row.seen !== null) this.#options.reader.known(table, row);
     return true;
   }

@@ -212,6 +212,22 @@ describe.skipIf(skipDebian)(suiteName('wal2json'), () => {
     expect(both.target).toEqual(both.source);
   });
 
+  test('a deletion, which shows nothing but the key, tells nothing of a column that came after it', async () => {
+    await using line = await followed('later', 'CREATE TABLE s (id int PRIMARY KEY, a text, n numeric)');
+    await sql.query(`INSERT INTO s VALUES (1, 'a', 1), (3, 'c', 3)`);
+    await line.settle();
+    await sql.query(`DELETE FROM s WHERE id = 1; INSERT INTO s VALUES (2, 'b', 2)`);
+    await sql.query(`ALTER TABLE s ADD x date DEFAULT '2001-02-03'; INSERT INTO s VALUES (4, 'd', 4, NULL)`);
+    await line.settle();
+    expect((await line.both('later.s')).target).toEqual((await line.both('later.s')).source);
+    await sql.query(`DELETE FROM s WHERE id = 3; ALTER TABLE s ADD y text DEFAULT 'y'`);
+    await line.settle();
+    await sql.query(`DELETE FROM s WHERE id = 2; UPDATE s SET y = 'z'`);
+    await line.settle();
+    expect((await line.both('later.s')).target).toEqual((await line.both('later.s')).source);
+    expect(line.bookmark('later.s').epoch).toBe(1);
+  });
+
   test('a column in the place of another that was called the same: the log tells them apart by their numbers', async () => {
     await using line = await followed('places', 'CREATE TABLE s (id int PRIMARY KEY, a text, b int)');
     await sql.query(`INSERT INTO s VALUES (1, 'a', 1)`);
