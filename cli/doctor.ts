@@ -3,13 +3,15 @@
  */
 import type { Command } from 'commander';
 import { findEngine } from '../infra/local/state.ts';
+import { checkPipeline } from '../lib/config/read.ts';
 import { doctor } from '../lib/doctor/doctor.ts';
+import { fileFindings } from '../lib/doctor/file.ts';
 import type { ChainSeen, Finding } from '../lib/doctor/finding.ts';
 import { SluiceError } from '../lib/errors.ts';
 import { Ended } from './failure.ts';
 import type { CliIo } from './io.ts';
 import { CONFIG_OPTION, STATE_OPTION } from './options.ts';
-import { readPipelineFile } from './pipeline-file.ts';
+import { readPipelineFile, readPipelineText } from './pipeline-file.ts';
 import { beside, hasState, type Place } from './place/beside.ts';
 import { connectionsTo, type Reachable } from './place/connect.ts';
 import { doctorPage } from './view/doctor.ts';
@@ -31,16 +33,23 @@ export function registerDoctor(program: Command, io: CliIo, terminal: Terminal):
     .action((options: DoctorOptions) => doctorCommand(options, io, terminal));
 }
 
-/** Throws Ended(1) when there is an error among the findings, and what is wrong with the file. */
+/** Throws Ended(1) when there is an error among the findings, and Ended(2) when it is one of the file. */
 export async function doctorCommand(options: DoctorOptions, io: CliIo, terminal: Terminal): Promise<void> {
   const { config, state } = options;
+  const tell = (pipeline: string | null, findings: readonly Finding[]): void => {
+    const counts = { errors: countOf(findings, 'error'), warnings: countOf(findings, 'warning') };
+    if (options.json) io.out(JSON.stringify({ pipeline, ...counts, findings }));
+    else for (const line of doctorPage(findings, terminal.columns(), terminal.paint)) io.out(line);
+  };
+  const { faults } = checkPipeline(await readPipelineText(config));
+  if (faults.length > 0) {
+    tell(null, fileFindings(faults, config));
+    throw new Ended(2);
+  }
   const file = await readPipelineFile(config);
-  const place: Place = { file, path: config, state, environment: io.env };
-  const findings = await examine(place);
-  const counts = { errors: countOf(findings, 'error'), warnings: countOf(findings, 'warning') };
-  if (options.json) io.out(JSON.stringify({ pipeline: file.pipeline.pipeline, ...counts, findings }));
-  else for (const line of doctorPage(findings, terminal.columns(), terminal.paint)) io.out(line);
-  if (counts.errors > 0) throw new Ended(1);
+  const findings = await examine({ file, path: config, state, environment: io.env });
+  tell(file.pipeline.pipeline, findings);
+  if (countOf(findings, 'error') > 0) throw new Ended(1);
 }
 
 function countOf(findings: readonly Finding[], severity: Finding['severity']): number {

@@ -25,7 +25,7 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** Throws USAGE for a file that cannot be read, CONFIG_INVALID for what is wrong in it. */
 export async function readPipelineFile(path: string): Promise<PipelineFile> {
-  const text = await readText(path);
+  const text = await readPipelineText(path);
   const directory = resolve(dirname(path));
   return { pipeline: await withItsSchemas(readPipeline(text, path), text, path, directory), text, directory };
 }
@@ -45,7 +45,8 @@ async function withItsSchemas(pipeline: Pipeline, text: string, path: string, di
   return withSchemas(pipeline, { text, fileName: path, read, compile: ajvCompiler.compile });
 }
 
-async function readText(path: string): Promise<string> {
+/** Throws USAGE for a file that cannot be read. */
+export async function readPipelineText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {

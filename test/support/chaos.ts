@@ -5,13 +5,16 @@
  * All that is drawn comes from one seed: between two turns the world is waited for until it is still, so that the same seed makes the same history.
  */
 import { setImmediate as still } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { SluiceError } from '../../lib/errors.ts';
+import type { Lsn } from '../../lib/lsn.ts';
 import { requestResets } from '../../lib/operate.ts';
 import type { ExtractBell, LoadBell } from '../../lib/ports.ts';
-import { LEASE_MS, type MemoryPipeline } from './memory-pipeline.ts';
+import { LEASE_MS, type MemoryPipeline, idOf as streamOf } from './memory-pipeline.ts';
 import { Crash, FATES, type Fate } from './memory-ports.ts';
 import type { MemoryDatabase, Write } from './memory-source.ts';
 import { seededBelow } from './seeded.ts';
+import type { TargetRows } from './shares.ts';
 
 /** At once; the queue of one stream's messages lets go of one that takes too long, so that it may be answered twice at once. */
 const WINDOWS_MAX = 2;
@@ -81,6 +84,10 @@ export class Chaos {
   #extract: Message<ExtractBell>[] = [];
   /** What no contract allows: the theorem is wrong. */
   #broken: unknown = null;
+  /** Rows of each table after each commit. */
+  #history: { readonly lsn: Lsn; readonly tables: ReadonlyMap<string, TargetRows> }[] = [];
+  /** Rows of the target that have been looked at. */
+  #looked = new Map<string, unknown>();
 
   constructor(pipeline: MemoryPipeline, options: ChaosOptions) {
     this.#pipeline = pipeline;
@@ -116,9 +123,29 @@ export class Chaos {
   async #giveTurn(): Promise<void> {
     await still();
     this.#collectBells();
+    this.#look();
     if (this.#broken !== null) throw this.#broken;
     const [resolve] = this.#waiting.splice(this.#below(this.#waiting.length), 1);
     resolve?.();
+  }
+
+  /** A stream that is live shows its table as it was at the position that is applied, whatever goes on. */
+  #look(): void {
+    const { database, warehouse } = this.#pipeline;
+    if (this.#history.at(-1)?.lsn !== database.lsn) {
+      const tables = new Map([...database.tables].map(([name, table]) => [name, table.snapshot()]));
+      this.#history.push({ lsn: database.lsn, tables });
+    }
+    for (const name of this.#options.tables) {
+      const stream = warehouse.streams.get(streamOf(name));
+      if (stream === undefined || this.#looked.get(name) === stream) continue;
+      this.#looked.set(name, stream);
+      const { hold, catching_up_to, applied_lsn } = stream.row;
+      if (hold !== null || catching_up_to !== null) continue;
+      const then = this.#history.findLast(({ lsn }) => lsn <= applied_lsn)?.tables.get(name) ?? new Map();
+      if (isDeepStrictEqual(stream.rows, then)) continue;
+      this.#broken ??= new Error(`${name} is live at ${applied_lsn} and is not what the source was then`);
+    }
   }
 
   #fateOf(call: string): Fate {
@@ -208,6 +235,7 @@ export class Chaos {
     if (this.#open.length > 0 && this.#below(2) === 0) {
       const [ended] = this.#open.splice(this.#below(this.#open.length), 1);
       ended?.transaction.commit();
+      this.#look();
       return;
     }
     // As rows and tables are locked there: who would have to wait for an open transaction does not come.
@@ -219,6 +247,7 @@ export class Chaos {
     this.happened.writes++;
     if (this.#open.length < OPEN_MAX && this.#below(4) === 0) this.#open.push({ transaction, writes });
     else transaction.commit();
+    this.#look();
   }
 
   #writes(): Write[] {
