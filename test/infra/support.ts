@@ -8,6 +8,7 @@ import { afterAll } from 'vitest';
 import { FUNCTION_NAMES } from '../../infra/aws/limits.ts';
 import { readDeployedPipeline } from '../../infra/aws/pipeline-file.ts';
 import { addStacks } from '../../infra/aws/stacks.ts';
+import { runDirectory } from '../support/run-directory.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
 export const EXAMPLE = join(ROOT, 'examples/pipeline.yaml');
@@ -25,7 +26,8 @@ function indent(lines = ''): string {
 
 /** A directory that is removed when the tests of the file are done. */
 export function temporaryDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), 'sluice-infra-'));
+  const directory = mkdtempSync(join(runDirectory(true) ?? tmpdir(), 'sluice-infra-'));
+  // Heard where tests are declared; what one of them makes while it runs goes with the run's directory.
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
