@@ -17,6 +17,7 @@ import { CONFIG_OPTION, STATE_OPTION } from './options.ts';
 import { readPipelineFile } from './pipeline-file.ts';
 import { type Moving, onMovingChain } from './place/chain.ts';
 import { onInterrupt } from './run/interrupt.ts';
+import { verifyChainCommand } from './verify-chain.ts';
 import { Block, type Terminal } from './view/terminal.ts';
 import { count, counted, percent, printable } from './view/text.ts';
 import { verifyPage } from './view/verify.ts';
@@ -25,6 +26,7 @@ interface VerifyCommandOptions {
   readonly config: string;
   readonly state: string;
   readonly repair?: boolean;
+  readonly chain?: boolean;
   readonly json?: boolean;
 }
 
@@ -42,6 +44,10 @@ export function registerVerify(program: Command, io: CliIo, terminals: { termina
     .addOption(CONFIG_OPTION())
     .addOption(STATE_OPTION())
     .option('--repair', 'bring the rows that differ again, and look at them once more')
+    .option(
+      '--chain',
+      'look at no table, but at the ledger and the staged objects: nothing is missing, nothing damaged',
+    )
     .option('--json', 'the findings as JSON')
     .addHelpText(
       'after',
@@ -60,6 +66,16 @@ export async function verifyCommand(
   const { config, state } = options;
   const file = await readPipelineFile(config);
   const place = { file, path: config, state, environment: io.env };
+  if (options.chain) {
+    if (tables.length > 0 || options.repair) {
+      throw new SluiceError('USAGE', {
+        problem: 'verify --chain looks at the whole chain, and mends nothing.',
+        remedy: 'Leave out the tables and --repair: sluice verify --chain',
+      });
+    }
+    await verifyChainCommand(place, options.json ?? false, io, terminal);
+    return;
+  }
   const progress = new VerifyProgress(terminal, options.json ?? false);
   const interrupted = Promise.withResolvers<never>();
   interrupted.promise.catch(() => undefined); // It is waited for below, together with the work.

@@ -10,7 +10,7 @@ import type { ByteRange } from './segment.ts';
 const indexSchema = z.record(z.string(), z.array(z.tuple([z.int().min(0), z.int().min(0)])));
 
 /** Throws STAGE_MISSING, STAGE_CORRUPT. */
-export async function cutRanges(stage: Stage, cut: Cut, stream: string): Promise<readonly ByteRange[]> {
+export async function cutRanges(stage: Pick<Stage, 'read'>, cut: Cut, stream: string): Promise<readonly ByteRange[]> {
   const own = cut.streams[stream];
   if (!own || cut.object === null) return [];
   if (own.ranges) return own.ranges;

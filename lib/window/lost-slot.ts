@@ -88,6 +88,11 @@ function expectationsOf({ source }: Pipeline, head: Cut | null): GroundExpectati
   };
 }
 
+/** What is wrong with the slot of a chain that ends with `head`; null: nothing. Pure. */
+export function chainSlotFault(pipeline: Pipeline, ground: Ground, head: Cut): SluiceError | null {
+  return groundFault(ground, expectationsOf(pipeline, head));
+}
+
 function isIntent({ kind }: Cut): boolean {
   return kind === 'genesis';
 }

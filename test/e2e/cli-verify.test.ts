@@ -74,6 +74,23 @@ test('without a run: finds, names keys and no values, repairs, and is clean', as
   expect(await verify('public.*')).toMatchObject({ code: 0 });
 });
 
+test('--chain: no table is read, and what is missing is named', async () => {
+  expect(await verify('--chain')).toMatchObject({
+    code: 0,
+    out: expect.stringContaining('nothing is missing, nothing is damaged') as string,
+  });
+  expect(await verify('--chain', 'public.orders')).toMatchObject({ code: 2 });
+  await query(target, 'UPDATE _sluice.streams SET applied_cut = applied_cut + 1000');
+  const ahead = await verify('--chain', '--json');
+  await query(target, 'UPDATE _sluice.streams SET applied_cut = applied_cut - 1000');
+  expect(ahead.code).toBe(1);
+  expect(JSON.parse(ahead.out)).toMatchObject({
+    fault_count: 2,
+    faults: [{ code: 'LEDGER_GAP' }, { code: 'LEDGER_GAP' }],
+  });
+  expect(await verify('--chain', '--json')).toMatchObject({ code: 0 });
+});
+
 test('beside a run: its windows serve', async () => {
   const run = place.run('--continuous');
   running.push(run);
