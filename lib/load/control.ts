@@ -127,8 +127,8 @@ export async function makeControl(session: Session): Promise<void> {
 
 /** Brings what an older version has made up to this one's; nothing where nothing has been made, or all is there. */
 export async function upgradeControl(session: Session): Promise<void> {
-  const { schema_missing, relations, columns } = await missingControl(session);
-  if (schema_missing || relations.length + columns.length === 0) return;
+  const missing = await session.transaction(LOAD_LIMITS, () => missingControl(session));
+  if (missing.schema_missing || missing.relations.length + missing.columns.length === 0) return;
   await session.transaction(LOAD_LIMITS, () => makeControl(session), MAKING_LOCK_SQL);
 }
 

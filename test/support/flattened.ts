@@ -83,7 +83,9 @@ function canonical(value: Json): string {
   return `{${entries.map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join()}}`;
 }
 
+/** Keys that must have a column. An empty object at the last level has one when it comes; one that came while the level was deeper has no key to make one for. */
 function leavesOf(value: Json, deep: number, path: readonly string[] = []): string[][] {
+  if (isObject(value) && Object.keys(value).length === 0) return [];
   if (isObject(value) && path.length < deep)
     return Object.entries(value).flatMap(([key, inner]) => leavesOf(inner, deep, [...path, key]));
   return value === null || path.length === 0 ? [] : [[...path]];
