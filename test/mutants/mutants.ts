@@ -1,6 +1,6 @@
 /**
  * Shows that the crash theorem (test/property/crash-theorem.test.ts) rests on what it is said to rest on: takes one condition, check or order out at a time, in
- * a copy of the checkout, and the test must fail each time. `npm run mutants`; SLUICE_PROPERTY_SECONDS is the budget of each.
+ * a copy of the checkout, and the test should fail each time. `npm run mutants`; SLUICE_PROPERTY_SECONDS is the budget of each.
  *
  * Where a condition is one of DynamoDB's, it is taken out of the ledger in memory, which has the same: that the adapters keep their contracts is shown on the
  * services themselves (test/e2e, test/pg). Not among them are the lease, without which two windows get in each other's way and lose nothing (I2), and the lock of a
