@@ -12,6 +12,7 @@ import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
 import { HEAD_BYTES_MIN, type PassedOver, passedOver } from './passed-over.ts';
 import type { CallSink, PeekCall } from './peek-call.ts';
 import { openPeekSession, type PeekOptions, type PeekSession } from './peek-session.ts';
+import { Wake } from './wake.ts';
 
 /** Of a call: about what a cut holds. Many small calls cost the source more, large ones more of its disk. */
 const CALL_MESSAGES = 500_000;
@@ -86,7 +87,7 @@ class PeekReader implements SlotReader {
   /** Messages for the sink, before those of the call. */
   #due: (Buffer | readonly Buffer[])[] = [];
   #callEnded = false;
-  #wake: (() => void) | null = null;
+  readonly #wake = new Wake();
   #closing: Promise<void> | null = null;
   /** Another connection is there to end a call. */
   #cancels = false;
@@ -127,7 +128,7 @@ class PeekReader implements SlotReader {
       if (isIdle && now_ms >= this.#next_ms) this.#work = this.#proceed();
       if (now_ms >= until_ms) return 'nothing';
       const wakes_ms = isIdle && this.#work === null ? Math.min(until_ms, this.#next_ms) : until_ms;
-      await this.#news(wakes_ms - now_ms);
+      await this.#wake.wait(wakes_ms - now_ms);
     }
   }
 
@@ -140,7 +141,7 @@ class PeekReader implements SlotReader {
     if (!this.#awaitsConfirm || this.#confirmed < this.#position) return;
     this.#awaitsConfirm = false;
     this.#next_ms = 0;
-    this.#awaken();
+    this.#wake.awaken();
   }
 
   close(): Promise<void> {
@@ -159,17 +160,17 @@ class PeekReader implements SlotReader {
       this.#cancels = true;
       const cancelled = (): void => {
         this.#cancels = false;
-        this.#awaken();
+        this.#wake.awaken();
       };
       // Where no other connection can be had, the call ends when its own is closed, or the next window ends it.
       this.#session.cancel().then(cancelled, cancelled);
-      while (isBusy() && this.#clock.now() < until_ms) await this.#news(until_ms - this.#clock.now());
+      while (isBusy() && this.#clock.now() < until_ms) await this.#wake.wait(until_ms - this.#clock.now());
     }
     if (this.#failure === null && !isBusy() && this.#confirmed > this.#session.confirmed_lsn) {
       await this.#session.advanceSoon(this.#confirmed, CLOSE_ADVANCE_MS_MAX);
     }
     await this.#session.close();
-    while (this.#cancels && this.#clock.now() < until_ms) await this.#news(until_ms - this.#clock.now());
+    while (this.#cancels && this.#clock.now() < until_ms) await this.#wake.wait(until_ms - this.#clock.now());
   }
 
   /** Between two calls: moves the slot, looks how far the log goes, and makes the next call. */
@@ -188,7 +189,7 @@ class PeekReader implements SlotReader {
       this.#failure ??= this.#session.fault(error);
     } finally {
       this.#work = null;
-      this.#awaken();
+      this.#wake.awaken();
     }
   }
 
@@ -217,7 +218,7 @@ class PeekReader implements SlotReader {
     const upto = end > farthest && this.#session.movesAnywhere ? farthest : end;
     const messages_max = this.#callMessages + (Number.isFinite(this.#held) ? this.#held : 0);
     this.#passed.begin(this.#position);
-    const call = this.#session.call(upto, messages_max, () => this.#awaken());
+    const call = this.#session.call(upto, messages_max, () => this.#wake.awaken());
     this.#open = { call, upto, messages_max, began_ms: this.#clock.now(), more: end > upto };
   }
 
@@ -307,22 +308,6 @@ class PeekReader implements SlotReader {
     this.#awaitsConfirm = this.#confirmed < this.#position && this.#held >= worth;
     if (this.#awaitsConfirm) this.#next_ms = now_ms + CONFIRM_WAIT_MS;
     else this.#next_ms = isCut || more ? now_ms : now_ms + this.#paused_ms;
-  }
-
-  #awaken(): void {
-    this.#wake?.();
-    this.#wake = null;
-  }
-
-  #news(wait_ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        resolve();
-      };
-      const timer = setTimeout(wake, Math.max(0, wait_ms));
-      this.#wake = wake;
-    });
   }
 }
 

@@ -15,6 +15,7 @@ import type { TableName } from '../shape.ts';
 import { refusesOptions } from './plugin-options.ts';
 import { slotFault } from './slot-fault.ts';
 import { type StartCommand, startPgoutput, startWal2json } from './start-replication.ts';
+import { Wake } from './wake.ts';
 import * as wire from './wire.ts';
 
 /** Read ahead of the caller: enough to keep the socket busy while a burst is decoded, little enough to be no cost. */
@@ -106,7 +107,7 @@ class SocketSlotReader implements SlotReader {
   #mayRefuse = false;
   #refused = false;
   #sink: SlotSink | null = null;
-  #wake: (() => void) | null = null;
+  readonly #wake = new Wake();
   #closing: Promise<void> | null = null;
 
   constructor(socket: Duplex, clock: Clock, slot: string, from: Lsn, version: number) {
@@ -119,12 +120,12 @@ class SocketSlotReader implements SlotReader {
       this.#chunks.push(chunk);
       this.#queuedBytes += chunk.length;
       if (this.#queuedBytes >= READ_AHEAD_BYTES_MAX) socket.pause();
-      this.#awaken();
+      this.#wake.awaken();
     });
     socket.on('error', (error: Error) => this.#fail(error.message));
     socket.on('close', () => {
       this.#ended = true;
-      this.#awaken();
+      this.#wake.awaken();
     });
   }
 
@@ -154,12 +155,12 @@ class SocketSlotReader implements SlotReader {
         await this.close();
         throw this.#failure;
       }
-      await this.#arrival(Math.min(1_000, until_ms - this.#clock.now()));
+      await this.#wake.wait(Math.min(1_000, until_ms - this.#clock.now()));
     }
   }
 
   async read(sink: SlotSink, wait_ms: number): Promise<'data' | 'nothing'> {
-    if (this.#chunks.length === 0 && !this.#failure && !this.#ended && wait_ms > 0) await this.#arrival(wait_ms);
+    if (this.#chunks.length === 0 && !this.#failure && !this.#ended && wait_ms > 0) await this.#wake.wait(wait_ms);
     const had = this.#chunks.length > 0;
     this.#sink = sink;
     try {
@@ -197,7 +198,7 @@ class SocketSlotReader implements SlotReader {
       while (!this.#ready && !this.#ended && !this.#failure && this.#clock.now() < until_ms) {
         this.#process();
         if (this.#ready) break;
-        await this.#arrival(until_ms - this.#clock.now());
+        await this.#wake.wait(until_ms - this.#clock.now());
       }
     }
     this.#chunks = [];
@@ -208,7 +209,7 @@ class SocketSlotReader implements SlotReader {
     const until_ms = this.#clock.now() + CLOSE_WAIT_MS_MAX;
     while (!this.#ended && this.#clock.now() < until_ms) {
       this.#chunks = [];
-      await this.#arrival(until_ms - this.#clock.now());
+      await this.#wake.wait(until_ms - this.#clock.now());
     }
     socket.destroy();
   }
@@ -300,22 +301,6 @@ class SocketSlotReader implements SlotReader {
 
   #fail(reason: string): void {
     this.#failure ??= new SluiceError('SLOT_STREAM_FAILED', { reason });
-    this.#awaken();
-  }
-
-  #awaken(): void {
-    this.#wake?.();
-    this.#wake = null;
-  }
-
-  #arrival(wait_ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        resolve();
-      };
-      const timer = setTimeout(wake, Math.max(0, wait_ms));
-      this.#wake = wake;
-    });
+    this.#wake.awaken();
   }
 }

@@ -6,7 +6,7 @@
  */
 import { expect, test } from 'vitest';
 import { MemoryPipeline } from '../support/memory-pipeline.ts';
-import { Crash, type World } from '../support/memory-ports.ts';
+import type { World } from '../support/memory-ports.ts';
 
 const row = (table: string, id: number, v: string | null) => ({ table: `public.${table}`, put: { id: String(id), v } });
 const gone = (table: string, id: number) => ({ table: `public.${table}`, remove: { id: String(id) } });
@@ -37,21 +37,6 @@ const STEPS: readonly ((pipeline: MemoryPipeline) => unknown)[] = [
   (p) => p.window(),
 ];
 
-/** Runs every step, each a process of its own once one has died. */
-async function run(pipeline: MemoryPipeline): Promise<void> {
-  const { world } = pipeline;
-  for (const step of STEPS) {
-    try {
-      await step(pipeline);
-    } catch (error) {
-      if (!(error instanceof Crash)) throw error;
-    }
-    if (world.isDead) pipeline.revive();
-  }
-  world.crashAt = 0;
-  await pipeline.settle();
-}
-
 function expectEqual(pipeline: MemoryPipeline, world: World): void {
   for (const table of ['public.a', 'public.b']) {
     const { target, source } = pipeline.both(table);
@@ -69,7 +54,7 @@ test.each(['stream', 'transaction'])(
   },
   async (consistency) => {
     const whole = tables(consistency);
-    await run(whole);
+    await whole.live(STEPS);
     expectEqual(whole, whole.world);
     const calls = whole.world.changes;
     expect(calls).toBeGreaterThan(120);
@@ -82,7 +67,7 @@ test.each(['stream', 'transaction'])(
         pipeline.world.crashAt = at;
         pipeline.world.crashWhen = when;
         try {
-          await run(pipeline);
+          await pipeline.live(STEPS);
           expectEqual(pipeline, pipeline.world);
         } catch (error) {
           failures.push(

@@ -8,7 +8,6 @@ import { expect, test } from 'vitest';
 import type { ScheduleConfig } from '../../lib/config/schedule.ts';
 import { dueFrom, nextTime } from '../../lib/config/times.ts';
 import { MemoryPipeline } from '../support/memory-pipeline.ts';
-import { Crash } from '../support/memory-ports.ts';
 import { property } from '../support/property.ts';
 
 const MINUTE_MS = 60_000;
@@ -43,16 +42,7 @@ const STEPS: readonly ((pipeline: MemoryPipeline) => unknown)[] = [
 ];
 
 async function run(pipeline: MemoryPipeline): Promise<void> {
-  for (const step of STEPS) {
-    try {
-      await step(pipeline);
-    } catch (error) {
-      if (!(error instanceof Crash)) throw error;
-    }
-    if (pipeline.world.isDead) pipeline.revive();
-  }
-  pipeline.world.crashAt = 0;
-  await pipeline.settle();
+  await pipeline.live(STEPS);
   for (const table of ['public.a', 'public.b']) {
     const { target, source } = pipeline.both(table);
     expect(target).toEqual(source);

@@ -7,7 +7,6 @@
 import { expect, test } from 'vitest';
 import { readRejects } from '../../lib/validation/rejects.ts';
 import { MemoryPipeline } from '../support/memory-pipeline.ts';
-import { Crash } from '../support/memory-ports.ts';
 
 const row = (id: number, v: string) => ({ table: 'public.a', put: { id: String(id), v } });
 
@@ -46,19 +45,6 @@ const VALID = [
   ['5', 'first 5'],
 ];
 
-async function run(pipeline: MemoryPipeline): Promise<void> {
-  for (const step of STEPS) {
-    try {
-      await step(pipeline);
-    } catch (error) {
-      if (!(error instanceof Crash)) throw error;
-    }
-    if (pipeline.world.isDead) pipeline.revive();
-  }
-  pipeline.world.crashAt = 0;
-  await pipeline.settle();
-}
-
 async function expectPutAside(pipeline: MemoryPipeline): Promise<void> {
   const { target } = pipeline.both('public.a') as { target: [string, { values: { id: string; v: string } }][] };
   expect(target.map(([, { values }]) => [values.id, values.v])).toEqual(VALID);
@@ -73,7 +59,7 @@ async function expectPutAside(pipeline: MemoryPipeline): Promise<void> {
 
 test('a process that dies at any call, with target.on_invalid: reject', { timeout: 90_000 }, async () => {
   const whole = tables();
-  await run(whole);
+  await whole.live(STEPS);
   await expectPutAside(whole);
   const calls = whole.world.changes;
   expect(whole.world.calls('ledger.addReject').length).toBeGreaterThan(2);
@@ -84,7 +70,7 @@ test('a process that dies at any call, with target.on_invalid: reject', { timeou
       pipeline.world.crashAt = at;
       pipeline.world.crashWhen = when;
       try {
-        await run(pipeline);
+        await pipeline.live(STEPS);
         await expectPutAside(pipeline);
       } catch (error) {
         const call = whole.world.events[at - 1]?.call;

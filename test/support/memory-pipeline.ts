@@ -17,7 +17,7 @@ import type { ExtractBell, LoadBell, RunReport } from '../../lib/ports.ts';
 import { ajvCompiler } from '../../lib/validation/ajv-compiler.ts';
 import type { JsonSchema } from '../../lib/validation/catalog-schema.ts';
 import type { CompiledSchema } from '../../lib/validation/compiler.ts';
-import { Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
+import { Crash, Durable, memoryDoorbell, memoryLedger, memoryStage, World } from './memory-ports.ts';
 import { MemoryDatabase, memoryExtractor, memorySource } from './memory-source.ts';
 import { MemoryWarehouse, memoryComparer, memoryTarget } from './memory-target.ts';
 
@@ -132,6 +132,20 @@ export class MemoryPipeline {
   revive(): void {
     this.world.revive();
     this.world.clock.now_ms += LEASE_MS + 1;
+  }
+
+  /** Runs every step, each a process of its own once one has died; then all that is left to do, and nobody dies any more. */
+  async live(steps: readonly ((pipeline: MemoryPipeline) => unknown)[]): Promise<void> {
+    for (const step of steps) {
+      try {
+        await step(this);
+      } catch (error) {
+        if (!(error instanceof Crash)) throw error;
+      }
+      if (this.world.isDead) this.revive();
+    }
+    this.world.crashAt = 0;
+    await this.settle();
   }
 
   /** Windows and bells until every stream has applied all that there is. */
