@@ -6,6 +6,8 @@
  */
 import { setImmediate as still } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
+import { cancelEpoch } from '../../lib/epoch/cancel.ts';
+import { repairOf, requestEpoch } from '../../lib/epoch/request.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import type { Lsn } from '../../lib/lsn.ts';
 import { requestResets } from '../../lib/operate.ts';
@@ -29,6 +31,7 @@ const TURNS_MAX = 200_000;
 const PER_MILLE = 1_000;
 /** Only the SDK tries again by itself. */
 const TRIED_AGAIN = /^(?:ledger|stage|doorbell)\./;
+const BACKFILL = { kind: 'backfill', where: null, ranges: null } as const;
 const JUMPS_MS = [1_000, 60_000, LEASE_MS + 1, -30_000] as const;
 
 export interface ChaosOptions {
@@ -88,6 +91,11 @@ export class Chaos {
   #history: { readonly lsn: Lsn; readonly tables: ReadonlyMap<string, TargetRows> }[] = [];
   /** Rows of the target that have been looked at. */
   #looked = new Map<string, unknown>();
+  /**
+   * Tables that somebody took out of the publication, each with the newest cut when it was back (null: it is not). A window that runs cannot see that, and a later one
+   * mends it by a new copy, which holds the stream first. Until one that was captured after that, nothing is promised of the stream.
+   */
+  #outOfSight = new Map<string, number | null>();
 
   constructor(pipeline: MemoryPipeline, options: ChaosOptions) {
     this.#pipeline = pipeline;
@@ -131,21 +139,34 @@ export class Chaos {
 
   /** A stream that is live shows its table as it was at the position that is applied, whatever goes on. */
   #look(): void {
-    const { database, warehouse } = this.#pipeline;
+    const { database, durable, warehouse } = this.#pipeline;
+    const { chain } = durable;
     if (this.#history.at(-1)?.lsn !== database.lsn) {
       const tables = new Map([...database.tables].map(([name, table]) => [name, table.snapshot()]));
       this.#history.push({ lsn: database.lsn, tables });
+    }
+    for (const [name, back_at] of this.#outOfSight) {
+      if (back_at === null && database.publication?.has(name)) this.#outOfSight.set(name, chain.at(-1)?.number ?? 0);
     }
     for (const name of this.#options.tables) {
       const stream = warehouse.streams.get(streamOf(name));
       if (stream === undefined || this.#looked.get(name) === stream) continue;
       this.#looked.set(name, stream);
       const { hold, catching_up_to, applied_lsn } = stream.row;
-      if (hold !== null || catching_up_to !== null) continue;
+      if (this.#isSeenAgain(name, hold)) this.#outOfSight.delete(name);
+      if (hold !== null || catching_up_to !== null || this.#outOfSight.has(name)) continue;
       const then = this.#history.findLast(({ lsn }) => lsn <= applied_lsn)?.tables.get(name) ?? new Map();
       if (isDeepStrictEqual(stream.rows, then)) continue;
       this.#broken ??= new Error(`${name} is live at ${applied_lsn} and is not what the source was then`);
     }
+  }
+
+  #isSeenAgain(name: string, hold: number | null): boolean {
+    const back_at = this.#outOfSight.get(name);
+    if (back_at == null || hold === null) return false;
+    const epochs = [...this.#pipeline.durable.epochs.values()];
+    const epoch = epochs.find(({ stream, number }) => stream === streamOf(name) && number === hold);
+    return epoch !== undefined && epoch.held_cut > back_at;
   }
 
   #fateOf(call: string): Fate {
@@ -264,14 +285,27 @@ export class Chaos {
     return writes;
   }
 
-  /** Somebody takes a table out of the publication, or wants one copied anew. */
+  /** Somebody takes a table out of the publication, or wants one copied anew, or some of its rows, or none of them after all. */
   #ask(): void {
     const { database, durable, world } = this.#pipeline;
     const table = this.#options.tables[this.#below(this.#options.tables.length)] as string;
-    if (this.#below(2) === 0) return void database.publication?.delete(table);
+    if (this.#below(2) === 0) {
+      if (database.publication?.delete(table)) this.#outOfSight.set(table, null);
+      return;
+    }
     if (durable.bookmarks.size === 0) return;
     world.fork();
     const ports = this.#pipeline.drainPorts();
-    void this.#watch(requestResets(ports, [table]));
+    const drawn = this.#below(4);
+    const id = String(this.#below(12));
+    if (drawn === 0) void this.#watch(requestResets(ports, [table]));
+    else if (drawn === 1) void this.#watch(requestEpoch(ports, streamOf(table), BACKFILL));
+    else if (drawn === 2)
+      for (const wanted of repairOf(['id'], [[id]])) void this.#watch(requestEpoch(ports, streamOf(table), wanted));
+    else {
+      const epochs = [...durable.epochs.values()].filter(({ stream }) => stream === streamOf(table));
+      const newest = epochs.at(-1);
+      if (newest) void this.#watch(cancelEpoch(ports, newest, 'somebody wanted it'));
+    }
   }
 }

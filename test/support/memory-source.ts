@@ -388,6 +388,7 @@ function openSlot(world: World, database: MemoryDatabase, from: Lsn, application
 
 /** Whether the row of this id is in the chunk. */
 export function isIn(range: ChunkRange, id: string): boolean {
+  if (range.by === 'keys') return range.keys.some(([key]) => key === id);
   if (range.by !== 'key') return true;
   return (
     (range.from === null || BigInt(id) >= BigInt(range.from.join())) &&
