@@ -196,7 +196,10 @@ export class Chaos {
       this.#pipeline.world.clock.now_ms += LEASE_MS + 1;
     }
     this.#pipeline.world.fork();
-    void this.#watch(this.#pipeline.window({ ring_all: this.#below(2) === 0 })).finally(() => this.#windows--);
+    const window = this.#pipeline.window({ ring_all: this.#below(2) === 0 }).then(({ error }) => {
+      if (error?.code === 'UNEXPECTED' && !error.message.includes(Crash.name)) throw new Error(error.message);
+    });
+    void this.#watch(window).finally(() => this.#windows--);
   }
 
   #beginHandler(): void {
