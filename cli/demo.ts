@@ -86,7 +86,7 @@ export async function demo(options: DemoOptions, io: CliIo, screens: Screens): P
   const stays = options.keep || options.state !== undefined;
   const stage = new Stage(options, screens, io);
   try {
-    await mkdir(directory, { recursive: true });
+    await mkdir(directory, { recursive: true, mode: 0o700 });
     const path = join(directory, 'pipeline.yaml');
     await writeFile(path, PIPELINE);
     stage.begin(path);

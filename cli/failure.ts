@@ -4,6 +4,7 @@
 import { CommanderError } from 'commander';
 import type { Finding } from '../lib/doctor/finding.ts';
 import { asSluiceError, type SluiceError } from '../lib/errors.ts';
+import { toldError } from '../lib/postgres/server-error.ts';
 
 /** 0: done. 1: findings, or a failure. 2: the command line or the pipeline file is wrong, and nothing was done. */
 export type ExitCode = 0 | 1 | 2;
@@ -54,7 +55,12 @@ export function failureOf(thrown: unknown, debug: boolean): Failure {
 }
 
 export function errorLines({ code, message, remedy }: Told): string[] {
-  return [`Error ${code}: ${message}`, `  Remedy: ${remedy}`];
+  return [`Error ${code}: ${inside(message)}`, `  Remedy: ${inside(remedy)}`];
+}
+
+/** A name or a server's message may hold line breaks: none of its lines begins where one of ours does. */
+function inside(text: string): string {
+  return text.replaceAll(/\r?\n(?! )/g, '\n  ');
 }
 
 export function toldOf({ code, problem, remedy }: Finding): Told {
@@ -69,6 +75,6 @@ function hint(errors: readonly Told[], debug: boolean): string[] {
 
 function stackOf(error: SluiceError): string[] {
   const { cause } = error;
-  const stack = cause instanceof Error ? cause.stack : error.stack;
-  return (stack ?? '').split('\n').map((line) => `  ${line}`);
+  const { stack } = toldError(cause instanceof Error ? cause : error);
+  return stack.split('\n').map((line) => `  ${line}`);
 }

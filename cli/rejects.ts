@@ -1,6 +1,6 @@
 /**
- * `sluice rejects`: rows that were left out because they are not valid (target.on_invalid: reject). Without a name, how many of which table; with one, the rows with
- * their reasons. `--load`: read them again from the source. `--discard`: forget them.
+ * `sluice rejects`: rows that were left out because they are not valid (target.on_invalid: reject), or because the target refused them
+ * (target.on_error: quarantine). Without a name, how many of which table; with one, the rows with their reasons. `--load`: read them again from the source. `--discard`: forget them.
  */
 import type { Command } from 'commander';
 import { SluiceError } from '../lib/errors.ts';
@@ -37,7 +37,9 @@ interface RejectsOptions {
 export function registerRejects(program: Command, io: CliIo, page: Terminal): void {
   program
     .command('rejects')
-    .description('rows that were left out because they are not valid (target.on_invalid: reject)')
+    .description(
+      'rows that were left out: they are not valid (target.on_invalid), or the target refused them (target.on_error)',
+    )
     .argument('[stream]', 'table, glob such as public.*, or id as `status --json` has it (default: a list of tables)')
     .addOption(CONFIG_OPTION())
     .addOption(STATE_OPTION())

@@ -47,8 +47,9 @@ export async function resumeCommand(stream: string | undefined, options: ResumeO
     io.out(JSON.stringify({ running_pid, streams }));
     return;
   }
+  const looked = running_pid === null ? '' : '; it is looked at again';
   for (const { table, resumed } of streams) {
-    io.out(resumed ? `${printable(table)} goes on.` : `${printable(table)} was not halted.`);
+    io.out(resumed ? `${printable(table)} goes on.` : `${printable(table)} was not halted${looked}.`);
   }
   if (running_pid === null && streams.some(({ resumed }) => resumed)) io.out('The next `sluice run` goes on with it.');
 }

@@ -23,6 +23,7 @@ import { BellFaults } from './run/patience.ts';
 import { remarkOf } from './run/remarks.ts';
 import { Reporter } from './run/reporter.ts';
 import { openSession, type Session } from './run/session.ts';
+import { takeOver } from './run/take-over.ts';
 import { Watch } from './run/watch.ts';
 import type { Terminal } from './view/terminal.ts';
 import { counted, duration } from './view/text.ts';
@@ -33,6 +34,7 @@ interface RunOptions {
   readonly untilCaughtUp?: boolean;
   readonly continuous?: boolean;
   readonly json?: boolean;
+  readonly stack?: string;
 }
 
 export function registerRun(program: Command, io: CliIo, terminal: Terminal): void {
@@ -43,6 +45,10 @@ export function registerRun(program: Command, io: CliIo, terminal: Terminal): vo
     .addOption(STATE_OPTION())
     .option('--until-caught-up', 'end when everything is applied that the source had at the beginning')
     .option('--continuous', 'windows back to back instead of by the schedule')
+    .option(
+      '--stack <name>',
+      'one window of a deployed stack (sluice-PIPELINE), without a deadline, and what it has to load',
+    )
     .option('--json', 'tell the course as JSON lines')
     .addHelpText(
       'after',
@@ -53,6 +59,7 @@ export function registerRun(program: Command, io: CliIo, terminal: Terminal): vo
 
 /** Throws what is wrong with file, state and databases; Ended for a run that did not get where it should. */
 export async function run(options: RunOptions, io: CliIo, terminal: Terminal): Promise<void> {
+  if (options.stack !== undefined) return await takeOver({ ...options, stack: options.stack }, io, terminal);
   if (options.untilCaughtUp && options.continuous) {
     throw new SluiceError('USAGE', {
       problem: '--until-caught-up and --continuous exclude each other.',

@@ -18,12 +18,13 @@ import { registerRun } from './run.ts';
 import { registerStatus } from './status.ts';
 import { registerVerify } from './verify.ts';
 import { terminalOf } from './view/terminal.ts';
+import { harmless } from './view/text.ts';
 
 const LINGER_MS_MAX = 2_000;
 
 const io: CliIo = {
-  out: (line) => process.stdout.write(`${line}\n`),
-  err: (line) => process.stderr.write(`${line}\n`),
+  out: (line) => process.stdout.write(`${harmless(line)}\n`),
+  err: (line) => process.stderr.write(`${harmless(line)}\n`),
   env: process.env,
   connect: (endpoint) => connectClient(() => new Client(clientConfig(endpoint)), endpoint),
 };
@@ -33,6 +34,11 @@ const page = terminalOf(process.stdout, process.env);
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
+
+// A URL may hold a password, and the command line of a process is for everybody to see.
+if (process.argv.some((argument) => URL.canParse(argument) && new URL(argument).password !== '')) {
+  process.title = 'sluice';
+}
 
 const program = new Command('sluice')
   .description('Keeps tables of one PostgreSQL up to date in another, without a server that runs all day.')

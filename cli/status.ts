@@ -56,7 +56,15 @@ interface Seen extends PipelineStatus {
 async function look(place: Place): Promise<Seen> {
   const { pipeline } = place.file.pipeline;
   if (!(await hasState(place))) {
-    return { pipeline, at: new Date().toISOString(), running_pid: null, head: null, streams: [], reports: [] };
+    return {
+      pipeline,
+      at: new Date().toISOString(),
+      running_pid: null,
+      head: null,
+      unfinished: null,
+      streams: [],
+      reports: [],
+    };
   }
   return await beside(place, async ({ ports, running_pid }) => ({ running_pid, ...(await status(ports, pipeline)) }));
 }

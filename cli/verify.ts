@@ -19,7 +19,7 @@ import { type Moving, onMovingChain } from './place/chain.ts';
 import { onInterrupt } from './run/interrupt.ts';
 import { verifyChainCommand } from './verify-chain.ts';
 import { Block, type Terminal } from './view/terminal.ts';
-import { count, counted, percent, printable } from './view/text.ts';
+import { count, counted, harmless, percent, printable } from './view/text.ts';
 import { verifyPage } from './view/verify.ts';
 
 interface VerifyCommandOptions {
@@ -184,6 +184,6 @@ class VerifyProgress {
   #write(line: string): void {
     if (this.#silent) return;
     this.#told_ms = performance.now();
-    this.#terminal.write(`${line}\n`);
+    this.#terminal.write(`${harmless(line)}\n`);
   }
 }

@@ -59,15 +59,20 @@ let made: Runtime | null = null;
 
 /** Made by the first call. Throws CONFIG_INVALID and USAGE; the next invocation tries again. */
 export function runtime(): Runtime {
-  made ??= makeRuntime(process.env);
+  made ??= shippedRuntime(process.env);
   return made;
 }
 
-function makeRuntime(env: NodeJS.ProcessEnv): Runtime {
+function shippedRuntime(env: NodeJS.ProcessEnv): Runtime {
+  const { SLUICE_CONFIG: path } = readEnvironment(env);
+  return runtimeOf(env, readShippedPipeline(readConfig(path), path), printLine);
+}
+
+/** For one pipeline, with the names of its resources in `env`. Throws USAGE. */
+export function runtimeOf(env: NodeJS.ProcessEnv, pipeline: Pipeline, print: (line: string) => void): Runtime {
   const environment = readEnvironment(env);
-  const pipeline = readShippedPipeline(readConfig(environment.SLUICE_CONFIG), environment.SLUICE_CONFIG);
   const name = pipeline.pipeline;
-  const log = jsonLog(printLine, { pipeline: name });
+  const log = jsonLog(print, { pipeline: name });
   const { s3, sqs, dynamo } = awsClients(environment);
 
   const ledger = dynamoLedger({ client: dynamo, table: environment.SLUICE_TABLE, pipeline: name, clock });
@@ -110,8 +115,10 @@ function awsClients(environment: Environment) {
   };
 }
 
-/** Region, credentials and endpoints are the SDK's own settings. */
-function clientOptions(answer_ms_max: number) {
+/**
+ * Region, credentials and endpoints are the SDK's own settings. `answer_ms_max`: until an answer begins; `idle_ms_max`: without a byte, its body included.
+ */
+export function clientOptions(answer_ms_max: number, idle_ms_max = Math.max(IDLE_MS_MAX, answer_ms_max)) {
   return {
     maxAttempts: ATTEMPTS_MAX,
     retryMode: 'standard',
@@ -119,7 +126,9 @@ function clientOptions(answer_ms_max: number) {
       connectionTimeout: CONNECT_MS_MAX,
       requestTimeout: answer_ms_max,
       throwOnRequestTimeout: true,
-      socketTimeout: Math.max(IDLE_MS_MAX, answer_ms_max),
+      socketTimeout: idle_ms_max,
+      // Secrets pass here: NODE_TLS_REJECT_UNAUTHORIZED does not make anybody who answers AWS.
+      httpsAgent: { rejectUnauthorized: true },
     },
   };
 }

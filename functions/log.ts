@@ -4,11 +4,17 @@
  */
 import { SluiceError } from '../lib/errors.ts';
 import type { Log } from '../lib/ports.ts';
+import { toldError } from '../lib/postgres/server-error.ts';
 
 type Level = 'info' | 'warn' | 'error';
 
 /** CloudWatch cuts a line at 256 KB; a fact that is longer than this has no business in it. */
 const LINE_LENGTH_MAX = 64 * 1024;
+
+/** What JSON lets through and a terminal obeys: C1 controls, line separators, changes of direction. A name or a server's message may hold them. */
+// oxlint-disable-next-line no-control-regex -- these are what must not reach a terminal
+const CONTROL = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
+const escaped = (control: string): string => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 /** A log that hands whole lines, without their newline, to `write`. `always` stands in every line. */
 export function jsonLog(
@@ -27,7 +33,7 @@ export function jsonLog(
 export function logLine(level: Level, event: string, facts: Readonly<Record<string, unknown>>, now_ms: number): string {
   const head = { time: new Date(now_ms).toISOString(), level, event };
   try {
-    const line = JSON.stringify({ ...head, ...facts, ...head }, printable);
+    const line = JSON.stringify({ ...head, ...facts, ...head }, printable).replaceAll(CONTROL, escaped);
     return line.length <= LINE_LENGTH_MAX ? line : JSON.stringify({ ...head, facts_length: line.length });
   } catch {
     return JSON.stringify({ ...head, facts_unprintable: true });
@@ -41,6 +47,6 @@ function printable(_key: string, value: unknown): unknown {
     const { code, message, remedy } = value;
     return { code, message, remedy, ...(code === 'UNEXPECTED' && { cause: value.cause }) };
   }
-  if (value instanceof Error) return { name: value.name, message: value.message, stack: value.stack };
+  if (value instanceof Error) return { name: value.name, ...toldError(value) };
   return value;
 }

@@ -6,6 +6,7 @@ import { lsnBytesBetween } from '../lib/lsn.ts';
 import { type MetricValues, metricLine } from '../lib/metrics.ts';
 import { appliedLagSeconds } from '../lib/operate.ts';
 import type { Clock, Ground, Ledger, Log, RunReport, Source } from '../lib/ports.ts';
+import { slotRoom } from '../lib/slot/room.ts';
 import { rejectedCount } from '../lib/validation/rejected-count.ts';
 import { printLine } from './clients.ts';
 
@@ -18,20 +19,30 @@ interface MetricPorts {
 /** A source whose looks at the ground are remembered, so that a window's metrics ask for no other. */
 export function rememberGround(source: Source): { readonly source: Source; readonly ground: () => Ground | null } {
   let ground: Ground | null = null;
+  let safe_wal_bytes: number | null = null;
   const look = async () => {
     ground = await source.look();
+    const safe = ground.slot?.safe_wal_bytes ?? null;
+    if (safe !== null) safe_wal_bytes = Math.min(safe, safe_wal_bytes ?? safe);
     return ground;
   };
-  return { source: { ...source, look }, ground: () => ground };
+  // What was left when it was least, for the window that reads the slot makes room: the next gap will be as long as the last.
+  return { source: { ...source, look }, ground: () => ground && leastSafe(ground, safe_wal_bytes) };
+}
+
+function leastSafe(ground: Ground, safe_wal_bytes: number | null): Ground {
+  return ground.slot === null ? ground : { ...ground, slot: { ...ground.slot, safe_wal_bytes } };
 }
 
 /** What a window says of the slot and of itself. Pure. */
-export function windowMetrics(report: Pick<RunReport, 'error'>, ground: Ground | null): MetricValues {
+export function windowMetrics(report: Pick<RunReport, 'error' | 'unfinished'>, ground: Ground | null): MetricValues {
   const slot = ground?.slot ?? null;
+  const lag_bytes = ground && slot ? lsnBytesBetween(slot.confirmed_lsn, ground.flush_lsn) : null;
   return {
     windows_succeeded: report.error === null ? 1 : 0,
-    slot_lag_bytes: ground && slot ? lsnBytesBetween(slot.confirmed_lsn, ground.flush_lsn) : null,
-    safe_wal_bytes: slot?.wal_status === 'lost' ? 0 : (slot?.safe_wal_bytes ?? null),
+    unfinished_windows: report.error === null ? (report.unfinished?.windows ?? 0) : null,
+    slot_lag_bytes: slot?.kept_wal_bytes ?? lag_bytes,
+    safe_wal_bytes: slot && slotRoom(slot).safe_wal_bytes,
   };
 }
 

@@ -6,7 +6,7 @@
  */
 import { SluiceError } from './errors.ts';
 
-export type AwsService = 'DynamoDB' | 'S3' | 'SQS' | 'Secrets Manager' | 'RDS';
+export type AwsService = 'CloudFormation' | 'DynamoDB' | 'S3' | 'SQS' | 'Secrets Manager' | 'RDS';
 
 /** Names of errors that pass by themselves, over all of them (their API references, "Common Errors" and each operation's errors). */
 const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
@@ -36,6 +36,15 @@ const TRANSIENT_NAMES: ReadonlySet<string> = new Set([
   'TransactionInProgressException',
 ]);
 
+/** What has arrived is not what was sent. The SDK does not send it again by itself. */
+const DAMAGED_NAMES: ReadonlySet<string> = new Set([
+  'BadDigest',
+  'IncompleteBody',
+  'InvalidDigest',
+  'XAmzContentChecksumMismatch',
+  'XAmzContentSHA256Mismatch',
+]);
+
 const MISSING_NAMES: ReadonlySet<string> = new Set([
   'AWS.SimpleQueueService.NonExistentQueue',
   'NoSuchBucket',
@@ -44,6 +53,7 @@ const MISSING_NAMES: ReadonlySet<string> = new Set([
 ]);
 
 const MISSING_RESOURCE: Readonly<Record<AwsService, string>> = {
+  CloudFormation: 'such stack',
   DynamoDB: 'such table',
   S3: 'such bucket',
   SQS: 'such queue',
@@ -124,9 +134,15 @@ export function isConditionFailed(thrown: unknown): boolean {
   return thrown instanceof Error && thrown.name === 'ConditionalCheckFailedException';
 }
 
+/** Whether the request was changed or cut on its way: to be sent once more as it is. */
+export function isDamagedRequest(thrown: unknown): boolean {
+  return thrown instanceof Error && DAMAGED_NAMES.has(thrown.name);
+}
+
 function codeOf(seen: Seen): 'AWS_TRANSIENT' | 'AWS_DENIED' | 'AWS_MISSING' | null {
   if (MISSING_NAMES.has(seen.name)) return 'AWS_MISSING';
-  if (TRANSIENT_NAMES.has(seen.name) || NETWORK_CODES.has(seen.code)) return 'AWS_TRANSIENT';
+  if (TRANSIENT_NAMES.has(seen.name) || DAMAGED_NAMES.has(seen.name)) return 'AWS_TRANSIENT';
+  if (NETWORK_CODES.has(seen.code)) return 'AWS_TRANSIENT';
   if (DENIED_NAMES.has(seen.name)) return 'AWS_DENIED';
   if (seen.status === 429 || seen.status >= 500) return 'AWS_TRANSIENT';
   if (seen.status === 401 || seen.status === 403) return 'AWS_DENIED';

@@ -3,6 +3,7 @@
  * positions into the message's buffer, reused from call to call, so that a row costs no object.
  */
 import type { Lsn } from './lsn.ts';
+import type { Piece } from './piece.ts';
 import type { Column } from './shape.ts';
 
 /** MaxTupleAttributeNumber (access/htup_details.h): no tuple has more columns. */
@@ -19,7 +20,7 @@ export class Tuple {
   readonly start = new Int32Array(TUPLE_COLUMNS_MAX);
   readonly end = new Int32Array(TUPLE_COLUMNS_MAX);
   /** Giant values by column, in pieces that may be kept; such a column is of kind text, with nothing in `bytes`. Null: there is none. */
-  giants: Map<number, readonly Buffer[]> | null = null;
+  giants: Map<number, readonly Piece[]> | null = null;
 }
 
 export interface RelationColumn extends Column {

@@ -3,6 +3,7 @@
  * made, recognised, and told apart by whom it stops.
  */
 import { CATALOGUE, type Disposition, type Facts } from './error-catalogue.ts';
+import { toldError } from './postgres/server-error.ts';
 
 export type { Facts } from './error-catalogue.ts';
 
@@ -27,6 +28,9 @@ const GROUND_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'SLOTS_EXHAUSTED',
   'REPLICATION_NOT_ALLOWED',
   'WAL_LEVEL',
+  // A switch-over under way: a position, or a publication, is asked for on the wrong one of two servers.
+  'SOURCE_IS_STANDBY',
+  'SOURCE_READ_ONLY',
   'REPLICA_UNFIT',
   'TARGET_READ_ONLY',
   'ENCODING_UNSUPPORTED',
@@ -69,6 +73,6 @@ export class SluiceError extends Error {
 /** Any thrown thing as a SluiceError; what is none becomes UNEXPECTED, with its message and its cause kept. */
 export function asSluiceError(thrown: unknown): SluiceError {
   if (thrown instanceof SluiceError) return thrown;
-  const reason = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
+  const reason = thrown instanceof Error ? `${thrown.name}: ${toldError(thrown).message}` : String(thrown);
   return new SluiceError('UNEXPECTED', { reason }, { cause: thrown });
 }

@@ -26,12 +26,12 @@ export const METRICS = {
   slot_lag_bytes: {
     unit: 'Bytes',
     sentence:
-      'WAL that the source keeps for the slot: from its confirmed position to the end of the WAL. Printed by drain after every window that has seen the slot.',
+      'WAL that the source keeps for the slot, also for a transaction that has been open since. Printed by drain after every window that has seen the slot.',
   },
   safe_wal_bytes: {
     unit: 'Bytes',
     sentence:
-      'WAL that the source can still write before it gives the slot up; 0 for a slot that is lost, absent where max_slot_wal_keep_size sets no limit. Printed by drain after every window that has seen the slot.',
+      'WAL that the source can still write before it gives the slot up; 0 for a slot that is lost, absent where max_slot_wal_keep_size sets no limit. What was left when it was least in the window. Printed by drain after every window that has seen the slot.',
   },
   windows_succeeded: {
     unit: 'Count',
@@ -42,6 +42,11 @@ export const METRICS = {
     unit: 'Count',
     sentence:
       'Rows that were left out because they are not valid (`target.on_invalid: reject`), and neither loaded again nor discarded. Printed by drain after every window.',
+  },
+  unfinished_windows: {
+    unit: 'Count',
+    sentence:
+      'Windows that one transaction has taken which none of them has come to the end of; 0: there is none. Printed by drain after every window that ended without an error.',
   },
   applied_lag_seconds: {
     unit: 'Seconds',

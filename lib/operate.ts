@@ -12,6 +12,7 @@ import { type EpochProgress, epochProgress } from './epoch/progress.ts';
 import { SluiceError } from './errors.ts';
 import { type ChainPart, type StreamLag, scheduledSeconds, streamLag } from './ledger/lag.ts';
 import { isLogBased } from './ledger/method.ts';
+import { type UnfinishedStatus, unfinishedStatus } from './ledger/unfinished-status.ts';
 import { formatLsn } from './lsn.ts';
 import type {
   Bookmark,
@@ -101,6 +102,8 @@ export interface PipelineStatus {
     readonly committed_at: string | null;
     readonly recorded_at: string;
   } | null;
+  /** Longer than a window: each goes on behind the last. Null: there is none. */
+  readonly unfinished: UnfinishedStatus | null;
   /** In the order of their tables' names. */
   readonly streams: readonly StreamStatus[];
   /** The newest first. */
@@ -137,6 +140,7 @@ export async function status(ports: Pick<OperatePorts, 'clock' | 'ledger'>, pipe
       committed_at: head.committed_at_ms === null ? null : iso(head.committed_at_ms),
       recorded_at: iso(head.recorded_at_ms),
     },
+    unfinished: head && unfinishedStatus(await ledger.unfinished(), head),
     streams: streams.sort((a, b) => (a.table < b.table ? -1 : 1)),
     reports: (await ledger.reports(STATUS_REPORTS)).map(reportStatus),
   };
@@ -189,8 +193,9 @@ export async function resume(ports: OperatePorts, named: string): Promise<Resume
       if (!isLogBased(bookmark) && halt.code === 'TARGET_REJECTS') await readAnew(ledger, bookmark);
       await ledger.updateBookmark(stream, { halt: null });
       log.info('stream_resumed', { stream, code: halt.code });
-      await ring(ports, bookmark, head);
     }
+    // Also one that is not halted: nobody rings for what the ledger holds to be applied, and a target may have been restored.
+    await ring(ports, bookmark, head);
     results.push({ stream, table: displayName(table), resumed: halt !== null });
   }
   return results;

@@ -10,16 +10,13 @@
  */
 import type { Pipeline } from './config/schema.ts';
 import { streamOptions } from './config/stream-options.ts';
-import type { CapturedStream } from './cut/captured.ts';
-import { CUT_AGE_CONTINUOUS_MS_MAX, CUT_AGE_MS_MAX } from './cut/due.ts';
-import { logDecoder } from './decode/choose.ts';
+import { holdsGiants } from './cut/share.ts';
 import { planEpoch, readChunk } from './epoch/extract.ts';
 import { queryExtractor } from './epoch/stream-extractor.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
 import { noteHalts } from './load/note-halts.ts';
 import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk, type StepPorts } from './load/steps.ts';
 import { loadTogether } from './load/together.ts';
-import { LSN_ZERO, lsnMax } from './lsn.ts';
 import type {
   Clock,
   Comparer,
@@ -30,14 +27,13 @@ import type {
   LoadBell,
   Log,
   RunReport,
-  SlotReader,
   Source,
   Stage,
   StopReason,
   Target,
 } from './ports.ts';
 import { chosenExtractor } from './projection/chosen-extractor.ts';
-import { cutStreams, StagedCut } from './stage/staged-cut.ts';
+import { cutStreams, objectOf, StagedCut } from './stage/staged-cut.ts';
 import { checkedExtractor } from './validation/checked-extractor.ts';
 import { checkedStreams, type SchemaPort } from './validation/checked-streams.ts';
 import { recordedWith } from './validation/reject-writer.ts';
@@ -53,13 +49,12 @@ import { haltOrThrow, stopStream } from './window/halt.ts';
 import { LeaseKeeper } from './window/lease-keeper.ts';
 import { OneBehind } from './window/one-behind.ts';
 import { type OpenChain, openChain } from './window/open-chain.ts';
+import { openReading } from './window/open-reading.ts';
 import type { SaltPort } from './window/projecting.ts';
 import { prune } from './window/prune.ts';
 import { endSlotless, openRuns, openRunsDue } from './window/queries.ts';
-import { Reading } from './window/reading.ts';
 import { RunLog } from './window/run-log.ts';
-import { rememberTold, type ShapeNews, shapeNews, tellNews } from './window/shape-news.ts';
-import { windowMsMax } from './window/stop.ts';
+import { rememberTold, shapeNews, tellNews } from './window/shape-news.ts';
 import { TableSchedules } from './window/table-schedules.ts';
 import { logsTruncate, noteTruncated } from './window/truncated.ts';
 
@@ -108,6 +103,7 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
   let error: SluiceError | null = null;
   try {
     const opened = await run.timed('ground', () => openChain(ports, pipeline));
+    run.sawSlot(opened.ground.slot, log);
     const schedules = new TableSchedules(ports, pipeline, opened, window.ignore_schedules ?? false);
     const noted = await schedules.begin(opened.bookmarks);
     await openRuns(ports, opened, schedules, window.runs_since_ms ?? null);
@@ -122,6 +118,7 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
     await prune(ports, pipeline, bookmarks, opened.chain.head);
     await ringCatchingUp(ports, bookmarks, opened.chain.head);
     await ringHalted(ports, bookmarks, run.started_at_ms);
+    if (run.fault) throw run.fault;
   } catch (thrown) {
     error = asSluiceError(thrown);
     stopped_by = 'failed';
@@ -134,7 +131,7 @@ export async function drain(ports: DrainPorts, pipeline: Pipeline, window: Windo
   return report;
 }
 
-interface OpenWindow extends OpenChain {
+export interface OpenWindow extends OpenChain {
   readonly run: RunLog;
   readonly keeper: LeaseKeeper;
   readonly schedules: TableSchedules;
@@ -152,6 +149,9 @@ async function drainLog(ports: DrainPorts, pipeline: Pipeline, window: Window, o
   return await drainSlot(ports, pipeline, window, { ...open, ...(await lookAgain(ports, open)) });
 }
 
+const NO_DEADLINE =
+  'The source was decoding all that time, and sent nothing. If it comes again, the next window does no better: sluice run --stack NAME -c FILE has no deadline.';
+
 /** capture, then slot ─► decode ─► cut ─► stage ─► record ─► confirm, announce: until it is time to stop. */
 async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, open: OpenWindow): Promise<StopReason> {
   const { clock, source, stage } = ports;
@@ -161,13 +161,18 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
   const followed = await capturedStreams(ports.ledger, open.streams, captured, !target.primary_key_required);
   const streams = await checkedStreams(ports, pipeline, followed, { captured, head: chain.head.number });
   const news = await shapeNews(ports, { ...open, captured }, pipeline.source.plugin);
-  const { reader, reading } = await openReading(ports, pipeline, window, open, streams, news);
+  const { reader, reading, unfinished } = await openReading(ports, pipeline, window, {
+    ...open,
+    followed: streams,
+    captured,
+    news,
+  });
   const { cut } = reading;
   const describing = new Describing(source, streams);
   const announcer = new Announcer(ports, target, open.schedules);
   /** What is taken from the cut is staged and recorded while the next is read; `settled` before anything else is taken. */
   const behind = new OneBehind();
-  const unfinished = new Set<StagedCut>();
+  const incomplete = new Set<StagedCut>();
   let staged: StagedCut | null = null;
 
   /** Streams whose changes have been passed over are halted before a position past these changes is recorded. */
@@ -181,15 +186,20 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     // What is looked up is given to the cut, and may find a fault of a stream.
     await reading.settle();
     await haltFaulty();
-    staged ??= new StagedCut(stage, objectName(pipeline, 'cuts', chain.head.number + 1, ports.newId()));
-    unfinished.add(staged);
+    staged ??= new StagedCut(
+      stage,
+      objectName(pipeline, 'cuts', chain.head.number + 1, ports.newId()),
+      unfinished.take(),
+    );
+    incomplete.add(staged);
     await staged.reject(cut.rejected.take());
     return { into: staged, shares: cut.takePart(), extracted_at: new Date(clock.now()).toISOString() };
   };
 
   const stagePart = async (): Promise<void> => {
     const { into, shares, extracted_at } = await takePart();
-    behind.start(() => run.timed('stage', async () => into.append(await describing.describe(shares), extracted_at)));
+    const append = async () => into.append(await describing.describe(shares), extracted_at);
+    await behind.start(() => run.timed('stage', append), holdsGiants(shares));
   };
 
   const finishCut = async (): Promise<void> => {
@@ -197,31 +207,42 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     const { end_lsn, committed_at_ms, counts, transactions } = cut;
     staged = null;
     reading.restart();
-    behind.start(async () => {
+    const finish = async (): Promise<void> => {
       const object = await run.timed('stage', async () => {
         await into.append(await describing.describe(shares), extracted_at);
         return await into.complete();
       });
       const streams = cutStreams(counts, object);
-      const { object: name, object_bytes, index } = object;
-      const next = { kind: 'changes', end_lsn, committed_at_ms, object: name, object_bytes, index, streams } as const;
+      const next = { kind: 'changes', end_lsn, committed_at_ms, ...objectOf(object), streams } as const;
       const record = () => run.timed('record', () => chain.append(next));
       const number = chain.head.number + 1;
       const kept = await recordedWith(ports.ledger, object.rejected, number, clock.now(), record);
       const { recorded } = kept;
       run.rejected(kept.rejected_rows);
-      unfinished.delete(into);
+      incomplete.delete(into);
       // Only now (I1).
       reader.confirm(recorded.end_lsn);
       run.recorded(recorded, transactions);
       await announcer.recorded(recorded);
-    });
+    };
+    await behind.start(finish, holdsGiants(shares));
+  };
+
+  /** Inside a transaction: what is staged of it stays, for the next window to go on behind it. */
+  const suspendCut = async (): Promise<void> => {
+    if (reading.isPassing || !unfinished.hasRoom) return run.unfinished(await unfinished.stall());
+    if (reading.read.messages === 0) return;
+    const { into, shares, extracted_at } = await takePart();
+    await run.timed('stage', async () => into.append(await describing.describe(shares), extracted_at));
+    run.unfinished(await unfinished.suspend(into, reading, chain.head));
+    incomplete.delete(into);
   };
 
   /** There was nothing for us up to here: recorded and confirmed too, so that the slot of idle tables moves while others write. */
   const finishEmptyCut = async (): Promise<void> => {
     await haltFaulty();
     const { end_lsn, transactions } = cut;
+    unfinished.take();
     reading.restart();
     if (end_lsn <= chain.head.end_lsn) return;
     const recorded = await run.timed('record', () => chain.append({ kind: 'changes', end_lsn }));
@@ -239,11 +260,13 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
       if (step === 'cut') await finishCut();
       else if (step === 'part') await stagePart();
       else if (step === 'empty') await finishEmptyCut();
-      else if (step === 'quiet') await announcer.tick(behind.isFree && !cut.hasChanges && !cut.inTransaction);
+      else if (step === 'quiet') await announcer.tick(behind.isFree && !cut.hasChanges && !reading.isAmid);
       await openRunsDue(ports, open, open.schedules);
       reason = (await keeper.keep()) ? reading.stopReason() : 'lease_lost';
     }
-    if (!cut.inTransaction && reason !== 'lease_lost') {
+    if (reason === 'deadline' && reading.isStill) ports.log.warn('window_came_to_nothing', { remedy: NO_DEADLINE });
+    if (reading.isAmid && reason !== 'lease_lost') await suspendCut();
+    else if (reason !== 'lease_lost') {
       // What is looked up is of the shape that the log has shown: it stands before a newer one is told.
       await reading.settle();
       const told = tellNews(cut, streams, news);
@@ -254,48 +277,13 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     await behind.settled();
     await announcer.ringAll(reason, run.started_at_ms);
     return reason;
+  } catch (thrown) {
+    throw await unfinished.failed(thrown);
   } finally {
     await behind.settled().catch(() => {}); // It is what is being thrown, or it came after that.
     await reader.close();
-    for (const abandoned of unfinished) await abandoned.abandon();
+    for (const abandoned of incomplete) await abandoned.abandon();
   }
-}
-
-/** The slot, opened where the chain ends, and the reading of it, with all that ends a window. */
-async function openReading(
-  ports: DrainPorts,
-  pipeline: Pipeline,
-  window: Window,
-  open: OpenWindow,
-  streams: readonly CapturedStream[],
-  news: ShapeNews | null,
-): Promise<{ readonly reader: SlotReader; readonly reading: Reading }> {
-  const { clock, source } = ports;
-  const { run, keeper, chain, ground } = open;
-  const { source: options, target, schedule } = pipeline;
-  const begin_lsn = chain.head.end_lsn;
-  run.between(begin_lsn, ground.flush_lsn);
-  const appends = streams.some(({ keyless }) => keyless?.rows === 'append');
-  const reader = await source.openSlot(begin_lsn, String(keeper.token), appends, streams);
-  const reading = new Reading({
-    reader,
-    decoder: (cut) => logDecoder(reader.dialect, { tables: open.streams.map(({ table }) => table), source, cut }),
-    clock,
-    streams,
-    catalog_lsn: open.catalog_lsn,
-    hard_delete: target.hard_delete,
-    from: begin_lsn,
-    started_at_ms: run.started_at_ms,
-    end_lsn:
-      (window.break_at_end_lsn ?? options.break_at_end_lsn) ? lsnMax(ground.flush_lsn, news?.lsn ?? LSN_ZERO) : null,
-    no_data_ms: options.logical_poll_total_seconds * 1000,
-    max_run_ms: windowMsMax(options.max_run_seconds * 1000, schedule.kind),
-    deadline_ms: window.deadline_ms,
-    cut_age_ms_max: schedule.kind === 'continuous' ? CUT_AGE_CONTINUOUS_MS_MAX : CUT_AGE_MS_MAX,
-    asked: window.asked ?? (() => false),
-    flushLsn: async () => (await source.look()).flush_lsn,
-  });
-  return { reader, reading };
 }
 
 export interface ExtractPorts extends SaltPort, SchemaPort {
@@ -372,9 +360,9 @@ export async function load(ports: LoadPorts, bell: LoadBell, limits: LoadLimits)
       case 'cuts':
         return { stream, ...(await applyCuts(ports, bookmark, limits)) };
       case 'chunk':
-        return { stream, ...(await loadChunk(ports, bookmark, bell)) };
+        return { stream, ...(await loadChunk(ports, bookmark, bell, limits)) };
       case 'finish':
-        return { stream, ...(await finishEpoch(ports, bookmark, bell.epoch)) };
+        return { stream, ...(await finishEpoch(ports, bookmark, bell.epoch, limits)) };
       default:
         return bell satisfies never;
     }

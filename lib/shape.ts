@@ -85,7 +85,7 @@ export interface FlattenedColumn {
 
 /** A column that is computed from others of its row. */
 export interface GeneratedColumn extends Column {
-  /** pg_get_expr of it. */
+  /** pg_get_expr of it; in a look at all tables (Source.tables) only the names of the columns in it, for that takes no lock. */
   readonly expression: string;
   /** pg_attribute.attgenerated: s stored, v virtual (18+). */
   readonly storage: 's' | 'v';

@@ -74,7 +74,11 @@ export function needsWindow({ unfinished, missing }: Remaining, goal_cut: number
 }
 
 /** Changes whenever anything has moved. */
-export function mark({ head, streams }: Pick<PipelineStatus, 'head' | 'streams'>): string {
+export function mark({
+  head,
+  streams,
+  unfinished,
+}: Pick<PipelineStatus, 'head' | 'streams'> & Partial<Pick<PipelineStatus, 'unfinished'>>): string {
   const places = streams.map(({ stream, state, reset_requested, resync_requested, applied_cut, epoch }) => [
     stream,
     state,
@@ -85,5 +89,5 @@ export function mark({ head, streams }: Pick<PipelineStatus, 'head' | 'streams'>
     epoch?.chunks_staged,
     epoch?.chunks_loaded,
   ]);
-  return JSON.stringify([head?.lsn, places]);
+  return JSON.stringify([head?.lsn, places, unfinished?.changes]);
 }

@@ -1,7 +1,7 @@
 /**
  * What a function's log line says to a person who watches a run; most lines say nothing to him. Pure.
  */
-import { counted, printable } from '../view/text.ts';
+import { bytes, counted, printable } from '../view/text.ts';
 
 export interface Remark {
   readonly level: 'info' | 'warning' | 'error';
@@ -35,6 +35,19 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
         `${listOf(record.tables)} cannot be taken in yet: open transactions may have written before (process ${listOf(record.processes)}).`,
         `  ${textOf(record.remedy)}`,
       );
+    case 'capture_postponed':
+      return warning(
+        `${listOf(record.tables)} cannot be taken in yet: ${textOf(record.message)}`,
+        `  Remedy: ${textOf(record.remedy)}`,
+      );
+    case 'transaction_unfinished':
+      return warning(
+        `Transaction ${textOf(record.xid)} is longer than a window: ${counted(Number(record.changes), 'change')} of ${listOf(record.tables)} staged in ${counted(Number(record.windows), 'window')}; the next goes on behind it.`,
+      );
+    case 'window_came_to_nothing':
+      return warning('The window came to its end before the source had sent anything.', `  ${textOf(record.remedy)}`);
+    case 'transaction_begun_anew':
+      return warning(`Transaction ${textOf(record.xid)} is read from its beginning: ${textOf(record.reason)}`);
     case 'table_not_followed':
       return warning(`Not followed: ${errorText(record)}`);
     case 'captured_anew':
@@ -75,6 +88,15 @@ export function remarkOf(record: Facts, tableOf: (stream: string) => string): Re
       return info(`${table} cannot be swapped in yet, for somebody reads the old one; it is tried again`);
     case 'stream_resumed':
       return info(`${table} goes on: what halted it (${textOf(record.code)}) is over`);
+    case 'slot_at_risk':
+      return warning(
+        `The source can write ${bytes(Number(record.safe_wal_bytes ?? 0))} more before it gives the slot up.`,
+        '  Remedy: raise max_slot_wal_keep_size on the source, or run windows more often.',
+      );
+    case 'target_went_back':
+      return warning(
+        `The target is of an earlier time than what was loaded into it (${table}: cut ${textOf(record.cut)}, before ${textOf(record.known_cut)}): it was restored. What is staged is loaded again.`,
+      );
     case 'position_given_up':
       return warning(
         `A new replication slot ${textOf(record.slot)} is made, for the place in the log is gone: ${textOf(record.code)}: ${textOf(record.reason)}`,

@@ -26,9 +26,11 @@ export function statusPage(page: StatusPage): string[] {
     [headLine(page)],
     streamTable(page),
     ...copyBlock(page),
+    ...unfinishedBlock(page),
     ...givenUpBlock(page),
     ...haltBlock(page),
     ...rejectedBlock(page),
+    ...slotBlock(page),
     ...windowBlock(page),
   ];
   if (status.streams.length === 0)
@@ -178,12 +180,47 @@ function haltBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
 }
 
 /** Rows that were left out, and wait for a person. */
+function unfinishedBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
+  const { unfinished } = status;
+  if (unfinished === null) return [];
+  const { xid, changes, text_bytes, tables, table_count, windows, stalled, began_at } = unfinished;
+  const more = table_count > tables.length ? ` and ${counted(table_count - tables.length, 'other')}` : '';
+  const facts = `${counted(changes, 'change')} (${bytes(text_bytes)}) of ${tables.map(printable).join(', ')}${more} staged in ${counted(windows, 'window')}, begun ${ago(began_at, now_ms)}`;
+  const remedy = stalled
+    ? 'Passing over what is staged took all of the last window: only one without a deadline comes to its end (sluice run --stack).'
+    : 'The next window goes on behind it.';
+  return [
+    [
+      paint('yellow', `Transaction ${xid} is longer than a window`),
+      ...wrap(facts, width, '  '),
+      ...wrap(remedy, width, '  '),
+    ],
+  ];
+}
+
 function rejectedBlock({ status, width, paint }: StatusPage): string[][] {
   const rejected = status.streams.filter(({ rejected_rows }) => rejected_rows > 0);
   if (rejected.length === 0) return [];
   const of = rejected.map(({ table: name, rejected_rows }) => `${counted(rejected_rows, 'row')} of ${printable(name)}`);
   return [
     [paint('yellow', 'Rows that are not valid were left out: sluice rejects'), ...wrap(of.join(', '), width, '  ')],
+  ];
+}
+
+/** The newest window that has seen the slot found that it may soon be lost. */
+function slotBlock({ status, now_ms, width, paint }: StatusPage): string[][] {
+  const seen = status.reports.find(({ slot }) => slot !== undefined);
+  if (!seen?.slot?.at_risk) return [];
+  const { safe_wal_bytes, kept_wal_bytes } = seen.slot;
+  const left = safe_wal_bytes === null ? 'little' : bytes(safe_wal_bytes);
+  const kept = kept_wal_bytes === null ? '' : ` It kept ${bytes(kept_wal_bytes)} for it then.`;
+  const found = `When a window began ${ago(seen.started_at, now_ms)}, the source could write ${left} more before it gives the slot up.${kept}`;
+  return [
+    [
+      paint('yellow', 'The slot is at risk'),
+      ...wrap(found, width, '  '),
+      ...wrap('Remedy: raise max_slot_wal_keep_size on the source, or run windows more often.', width, '  '),
+    ],
   ];
 }
 

@@ -3,7 +3,7 @@
  * lines scroll by above it. Where there is no terminal, there is no block: callers print plain lines then.
  */
 import { styleText } from 'node:util';
-import { fit, widthOf } from './text.ts';
+import { fit, harmless, widthOf } from './text.ts';
 
 type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 
@@ -80,7 +80,7 @@ export class Block {
     const height = this.#drawn.reduce((sum, drawn) => sum + Math.max(1, Math.ceil(drawn / width)), 0);
     const shown = this.#lines.slice(0, Math.max(0, rows() - 1)).map((line) => clipped(line, width - 1));
     this.#drawn = shown.map(widthOf);
-    write(`${up(height)}${CLEAR_BELOW}${[...said, ...shown].map((line) => `${line}\n`).join('')}`);
+    write(`${up(height)}${CLEAR_BELOW}${[...said, ...shown].map((line) => `${harmless(line)}\n`).join('')}`);
   }
 }
 

@@ -67,6 +67,16 @@ export function printable(name: string): string {
   return name.replaceAll(CONTROL, '\ufffd');
 }
 
+/** What `printable` finds, but for line breaks, tabs and the colours of `Terminal.paint`. */
+const OUTPUT_CONTROL =
+  // oxlint-disable-next-line no-control-regex -- these are what must not reach a terminal
+  /\u001b(?!\[[0-9]{1,2}m)|[\u0000-\u0008\u000b-\u001a\u001c-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
+
+/** What is left of a line for standard output or error, JSON or not: a control character that nobody has taken out is spelled as JSON spells it. */
+export function harmless(line: string): string {
+  return line.replaceAll(OUTPUT_CONTROL, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 const SEGMENTS = new Intl.Segmenter('en', { granularity: 'grapheme' });
 /** East Asian wide and emoji: two columns each. */
 const WIDE =

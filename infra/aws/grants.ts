@@ -16,8 +16,9 @@ const LEDGER_UPDATE = ['dynamodb:UpdateItem'];
 /** Of many items at once: the window removes old cuts, a plan writes its chunks, a request is taken out. A batch needs no right to single deletes. */
 const LEDGER_BATCH = ['dynamodb:BatchWriteItem'];
 
+const STAGE_PUT = ['s3:PutObject', 's3:AbortMultipartUpload'];
 /** GetObject: after an answer that was lost, HeadObject tells whether the object is complete. */
-const STAGE_WRITE = ['s3:PutObject', 's3:AbortMultipartUpload', 's3:GetObject'];
+const STAGE_WRITE = [...STAGE_PUT, 's3:GetObject'];
 const STAGE_READ = ['s3:GetObject'];
 /** Without it S3 answers 403 for an object that is not there, and one that has expired would look like a missing right. */
 const STAGE_LIST = ['s3:ListBucket'];
@@ -26,7 +27,7 @@ const RING = ['sqs:SendMessage'];
 /** What Lambda's event source asks of the function's role; and ChangeMessageVisibility, by which the function says when a failed bell rings again. */
 const ANSWER = ['sqs:ReceiveMessage', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes', 'sqs:ChangeMessageVisibility'];
 
-type StageFolder = 'cuts/' | 'chunks/' | 'rejected/cuts/' | 'rejected/chunks/' | 'rejected/' | '';
+type StageFolder = 'cuts/' | 'chunks/' | 'rejected/cuts/' | 'rejected/chunks/' | 'rejected/loads/' | 'rejected/' | '';
 
 interface Rights {
   readonly ledger: readonly string[];
@@ -59,7 +60,11 @@ export const RIGHTS: Readonly<Record<FunctionName, Rights>> = {
   },
   load: {
     ledger: [...LEDGER_READ, ...LEDGER_PUT, ...LEDGER_UPDATE, ...LEDGER_BATCH],
-    stage: [{ actions: STAGE_READ, folders: [''] }],
+    // It puts aside what the target refuses (lib/load/quarantine.ts).
+    stage: [
+      { actions: STAGE_READ, folders: [''] },
+      { actions: STAGE_PUT, folders: ['rejected/loads/'] },
+    ],
     // At the end of an epoch it opens the next that waits.
     rings: ['load', 'extract'],
     answers: 'load',

@@ -3,6 +3,7 @@
  * written as such, so that changing one moves the other; test/infra holds them against the template.
  */
 import { Duration } from 'aws-cdk-lib';
+import { SAFE_WAL_BYTES_MIN } from '../../lib/slot/room.ts';
 
 export const FUNCTION_NAMES = ['drain', 'extract', 'load', 'backfill', 'operate'] as const;
 export type FunctionName = (typeof FUNCTION_NAMES)[number];
@@ -67,7 +68,7 @@ export const UPLOAD_ABORT = Duration.days(1);
 export const SLOT_LAG_ALARM_BYTES = 10 * 1024 ** 3;
 
 /** WAL that may still be written before the slot is lost: time to act, not to write a report. */
-export const SAFE_WAL_ALARM_BYTES = 2 * 1024 ** 3;
+export const SAFE_WAL_ALARM_BYTES = SAFE_WAL_BYTES_MIN;
 
 /** A recorded change is applied within a minute when all is well; a load that fails is tried again within the hour. */
 export const APPLIED_LAG_ALARM = Duration.hours(1);

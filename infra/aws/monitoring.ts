@@ -128,12 +128,23 @@ function pipelineAlarms(pipeline: string): AlarmEntry[] {
     },
     {
       name: 'rows-rejected',
-      meaning: 'Rows are not valid, and were left out of the target.',
+      meaning: 'Rows are not valid, or the target refuses them, and were left out of it.',
       metric: ownMetric('rejected_rows', pipeline, Stats.MAXIMUM),
       comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 1,
       periods: 1,
       // As for a halt: they stay put aside until somebody sees to them, and a window says so.
+      missing: TreatMissingData.IGNORE,
+    },
+    {
+      name: 'transaction-unfinished',
+      meaning:
+        'A transaction is longer than a window; each window goes on behind the last, as long as it comes to something new.',
+      metric: ownMetric('unfinished_windows', pipeline, Stats.MAXIMUM),
+      comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: 1,
+      periods: 1,
+      // Between windows nothing is printed, and nothing comes further.
       missing: TreatMissingData.IGNORE,
     },
     {

@@ -3,12 +3,13 @@
  * client that breaks off in the middle of one would be its end; and it gives answers to the client only when what they promise is on disk
  * (ports.ts, "durable"), which LevelDB leaves to the operating system.
  */
-import { mkdir, open, readdir } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import dynalite from 'dynalite';
 import { type LocalServer, listenOnLoopback } from './loopback.ts';
+import { privateDirectory } from './state.ts';
 
 /** The largest request that DynamoDB takes: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html */
 const REQUEST_BYTES_MAX = 16 * 1024 * 1024;
@@ -16,7 +17,7 @@ const READS = /\.(?:Get|BatchGet|Query|Scan|Describe|List)/;
 
 /** Opens the tables in `directory` and serves them. One process at a time. `onError` hears of faults that are the server's own. */
 export async function startDynamoDb(directory: string, onError: (error: unknown) => void): Promise<LocalServer> {
-  await mkdir(directory, { recursive: true });
+  await privateDirectory(directory);
   const server = dynalite({ path: directory, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 });
   const [answer] = server.listeners('request') as [Listener];
   const sync = joined(() => syncLog(directory));

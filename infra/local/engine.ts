@@ -12,7 +12,7 @@ import { type Backend, type BackendOptions, openBackend } from './backend.ts';
 import { type Poller, startPoller } from './poller.ts';
 import { VISIBILITY_SECONDS } from './resources.ts';
 import { Sandbox } from './sandbox.ts';
-import { runSchedule } from './scheduler.ts';
+import { runSchedule, windowSucceeded } from './scheduler.ts';
 
 export const FUNCTION_NAMES = ['drain', 'load', 'extract', 'backfill', 'operate'] as const;
 export type FunctionName = (typeof FUNCTION_NAMES)[number];
@@ -147,8 +147,7 @@ class RunningEngine implements Engine {
       signal: this.#stopping.signal,
       window: async () => {
         try {
-          const report = await this.window();
-          return (report as { stopped_by?: unknown } | null)?.stopped_by !== 'failed';
+          return windowSucceeded(await this.window());
         } catch (thrown) {
           this.#options.onFault?.('drain', asSluiceError(thrown));
           return false;

@@ -45,6 +45,13 @@ export const RECEIVES_MAX = 5;
 /** Short, because the poller renews it while a message is worked on: what a dead sandbox had comes again soon. */
 export const VISIBILITY_SECONDS = 30;
 const TABLE_WAIT_SECONDS = 60;
+/** Of a call, which the SDK tries again; a queue that is listened to answers after 20 seconds at most. */
+const REQUEST_LIMITS = {
+  connectionTimeout: 5_000,
+  requestTimeout: 60_000,
+  throwOnRequestTimeout: true,
+  socketTimeout: 60_000,
+};
 
 /** Real clients on the given endpoints; region and credentials as the sandboxes have them. */
 export function clientsFor(endpoints: ServiceEndpoints, environment: Readonly<Record<string, string>>): Clients {
@@ -57,6 +64,7 @@ export function clientsFor(endpoints: ServiceEndpoints, environment: Readonly<Re
   const common = {
     region: environment.AWS_REGION ?? '',
     ...(credentials.accessKeyId === '' ? {} : { credentials }),
+    requestHandler: REQUEST_LIMITS,
   };
   return {
     s3: new S3Client({ ...common, endpoint: endpoints.s3, forcePathStyle: true }),

@@ -12,7 +12,7 @@ export interface ScheduleState {
   /** Start and end of the last window. */
   readonly began_ms: number | null;
   readonly ended_ms: number | null;
-  /** Windows that failed since the last one that did not. */
+  /** Windows that failed since the last one that did not (`windowSucceeded`). */
   readonly failures: number;
 }
 
@@ -27,6 +27,12 @@ export const CONTINUOUS_GAP_MS = 1_000;
 export const CONTINUOUS_GAP_MS_MAX = 60_000;
 /** Looked at anew after at most so long: clocks are set, and laptops sleep. */
 const SLEEP_MS_MAX = 60_000;
+
+/** Whether a window, by its report, got anywhere: one that was cut off after it had recorded something has, and what comes next is not put off for it. Pure. */
+export function windowSucceeded(report: unknown): boolean {
+  const { stopped_by, cuts = 0 } = (report ?? {}) as { stopped_by?: unknown; cuts?: number };
+  return stopped_by !== 'failed' || cuts > 0;
+}
 
 /** The time at which the next window begins, at the earliest `now_ms`; null: never. */
 export function nextWindow(schedule: ScheduleConfig, state: ScheduleState, now_ms: number): number | null {

@@ -7,11 +7,20 @@
  *     postgres/           embedded servers, for pipelines that name none
  *     <pipeline>.yaml     such a pipeline's file, with their addresses
  */
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { SluiceError } from '../../lib/errors.ts';
 import { takeLock, tryLock } from './lock.ts';
+
+/** Mode of a directory with rows or secrets in it. */
+const PRIVATE_DIRECTORY = 0o700;
+
+/** Makes it, with what is above it, for nobody else; one that an earlier version has made for all is closed. */
+export async function privateDirectory(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: PRIVATE_DIRECTORY });
+  await chmod(directory, PRIVATE_DIRECTORY);
+}
 
 const Address = z.object({
   host: z.string(),
@@ -33,6 +42,12 @@ const EngineFile = z.object({
 /** What other processes of the same user may know of a running engine. */
 export type EngineFile = z.infer<typeof EngineFile>;
 
+/**
+ * Rows lie here: for nobody else. Root's embedded servers run under another account, which must pass through where it cannot be given a working directory
+ * by the kernel (postgres/cluster.ts).
+ */
+const STATE_MODE = process.platform !== 'linux' && process.getuid?.() === 0 ? 0o711 : PRIVATE_DIRECTORY;
+
 export interface State {
   readonly directory: string;
   /** Tells other processes where the engine is. */
@@ -42,7 +57,7 @@ export interface State {
 
 /** Makes the directory when it is missing, and takes its lock. STATE_IN_USE where another engine has it. */
 export async function takeState(directory: string): Promise<State> {
-  await mkdir(directory, { recursive: true });
+  await mkdir(directory, { recursive: true, mode: STATE_MODE });
   await writeFile(join(directory, '.gitignore'), '*\n');
   const lock = await takeLock(join(directory, 'engine.lock'));
   if (lock === null) {

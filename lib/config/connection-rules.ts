@@ -61,8 +61,19 @@ function clientCertificateFindings(side: string, { cert, key, key_password }: Ss
   return findings;
 }
 
+/** What means nothing without TLS. */
+const NEEDS_TLS = ['ca', 'cert', 'key', 'key_password', 'server_name'] as const;
+
 /** Nothing may look safer than it is. */
-function trustFindings(side: string, { mode, ca, server_name }: SslConfig): Finding[] {
+function trustFindings(side: string, ssl: SslConfig): Finding[] {
+  const { mode, ca, server_name } = ssl;
+  if (mode === 'disable') {
+    const [given] = NEEDS_TLS.filter((key) => ssl[key] !== null);
+    if (given === undefined) return [];
+    const problem = `${side}.ssl.${given} is given, and ${side}.ssl.mode: disable means no TLS at all: anybody on the way reads and changes what passes.`;
+    const remedy = `Set mode: ${ca === null ? 'require' : 'verify-full'}; or, where nobody can listen on the way, set ${side}.ssl: false.`;
+    return [finding([side, 'ssl', 'mode'], 'value', problem, remedy)];
+  }
   const findings: Finding[] = [];
   if (mode === 'verify-ca' && ca === null) {
     // libpq refuses it as well: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT

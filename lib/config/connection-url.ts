@@ -48,6 +48,12 @@ export function parseConnectionUrl(text: string): ConnectionUrl {
   if (is_public && ssl_mode !== 'verify-full') {
     throw usage("The URL's sslrootcert=system needs sslmode=verify-full.", 'Write verify-full, or name a file.');
   }
+  if (ssl_ca !== null && ssl_mode === 'disable') {
+    throw usage(
+      "The URL's sslrootcert names an authority, and its sslmode promises no TLS.",
+      'Write sslmode=verify-full, or leave sslrootcert out.',
+    );
+  }
   if (ssl_ca === null && ssl_mode === 'verify-ca') {
     throw usage("The URL's sslmode=verify-ca names no authority.", 'Add sslrootcert=FILE, or write verify-full.');
   }

@@ -51,6 +51,10 @@ const REMEDY_SYNTAX =
   'Correct the YAML there: indent with spaces, one space after each colon, text with special characters in quotes.';
 const REMEDY_SIZE = 'A pipeline file is a few pages at most: check that this is one.';
 const REMEDY_ALIAS = 'Put a glob that begins with * in quotes: "*.orders".';
+/** Readers of maps pass over it or make a prototype of it: what it asks for, a mask perhaps, would be left undone without a word. */
+export const KEY_REFUSED = '__proto__';
+const REMEDY_KEY =
+  'Remove it. A column of that name can be left out (columns: { exclude: [...] }), and a table or schema be meant by a glob.';
 const TOO_DEEP = ['Lists and maps are nested too deep.', REMEDY_SIZE] as const;
 
 /** The parser's codes (https://eemeli.org/yaml/#errors) as sentences; what is not here is said to be no valid YAML. */
@@ -86,6 +90,8 @@ export function parseConfig(text: string): ConfigDocument {
     strict: true,
     uniqueKeys: true,
     stringKeys: true,
+    // !!binary, !!timestamp, !!set and others would make objects of classes, of which no option is one.
+    resolveKnownTags: false,
     prettyErrors: false,
     logLevel: 'error',
     lineCounter: lines,
@@ -99,6 +105,8 @@ export function parseConfig(text: string): ConfigDocument {
   try {
     const unresolved = unresolvedAliases(document, placeOf);
     if (unresolved.length > 0) return broken(unresolved);
+    const refused = refusedKeys(document, placeOf);
+    if (refused.length > 0) return broken(refused);
     return {
       value: document.toJS({ maxAliasCount: ALIASES_MAX }),
       faults: [],
@@ -135,6 +143,18 @@ function unresolvedAliases(document: Document, placeOf: (offset: number) => Plac
       if (alias.resolve(document)) return undefined;
       const problem = 'A value that begins with * is an alias, and nothing before it has that anchor (&).';
       faults.push(fault(placeOf(alias.range?.[0] ?? 0), problem, REMEDY_ALIAS));
+      return faults.length < SYNTAX_FAULTS_MAX ? undefined : visit.BREAK;
+    },
+  });
+  return faults;
+}
+
+function refusedKeys(document: Document, placeOf: (offset: number) => Place): ConfigFault[] {
+  const faults: ConfigFault[] = [];
+  visit(document, {
+    Pair(_key, { key }) {
+      if (!isScalar(key) || key.value !== KEY_REFUSED) return undefined;
+      faults.push(fault(placeOf(key.range?.[0] ?? 0), `The key ${KEY_REFUSED} is not taken anywhere.`, REMEDY_KEY));
       return faults.length < SYNTAX_FAULTS_MAX ? undefined : visit.BREAK;
     },
   });

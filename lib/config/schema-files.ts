@@ -3,7 +3,7 @@
  * schemas in it, for a function has no files of ours. Nothing is read here: that is passed in.
  */
 import { SluiceError } from '../errors.ts';
-import { parseConfig } from './document.ts';
+import { KEY_REFUSED, parseConfig } from './document.ts';
 import type { Pipeline } from './schema.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
@@ -54,8 +54,19 @@ function parsed(text: string): Schema {
 }
 
 function jsonOf(text: string): unknown {
+  const keys = new Set<string>();
+  const value = parsedJson(text, (key, part) => {
+    keys.add(key);
+    return part;
+  });
+  // What is asked of a column of this name would not be looked at.
+  if (keys.has(KEY_REFUSED)) throw new Error(`it has the key ${KEY_REFUSED}, which is not taken`);
+  return value;
+}
+
+function parsedJson(text: string, reviver: (key: string, part: unknown) => unknown): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, reviver);
   } catch {
     throw new Error('it is no JSON'); // The parser would quote it.
   }

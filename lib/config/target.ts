@@ -21,6 +21,9 @@ const ON_TRUNCATE = ['apply', 'ignore', 'halt'] as const;
 const CONSISTENCY = ['stream', 'transaction'] as const;
 const CUSTOM_TYPES = ['create', 'text'] as const;
 const ON_INVALID = ['halt', 'reject'] as const;
+const ON_ERROR = ['halt', 'quarantine'] as const;
+/** Their keys lie in memory while the stream is loaded. */
+const QUARANTINE_ROWS_MAX = 100_000;
 
 const indexColumns = z.array(identifier).min(1).max(INDEX_COLUMNS_MAX);
 const index = z
@@ -124,6 +127,14 @@ export const targetOptions = z.strictObject({
   on_invalid: option(z.enum(ON_INVALID).default('halt'), {
     sentence:
       'What becomes of a row that is not valid: `halt` stops its stream; `reject` leaves the row out and puts it aside, for `sluice rejects`, and the target keeps what it had. A table without a key always halts.',
+  }),
+  on_error: option(z.enum(ON_ERROR).default('halt'), {
+    sentence:
+      "What becomes of a row that the target refuses (a constraint, a trigger, a value that its column's type does not take): `halt` stops its stream, naming the row's key; `quarantine` finds such rows by bisection, puts them aside, for `sluice rejects`, and applies the others. A table without a key always halts, and so does what refuses the whole table (a missing column, a missing right).",
+  }),
+  quarantine_rows_max: option(z.int().min(1).max(QUARANTINE_ROWS_MAX).default(1_000), {
+    sentence: 'With `on_error: quarantine`, how many refused rows of one stream may wait: one more halts it.',
+    unit: 'rows',
   }),
   indices: option(z.record(z.string(), z.array(index)).default({}), {
     sentence:

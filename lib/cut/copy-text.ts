@@ -6,6 +6,7 @@
  * and merged by these bytes alone.
  */
 import { type Tuple, VALUE } from '../change.ts';
+import { isPacked, type Piece } from '../piece.ts';
 
 export const TAB = 0x09;
 export const NEWLINE = 0x0a;
@@ -82,16 +83,18 @@ export function writeEscaped(out: Buffer, at: number, bytes: Buffer, start: numb
   return position + bytes.copy(out, position, run, end);
 }
 
-/** A giant value's pieces, escaped: a piece that needs none is handed on as it is. */
-export function escapedPieces(pieces: readonly Buffer[]): Buffer[] {
-  return pieces.map((piece) => {
-    let escapes = 0;
-    for (let at = 0; at < piece.length; at++) if ((ESCAPES[piece[at] as number] as number) !== 0) escapes++;
-    if (escapes === 0) return piece;
-    const out = Buffer.allocUnsafe(piece.length + escapes);
-    writeEscaped(out, 0, piece, 0, piece.length);
-    return out;
-  });
+/** A giant value's pieces, escaped: a piece that needs none is handed on as it is, a packed one is escaped when it is unpacked. */
+export function escapedPieces(pieces: readonly Piece[]): Piece[] {
+  return pieces.map((piece) => (isPacked(piece) ? piece.changed(escapedText) : escapedText(piece)));
+}
+
+function escapedText(text: Buffer): Buffer {
+  let escapes = 0;
+  for (let at = 0; at < text.length; at++) if ((ESCAPES[text[at] as number] as number) !== 0) escapes++;
+  if (escapes === 0) return text;
+  const out = Buffer.allocUnsafe(text.length + escapes);
+  writeEscaped(out, 0, text, 0, text.length);
+  return out;
 }
 
 /** Bytes that the tuple's columns may take as one line, delimiters and line end included. */

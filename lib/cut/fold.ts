@@ -8,6 +8,7 @@
 import { type OldImage, type Tuple, VALUE } from '../change.ts';
 import type { Lsn } from '../lsn.ts';
 import { hasLsnColumn, isLsnColumn } from '../lsn-column.ts';
+import type { Piece } from '../piece.ts';
 import type { Shape } from '../shape.ts';
 import type { BlockKind } from '../stage/segment.ts';
 import type { Arena } from './arena.ts';
@@ -31,7 +32,7 @@ export interface FoldedBlock {
   readonly columns: readonly number[];
   readonly rows: number;
   /** COPY text, in pieces that are views of the arena: to be used, once, before the arena is reset. */
-  readonly pieces: Buffer[];
+  readonly pieces: Piece[];
 }
 
 export class Fold {
@@ -50,7 +51,7 @@ export class Fold {
   /** Entries of the keys that rows were moved from by a `rekey`. */
   #left = new Set<number>();
   /** The line of a row with giant values: such a row has a share of its own, so that nothing is ever merged with it. */
-  #giant: { readonly kind: 'rekey' | 'row'; readonly pieces: readonly Buffer[]; readonly set: number } | null = null;
+  #giant: { readonly kind: 'rekey' | 'row'; readonly pieces: readonly Piece[]; readonly set: number } | null = null;
   #key: KeyText;
   #oldKey: KeyText;
   #present: Uint8Array;

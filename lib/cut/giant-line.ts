@@ -2,11 +2,12 @@
  * A row with values of megabytes as a line in pieces: what is small is gathered, what is giant stays where it arrived (I8).
  */
 import { type Tuple, VALUE } from '../change.ts';
+import type { Piece } from '../piece.ts';
 import { escapedPieces, lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
 
 /** The present columns as a line in pieces: small values gathered, giants between them as they arrived. `last`: text of a column that is no value of the row. */
-export function giantLine(row: Tuple, last: Buffer | null = null): Buffer[] {
-  const pieces: Buffer[] = [];
+export function giantLine(row: Tuple, last: Buffer | null = null): Piece[] {
+  const pieces: Piece[] = [];
   const small = Buffer.allocUnsafe(lineBytesMax(row) + (last === null ? 0 : last.length + 1));
   let from = 0;
   let at = 0;

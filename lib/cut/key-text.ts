@@ -3,6 +3,7 @@
  */
 import { type Tuple, VALUE } from '../change.ts';
 import { SluiceError } from '../errors.ts';
+import { textOf } from '../piece.ts';
 import type { Shape } from '../shape.ts';
 import { OCTAL_BYTES, TAB, writeEscaped, writeValue } from './copy-text.ts';
 
@@ -26,7 +27,7 @@ export class KeyText {
     for (const i of this.#shape.key) {
       at = writeValue(this.bytes, at, tuple, i);
       // An index keeps its keys compressed: one of many equal letters may be this large.
-      for (const piece of tuple.giants?.get(i) ?? []) at = writeEscaped(this.bytes, at, piece, 0, piece.length);
+      for (const piece of tuple.giants?.get(i) ?? []) at = writeEscaped(this.bytes, at, textOf(piece), 0, piece.length);
       this.bytes[at++] = TAB;
     }
     this.end = at - 1;

@@ -2,12 +2,14 @@
  * Gathers lines that lie scattered in a buffer into a few large pieces, in order, copying only the short runs: neighbours are joined, and what is long
  * is handed on as a view of where it lies.
  */
+import { isPacked, type Piece } from '../piece.ts';
+
 const PAGE_BYTES = 256 * 1024;
 /** From here a run is worth a piece of its own. */
 const VIEW_BYTES_MIN = 16 * 1024;
 
 export class Lines {
-  #pieces: Buffer[] = [];
+  #pieces: Piece[] = [];
   #page: Buffer | null = null;
   #pageUsed = 0;
   #bytes: Buffer | null = null;
@@ -34,11 +36,11 @@ export class Lines {
   }
 
   /** Adds a line that is in pieces. They must not change until they have been used. */
-  addPieces(pieces: readonly Buffer[]): void {
+  addPieces(pieces: readonly Piece[]): void {
     this.#count++;
     this.#endRun();
     for (const piece of pieces) {
-      if (piece.length < VIEW_BYTES_MIN) {
+      if (!isPacked(piece) && piece.length < VIEW_BYTES_MIN) {
         this.#copy(piece, 0, piece.length);
       } else {
         this.#endPage();
@@ -47,7 +49,7 @@ export class Lines {
     }
   }
 
-  pieces(): Buffer[] {
+  pieces(): Piece[] {
     this.#endRun();
     this.#endPage();
     return this.#pieces;

@@ -8,6 +8,7 @@
 import { type OldImage, type Tuple, VALUE } from '../change.ts';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn } from '../lsn.ts';
+import type { Piece } from '../piece.ts';
 import type { Shape } from '../shape.ts';
 import type { BlockKind, CommitSpan } from '../stage/segment.ts';
 import { lineBytesMax, NEWLINE, TAB, writeValue } from './copy-text.ts';
@@ -42,7 +43,7 @@ export class Multiset {
   /** Of the last deletion, microseconds since the Unix epoch. */
   #deletedAt = new Float64Array(ENTRIES_MIN);
   /** Rows with giant values: such a change has a share of its own. */
-  #giants: { readonly kind: 'remove' | 'add' | 'erase'; readonly pieces: readonly Buffer[] }[] = [];
+  #giants: { readonly kind: 'remove' | 'add' | 'erase'; readonly pieces: readonly Piece[] }[] = [];
   #text: Buffer = Buffer.allocUnsafeSlow(1024);
 
   constructor(shape: Shape, keepsDeleted: boolean) {
@@ -105,7 +106,7 @@ export class Multiset {
     }
   }
 
-  #giantPieces(row: Tuple, kind: 'remove' | 'add' | 'erase'): Buffer[] {
+  #giantPieces(row: Tuple, kind: 'remove' | 'add' | 'erase'): Piece[] {
     const pieces = giantLine(row);
     const last = pieces.at(-1) as Buffer;
     const end = kind === 'erase' ? `${timestampText(this.committedAt_us)}\t1\n` : '1\n';

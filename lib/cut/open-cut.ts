@@ -24,30 +24,17 @@ import {
   opened,
   projected,
   type Sealed,
+  shareOf,
   tornFault,
 } from './open-stream.ts';
+import {
+  type OpenCutOptions,
+  PART_KEY_BYTES_MAX,
+  PART_KEYS_MAX,
+  PART_SHARES_MAX,
+  PART_TEXT_BYTES_MAX,
+} from './part-limits.ts';
 import type { Share, StreamCount } from './share.ts';
-
-/** Lines of one part, over all streams. */
-export const PART_TEXT_BYTES_MAX = 8 * 1024 * 1024;
-/** Keys of one part: bounds the hash tables as the arena bounds the lines. */
-const PART_KEYS_MAX = 400_000;
-/** Text of these keys: a deletion has no line, and its key may be kilobytes long. */
-const PART_KEY_BYTES_MAX = 32 * 1024 * 1024;
-/** Shares of one part: bounds a run of barriers (TRUNCATE, changes of shape), each of which seals a share. */
-const PART_SHARES_MAX = 4_000;
-
-export interface OpenCutOptions {
-  readonly streams: readonly CapturedStream[];
-  /** Every commit before it is older than the catalog that `streams` were read from. Not given: none is. */
-  readonly catalog_lsn?: Lsn;
-  /** False where deletions are only marked: rows then outlive their deletion within a cut as well. */
-  readonly hard_delete: boolean;
-  /** Asked at each commit: shall the cut end here? */
-  readonly isDue: (cut: OpenCut) => boolean;
-  /** Lines of one part, over all streams; PART_TEXT_BYTES_MAX where it is not said. */
-  readonly part_text_bytes_max?: number;
-}
 
 export class OpenCut implements ChangeSink {
   #options: OpenCutOptions;
@@ -77,6 +64,9 @@ export class OpenCut implements ChangeSink {
   end_lsn: Lsn = LSN_ZERO;
   committed_at_ms: number | null = null;
   inTransaction = false;
+  xid = 0; // of the newest transaction
+  /** Changes are staged already: they are read for what they say of tables, transactions and rows that are not valid, and not taken. */
+  passesOver = false;
   /** Set at a commit when the cut shall end there; reading stops with it. */
   isDue = false;
   changes = 0;
@@ -116,8 +106,22 @@ export class OpenCut implements ChangeSink {
     this.counts = new Map();
   }
 
-  begin(_xid: number, committed_at_us: number, commit_lsn: Lsn = LSN_ZERO): void {
+  /** The changes that have been passed over count as this cut's: they are staged. What comes now is taken. */
+  goOn(staged: Pick<OpenCut, 'changes' | 'text_bytes' | 'counts'>): void {
+    this.passesOver = false;
+    this.changes = staged.changes;
+    this.text_bytes = staged.text_bytes;
+    this.counts = staged.counts;
+  }
+
+  /** Where the commit record of the newest transaction begins. */
+  get commit_lsn(): Lsn {
+    return this.#commit_lsn;
+  }
+
+  begin(xid: number, committed_at_us: number, commit_lsn: Lsn = LSN_ZERO): void {
     this.inTransaction = true;
+    this.xid = xid;
     this.#commit_lsn = commit_lsn;
     this.#committed_at_us = committed_at_us;
   }
@@ -231,6 +235,7 @@ export class OpenCut implements ChangeSink {
       const stream = this.#streamOf(relation, null);
       if (!stream) continue;
       stream.check?.truncated();
+      if (this.passesOver) continue;
       this.#seal(stream);
       const at = stream.captured.keyless ? formatLsn(this.#positionFor(stream)) : null;
       const commits = at === null ? {} : { commits: { first: at, last: at } };
@@ -256,14 +261,7 @@ export class OpenCut implements ChangeSink {
   /** Gives up what is held, in order, and goes on in the other arena. The shares must have been used before the next part is taken. */
   takePart(): Share[] {
     for (const stream of this.#relations.values()) if (stream) this.#seal(stream);
-    const shares = this.#sealed.map(({ stream, message, shape, fold, tells, commits }): Share => {
-      const relation = { oid: stream.oid, message, newest: message === stream.message };
-      const share = { stream: stream.captured.stream, shape, relation, ...(commits ? { commits } : {}) };
-      if (tells) return { ...share, operation: 'changes', tells, blocks: [] };
-      return fold === null
-        ? { ...share, operation: 'truncate', blocks: [] }
-        : { ...share, operation: 'changes', blocks: fold.blocks(), ...(fold instanceof Multiset ? fold.span : {}) };
-    });
+    const shares = this.#sealed.map(shareOf);
     this.#sealed = [];
     this.#partKeys = 0;
     this.#partKeyBytes = 0;
@@ -277,6 +275,7 @@ export class OpenCut implements ChangeSink {
   }
 
   #change(stream: OpenStream, giant_bytes: number, apply: (fold: Fold | Multiset) => boolean): void {
+    if (this.passesOver) return;
     // A giant has a share of its own, and is given up at once: it is not in the arena, and nothing may be merged with it.
     if (giant_bytes > 0) this.#seal(stream);
     const before = this.#arena.used;
@@ -294,6 +293,9 @@ export class OpenCut implements ChangeSink {
     // A multiset's rows are in its own table of them.
     const row_bytes = fold instanceof Multiset ? fold.keyBytes - keyBytes : 0;
     if (fold.isFull || giant_bytes > 0) this.#seal(stream);
+    // The line has them; here they would be held until the next row.
+    this.#row.giants = null;
+    this.#old.giants = null;
     this.#partGiantBytes += giant_bytes + row_bytes;
     this.#count(stream, this.#arena.used - before + giant_bytes + row_bytes);
   }
@@ -365,9 +367,11 @@ export class OpenCut implements ChangeSink {
       this.fail(stream.oid, verdict);
       return false;
     }
-    this.rejected.add(verdict.line);
-    this.changes++;
-    this.text_bytes += verdict.line.text.length;
+    if (!this.passesOver) {
+      this.rejected.add(verdict.line);
+      this.changes++;
+      this.text_bytes += verdict.line.text.length;
+    }
     if (verdict.moved) {
       this.#change(stream, 0, (fold) => {
         fold.delete(image.old, this.#committed_at_us);

@@ -11,7 +11,8 @@ import type { CommitSpan } from '../stage/segment.ts';
 import { LogCheck } from '../validation/log-check.ts';
 import type { CapturedStream } from './captured.ts';
 import type { Fold } from './fold.ts';
-import type { Multiset } from './multiset.ts';
+import { Multiset } from './multiset.ts';
+import type { Share } from './share.ts';
 
 export interface OpenStream {
   readonly captured: CapturedStream;
@@ -85,4 +86,14 @@ export function isTorn(row: Tuple): boolean {
 export function tornFault(stream: CapturedStream): SluiceError {
   const what = 'a row has come into its row filter by an update, and the log does not have its unchanged values.';
   return new SluiceError('TABLE_REWRITTEN', { stream: displayName(stream), what });
+}
+
+/** As it is given up. */
+export function shareOf({ stream, message, shape, fold, tells, commits }: Sealed): Share {
+  const relation = { oid: stream.oid, message, newest: message === stream.message };
+  const share = { stream: stream.captured.stream, shape, relation, ...(commits ? { commits } : {}) };
+  if (tells) return { ...share, operation: 'changes', tells, blocks: [] };
+  return fold === null
+    ? { ...share, operation: 'truncate', blocks: [] }
+    : { ...share, operation: 'changes', blocks: fold.blocks(), ...(fold instanceof Multiset ? fold.span : {}) };
 }

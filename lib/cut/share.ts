@@ -1,6 +1,7 @@
 /**
  * What an open cut gives up of itself: one stream's share of a part, with the description that its rows were read by.
  */
+import { isPacked } from '../piece.ts';
 import type { Shape } from '../shape.ts';
 import type { CommitSpan } from '../stage/segment.ts';
 import type { FoldedBlock } from './fold.ts';
@@ -27,6 +28,11 @@ export interface DescribedBy {
   readonly message: number;
   /** No later message of this table has been read. */
   readonly newest: boolean;
+}
+
+/** Some row of them is so large that nothing is read while it is held (I8). */
+export function holdsGiants(shares: readonly Pick<Share, 'blocks'>[]): boolean {
+  return shares.some(({ blocks }) => blocks.some(({ pieces }) => pieces.some(isPacked)));
 }
 
 export interface StreamCount {

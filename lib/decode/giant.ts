@@ -4,11 +4,14 @@
  */
 import { TUPLE_COLUMNS_MAX, VALUE } from '../change.ts';
 import { SluiceError } from '../errors.ts';
+import { bytesOf, isPacked, PackedPiece, type Piece, textOf } from '../piece.ts';
 
 /** Length that stands for a value that was taken out: no value of PostgreSQL has it (MaxAllocSize is 1 GiB less a byte). */
 export const GIANT_LENGTH = 0xffffffff;
 /** Values from here on are taken out. */
 const GIANT_VALUE_BYTES_MIN = 64 * 1024;
+/** Of a packed piece: a longer part is packed anew. */
+const GIANT_PART_BYTES_MIN = 16 * 1024;
 /** Row messages: tag, relation, then images of a tag and a tuple each. */
 const ROW_MESSAGES = new Set([0x49 /* I */, 0x55 /* U */, 0x44 /* D */]);
 const IMAGES = new Set([0x4e /* N */, 0x4b /* K */, 0x4f /* O */]);
@@ -16,16 +19,16 @@ const IMAGES = new Set([0x4e /* N */, 0x4b /* K */, 0x4f /* O */]);
 export interface CompactMessage {
   readonly bytes: Buffer;
   /** The values taken out, in the order of the message. */
-  readonly giants: (readonly Buffer[])[];
+  readonly giants: (readonly Piece[])[];
 }
 
 /** Throws DECODE_FAILED for what is no row message: nothing else is so large. */
-export function compactGiant(pieces: readonly Buffer[]): CompactMessage {
+export function compactGiant(pieces: readonly Piece[]): CompactMessage {
   const reader = new PieceReader(pieces);
   const kept: Buffer[] = [];
-  const giants: (readonly Buffer[])[] = [];
+  const giants: (readonly Piece[])[] = [];
   const keep = (length: number): Buffer => {
-    const bytes = Buffer.concat(reader.take(length));
+    const bytes = reader.bytes(length);
     kept.push(bytes);
     return bytes;
   };
@@ -37,7 +40,7 @@ export function compactGiant(pieces: readonly Buffer[]): CompactMessage {
     if (count < 0 || count > TUPLE_COLUMNS_MAX) throw fault(reader, `${count} columns`);
     for (let i = 0; i < count; i++) {
       if (keep(1)[0] !== VALUE.text) continue;
-      const head = Buffer.concat(reader.take(4));
+      const head = reader.bytes(4);
       const length = head.readUInt32BE();
       if (length > reader.left) throw fault(reader, `a value of ${length} bytes beyond the end`);
       if (length < GIANT_VALUE_BYTES_MIN) {
@@ -54,25 +57,37 @@ export function compactGiant(pieces: readonly Buffer[]): CompactMessage {
 }
 
 class PieceReader {
-  #pieces: readonly Buffer[];
+  #pieces: readonly Piece[];
   #piece = 0;
   #at = 0;
+  /** Text of the packed piece that is being read. */
+  #text: { readonly piece: number; readonly bytes: Buffer } | null = null;
   left: number;
   read = 0;
 
-  constructor(pieces: readonly Buffer[]) {
+  constructor(pieces: readonly Piece[]) {
     this.#pieces = pieces;
-    this.left = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this.left = bytesOf(pieces);
   }
 
-  /** The next `length` bytes, as views. */
-  take(length: number): Buffer[] {
+  /** A copy of the next `length` bytes. */
+  bytes(length: number): Buffer {
+    return Buffer.concat(this.take(length).map(textOf));
+  }
+
+  /** The next `length` bytes: as views of what is not packed, and packed as it was; a part of a packed piece by itself. */
+  take(length: number): Piece[] {
     if (length > this.left) throw fault(this, 'the end');
-    const taken: Buffer[] = [];
+    const taken: Piece[] = [];
     let wanted = length;
     while (wanted > 0) {
-      const piece = this.#pieces[this.#piece] as Buffer;
-      const view = piece.subarray(this.#at, this.#at + wanted);
+      const piece = this.#pieces[this.#piece] as Piece;
+      const isWhole = this.#at === 0 && piece.length <= wanted;
+      const view = isPacked(piece)
+        ? isWhole
+          ? piece
+          : partOf(this.#textOf(piece).subarray(this.#at, this.#at + wanted))
+        : piece.subarray(this.#at, this.#at + wanted);
       if (view.length > 0) taken.push(view);
       wanted -= view.length;
       this.#at += view.length;
@@ -85,6 +100,16 @@ class PieceReader {
     this.read += length;
     return taken;
   }
+
+  #textOf(piece: PackedPiece): Buffer {
+    if (this.#text?.piece !== this.#piece) this.#text = { piece: this.#piece, bytes: piece.text() };
+    return this.#text.bytes;
+  }
+}
+
+/** A view would hold the whole text. */
+function partOf(text: Buffer): Piece {
+  return text.length < GIANT_PART_BYTES_MIN ? Buffer.from(text) : PackedPiece.of(text);
 }
 
 function fault(reader: PieceReader, reason: string): SluiceError {

@@ -1,9 +1,11 @@
 /** What a window needs of a decoder, whichever plugin's messages it reads. */
+import type { Piece } from '../piece.ts';
+
 export interface LogDecoder {
   /** Decodes the message `bytes[start, end)`, which it may overwrite. Throws DECODE_FAILED. */
   decode(bytes: Buffer, start: number, end: number): void;
   /** Decodes a message that is held in pieces, without putting it together. Throws DECODE_FAILED. */
-  decodeGiant(pieces: readonly Buffer[]): void;
+  decodeGiant(pieces: readonly Piece[]): void;
   /** The last message is kept: it tells of something that only the catalog explains. Nothing may follow it before `proceed`. */
   readonly waits: boolean;
   /** Asks the catalog and decodes the message that was kept. */

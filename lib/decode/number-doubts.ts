@@ -14,6 +14,7 @@
  */
 import { type ChangeSink, Tuple, VALUE } from '../change.ts';
 import { SluiceError } from '../errors.ts';
+import { joined } from '../piece.ts';
 import type { SpecialNumbers, SpecialNumbersQuery } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import type { Doubts } from './wal2json.ts';
@@ -180,7 +181,7 @@ function keyOf(key: readonly number[], row: Tuple, old: Tuple | null): string[] 
     if (image.kind[place] !== VALUE.text) return null;
     const pieces = image.giants?.get(place);
     const [start, end] = [image.start[place], image.end[place]];
-    texts.push(pieces ? Buffer.concat(pieces).toString() : image.bytes.toString('utf8', start, end));
+    texts.push(pieces ? joined(pieces).toString() : image.bytes.toString('utf8', start, end));
   }
   return texts;
 }

@@ -16,6 +16,7 @@ import {
 } from '../change.ts';
 import { SluiceError } from '../errors.ts';
 import { type Lsn, lsnOf } from '../lsn.ts';
+import type { Piece } from '../piece.ts';
 import { POSTGRES_EPOCH_MS } from '../slot/wire.ts';
 import { compactGiant, GIANT_LENGTH } from './giant.ts';
 import type { LogDecoder } from './log-decoder.ts';
@@ -48,7 +49,7 @@ export class PgoutputDecoder implements LogDecoder {
   #at = 0;
   #end = 0;
   /** Values that the compacted message leaves out, in its order; empty for an ordinary one. */
-  #giants: (readonly Buffer[])[] = [];
+  #giants: (readonly Piece[])[] = [];
 
   constructor(sink: ChangeSink) {
     this.#sink = sink;
@@ -99,7 +100,7 @@ export class PgoutputDecoder implements LogDecoder {
   }
 
   /** Decodes a message that is held in pieces, without putting it together. Throws DECODE_FAILED. */
-  decodeGiant(pieces: readonly Buffer[]): void {
+  decodeGiant(pieces: readonly Piece[]): void {
     const { bytes, giants } = compactGiant(pieces);
     this.#giants = giants;
     try {
@@ -218,7 +219,7 @@ export class PgoutputDecoder implements LogDecoder {
         at += 4;
         if (length === GIANT_LENGTH && this.#giants.length > 0) {
           tuple.giants ??= new Map();
-          tuple.giants.set(i, this.#giants.shift() as readonly Buffer[]);
+          tuple.giants.set(i, this.#giants.shift() as readonly Piece[]);
           tuple.start[i] = at;
           tuple.end[i] = at;
           continue;

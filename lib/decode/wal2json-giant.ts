@@ -5,6 +5,7 @@
  * Strings are found by their quotes alone. The one text that is not always JSON, a type's quoted name, has its quotes in pairs as well.
  */
 import { SluiceError } from '../errors.ts';
+import { isPacked, Packer, type Piece, textOf } from '../piece.ts';
 import { GIANT_MARK, unescapeOne } from './json-bytes.ts';
 
 /** Strings from here on are taken out. */
@@ -14,55 +15,50 @@ const BACKSLASH = 0x5c;
 /** \uXXXX */
 const ESCAPE_BYTES_MAX = 6;
 const MARK = Buffer.from([GIANT_MARK]);
+const NO_BYTES: Buffer = Buffer.alloc(0);
 
 export interface CompactJson {
   readonly bytes: Buffer;
   /** The strings taken out, without quotes and escapes, in the order of the message. */
-  readonly giants: (readonly Buffer[])[];
+  readonly giants: (readonly Piece[])[];
 }
 
-/** Throws DECODE_FAILED. Overwrites `pieces`. */
-export function compactGiantJson(pieces: readonly Buffer[]): CompactJson {
+/** Throws DECODE_FAILED. Overwrites `pieces`, but for those that are packed: what is taken out of these is packed again. */
+export function compactGiantJson(pieces: readonly Piece[]): CompactJson {
   const kept: Buffer[] = [];
-  const giants: (readonly Buffer[])[] = [];
-  /** Of the string that is open: its pieces, from after its quote. Null: outside of strings. */
-  let string: Buffer[] | null = null;
-  let length = 0;
+  const giants: (readonly Piece[])[] = [];
+  /** The string that is open. Null: outside of strings. */
+  let string: OpenString | null = null;
   /** The next byte is escaped. */
   let escaped = false;
-  for (const piece of pieces) {
+  for (const given of pieces) {
+    const piece = textOf(given);
     let from = 0;
     for (let at = 0; at < piece.length; at++) {
       const byte = piece[at];
       if (string === null) {
         if (byte !== QUOTE) continue;
-        kept.push(piece.subarray(from, at));
+        kept.push(keptText(given, piece.subarray(from, at)));
         from = at + 1;
-        string = [];
-        length = 0;
+        string = new OpenString();
       } else if (escaped) {
         escaped = false;
       } else if (byte === BACKSLASH) {
         escaped = true;
       } else if (byte === QUOTE) {
-        string.push(piece.subarray(from, at));
-        length += at - from;
+        string.push(given, piece.subarray(from, at));
         from = at + 1;
-        if (length >= GIANT_VALUE_BYTES_MIN) {
+        const giant = string.giant();
+        if (giant === null) kept.push(QUOTED, ...string.text, QUOTED);
+        else {
           kept.push(MARK);
-          giants.push(unescapePieces(string));
-        } else {
-          kept.push(QUOTED, ...string, QUOTED);
+          giants.push(giant);
         }
         string = null;
       }
     }
-    if (string === null) {
-      kept.push(piece.subarray(from));
-    } else {
-      string.push(piece.subarray(from));
-      length += piece.length - from;
-    }
+    if (string === null) kept.push(keptText(given, piece.subarray(from)));
+    else string.push(given, piece.subarray(from));
   }
   if (string !== null) throw fault('a string without an end');
   return { bytes: Buffer.concat(kept), giants };
@@ -70,28 +66,58 @@ export function compactGiantJson(pieces: readonly Buffer[]): CompactJson {
 
 const QUOTED = Buffer.from([QUOTE]);
 
+/** A view of an unpacked piece would hold all of it. */
+function keptText(given: Piece, text: Buffer): Buffer {
+  return isPacked(given) ? Buffer.from(text) : text;
+}
+
+/** A string from after its quote: kept as it is while it is short, without its escapes from where it is long enough to be taken out. */
+class OpenString {
+  text: Buffer[] = [];
+  #length = 0;
+  #giant: Unescaping | null = null;
+
+  push(given: Piece, text: Buffer): void {
+    this.#length += text.length;
+    if (this.#giant === null && this.#length < GIANT_VALUE_BYTES_MIN) {
+      this.text.push(keptText(given, text));
+      return;
+    }
+    if (this.#giant === null) {
+      this.#giant = new Unescaping();
+      for (const before of this.text) this.#giant.push(before, false);
+      this.text = [];
+    }
+    this.#giant.push(text, isPacked(given));
+  }
+
+  /** Null: it is short. */
+  giant(): Piece[] | null {
+    return this.#giant === null ? null : this.#giant.end();
+  }
+}
+
 /** Undoes escapes in each piece, in place; one that is cut by the end of a piece is put together first. */
-function unescapePieces(pieces: readonly Buffer[]): Buffer[] {
-  const texts: Buffer[] = [];
-  let head: Buffer = Buffer.alloc(0);
-  for (const [i, piece] of pieces.entries()) {
+class Unescaping {
+  #texts: Piece[] = [];
+  #packer: Packer | null = null;
+  #head: Buffer = NO_BYTES;
+
+  push(piece: Buffer, packs: boolean): void {
     let at = 0;
-    if (head.length > 0) {
+    if (this.#head.length > 0) {
       // The escape that the last piece ended in.
-      const whole = Buffer.concat([head, piece.subarray(0, ESCAPE_BYTES_MAX)]);
-      const one = Buffer.alloc(1);
+      const whole = Buffer.concat([this.#head, piece.subarray(0, ESCAPE_BYTES_MAX)]);
       const length = escapeLength(whole, 0, whole.length);
       if (length === null) {
-        head = whole;
-        if (piece.length > ESCAPE_BYTES_MAX || i === pieces.length - 1) throw fault('an escape without an end');
-        continue;
+        if (piece.length > ESCAPE_BYTES_MAX) throw fault('an escape without an end');
+        this.#head = whole;
+        return;
       }
-      const text = Buffer.from(whole.subarray(0, length));
-      unescapeOne(text, 0, length, 0);
-      text.copy(one, 0, 0, 1);
-      texts.push(one);
-      at = length - head.length;
-      head = Buffer.alloc(0);
+      at = length - this.#head.length;
+      unescapeOne(whole, 0, length, 0);
+      this.#add(whole.subarray(0, 1), packs);
+      this.#head = NO_BYTES;
     }
     const start = at;
     let to = at;
@@ -104,17 +130,36 @@ function unescapePieces(pieces: readonly Buffer[]): Buffer[] {
       if (next < 0) break;
       const length = escapeLength(piece, next, piece.length);
       if (length === null) {
-        head = Buffer.from(piece.subarray(next));
+        this.#head = Buffer.from(piece.subarray(next));
         break;
       }
       unescapeOne(piece, next, piece.length, to);
       to++;
       run = next + length;
     }
-    if (to > start) texts.push(piece.subarray(start, to));
+    if (to > start) this.#add(piece.subarray(start, to), packs);
   }
-  if (head.length > 0) throw fault('an escape without an end');
-  return texts;
+
+  end(): Piece[] {
+    if (this.#head.length > 0) throw fault('an escape without an end');
+    this.#endPacked();
+    return this.#texts;
+  }
+
+  #add(text: Buffer, packs: boolean): void {
+    if (packs) {
+      this.#packer ??= new Packer();
+      this.#packer.push(text);
+      return;
+    }
+    this.#endPacked();
+    this.#texts.push(text);
+  }
+
+  #endPacked(): void {
+    for (const piece of this.#packer?.end() ?? []) this.#texts.push(piece);
+    this.#packer = null;
+  }
 }
 
 /** Null: it goes on after `end`. */

@@ -2,6 +2,7 @@
  * Columns of one row image as a wal2json message shows them: where each value lies, and which column of the table it is of. Reused from row to row.
  */
 import { TUPLE_COLUMNS_MAX, type Tuple, VALUE } from '../change.ts';
+import type { Piece } from '../piece.ts';
 import { JSON_KIND, type JsonBytes, unescape } from './json-bytes.ts';
 import type { KnownTable, SeenColumn } from './wal2json-table.ts';
 
@@ -74,7 +75,7 @@ export class Image {
     tuple: Tuple,
     table: KnownTable,
     bytes: Buffer,
-    giants: readonly (readonly Buffer[])[],
+    giants: readonly (readonly Piece[])[],
     missing: number,
     numbers_as_text: boolean,
   ): number[] | null {

@@ -8,6 +8,7 @@
  */
 import { type ChangeSink, type OldImage, Tuple, VALUE } from '../change.ts';
 import { lsnOf } from '../lsn.ts';
+import type { Piece } from '../piece.ts';
 import type { SourceTable } from '../ports.ts';
 import { tableKey } from '../shape.ts';
 import { JsonBytes } from './json-bytes.ts';
@@ -84,9 +85,9 @@ export class Wal2jsonDecoder implements LogDecoder {
   #table: KnownTable | null = null;
   #tupleOld = new Tuple();
   #tupleRow = new Tuple();
-  #giants: readonly (readonly Buffer[])[] = [];
+  #giants: readonly (readonly Piece[])[] = [];
   /** The message that waits for the catalog, and what was taken out of it. */
-  #kept: { readonly bytes: Buffer; readonly giants: readonly (readonly Buffer[])[] } | null = null;
+  #kept: { readonly bytes: Buffer; readonly giants: readonly (readonly Piece[])[] } | null = null;
   /** The catalog has been asked for this message: it is decoded by what there is. */
   #asked = false;
 
@@ -134,7 +135,7 @@ export class Wal2jsonDecoder implements LogDecoder {
     }
   }
 
-  decodeGiant(pieces: readonly Buffer[]): void {
+  decodeGiant(pieces: readonly Piece[]): void {
     const { bytes, giants } = compactGiantJson(pieces);
     this.#decodeWith(bytes, giants);
   }
@@ -157,7 +158,7 @@ export class Wal2jsonDecoder implements LogDecoder {
     await this.#options.doubts.settle(this.#sink);
   }
 
-  #decodeWith(bytes: Buffer, giants: readonly (readonly Buffer[])[]): void {
+  #decodeWith(bytes: Buffer, giants: readonly (readonly Piece[])[]): void {
     this.#giants = giants;
     try {
       this.decode(bytes, 0, bytes.length);

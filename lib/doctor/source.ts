@@ -13,6 +13,7 @@ import { clusterFault, readingFault, serverFault, slotFault } from '../slot/grou
 import { needsWriterLock, type PublicationState, type Publishable, publicationStep } from '../slot/publication.ts';
 import { tableList } from '../slot/publication-members.ts';
 import { refusedUpdates } from '../slot/refused-updates.ts';
+import { slotRoom } from '../slot/room.ts';
 import { publishedFilter } from '../slot/row-filter.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import { logsTruncate } from '../window/truncated.ts';
@@ -174,14 +175,15 @@ function slotWal({ ground, limits }: SourceSurvey, { pipeline }: Survey): Found 
       'Before PostgreSQL 13 nothing limits the WAL that a slot keeps: if windows stop, the disk of the source fills up.';
     found.push({ severity: 'warning', subject, problem, remedy: 'Watch the free disk of the source, or upgrade it.' });
   }
-  if (ground.slot?.wal_status === 'unreserved') {
-    const problem = 'It has fallen so far behind that the next checkpoint may remove WAL that it needs.';
-    found.push({
-      severity: 'warning',
-      subject,
-      problem,
-      remedy: 'Run a window now, and raise max_slot_wal_keep_size.',
-    });
+  const room = ground.slot && slotRoom(ground.slot);
+  if (room?.at_risk && ground.slot?.wal_status !== 'lost') {
+    const left = Math.floor((room.safe_wal_bytes ?? 0) / 1024 ** 2);
+    const problem =
+      ground.slot?.wal_status === 'unreserved'
+        ? 'It has fallen so far behind that the next checkpoint may remove WAL that it needs.'
+        : `The source can write ${left} MB more before it gives the slot up (max_slot_wal_keep_size).`;
+    const remedy = 'Run a window now, and raise max_slot_wal_keep_size.';
+    found.push({ severity: 'warning', subject, problem, remedy });
   } else if (limits.slot_wal_bytes !== null && limits.slot_wal_bytes > SLOT_WAL_BYTES_MAX) {
     const problem = `It holds ${Math.round(limits.slot_wal_bytes / 1024 ** 3)} GB of WAL on the source.`;
     found.push({

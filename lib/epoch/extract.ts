@@ -6,6 +6,7 @@
  */
 import { SluiceError } from '../errors.ts';
 import { isLogBased } from '../ledger/method.ts';
+import { assertHasRuns } from '../load/agreement.ts';
 import type { Lsn } from '../lsn.ts';
 import type {
   Bookmark,
@@ -63,6 +64,7 @@ export async function planEpoch(
     if (settled !== epoch) return settled && (await planEpoch(ports, bookmark, settled, paging));
   }
   const { stream } = bookmark;
+  if (epoch.kind === 'incremental') await assertHasRuns(ports, bookmark, epoch.number);
   const is_logged = isLogBased(bookmark);
   const positionNow = () => (is_logged ? extractor.insertLsn() : extractor.position());
   const table = await tableOf(extractor, bookmark);

@@ -23,7 +23,7 @@ import type {
 import { closeClient } from '../postgres/connection.ts';
 import { CopyOut } from '../postgres/copy-out.ts';
 import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
-import { lastRecordEnd, readInsertLsn, WAL_SIZES_SQL, type WalSizes } from '../postgres/log-position.ts';
+import { awaitFlushed, lastRecordEnd, readInsertLsn, WAL_SIZES_SQL, type WalSizes } from '../postgres/log-position.ts';
 import { beginReadOnlySql } from '../postgres/read-only.ts';
 import { type Connect, one, onSource, serverVersion } from '../postgres/session.ts';
 import { GENERATED_PUBLISHED_SINCE } from '../postgres/versions.ts';
@@ -283,8 +283,12 @@ async function openChunk(client: Client, asked: ChunkAsked): Promise<ChunkRead> 
       // The command's tag, with the number of rows, comes after its last line: this query waits its turn behind it. A transaction that
       // failed at its very end is rolled back by its COMMIT.
       const { command } = await client.query('COMMIT');
-      if (command === 'COMMIT') resolve({ rows: copy.rows, lsn: lsnMax(lsn, await lastPosition(client, asked)) });
-      else reject(unfinished(table));
+      if (command === 'COMMIT') {
+        const last = lsnMax(lsn, await lastPosition(client, asked));
+        // A replica, and a slot that a snapshot begins with, have seen nothing that is not on the disk.
+        if (asked.replica === null && asked.exact === null) await awaitFlushed(client, last);
+        resolve({ rows: copy.rows, lsn: last });
+      } else reject(unfinished(table));
     } catch (error) {
       reject(sourceFault(error, `read ${displayName(table)}`));
     } finally {

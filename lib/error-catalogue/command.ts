@@ -46,7 +46,8 @@ export const COMMAND_ERRORS = {
   CONNECTION_FAILED: {
     disposition: 'retry',
     meaning: (f) => `The ${f.side} at ${f.host}:${f.port} cannot be reached: ${f.reason}`,
-    remedy: (f) => `Check host, port and network of the ${f.side}, and that PostgreSQL runs and listens there.`,
+    remedy: (f) =>
+      `${f.remedy ?? `Check host, port and network of the ${f.side}, and that PostgreSQL runs and listens there.`}`,
   },
   AUTHENTICATION_FAILED: {
     disposition: 'halt',

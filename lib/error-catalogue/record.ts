@@ -29,6 +29,13 @@ export const RECORD_ERRORS = {
     remedy: (f) =>
       `The state was made anew, or the target restored. Synchronise anew: sluice backfill ${f.stream} --reset`,
   },
+  LEDGER_BEHIND: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `The target has applied cut ${f.applied} of ${f.stream}, up to ${f.lsn}, and the ledger tells of another past: ${f.found}.`,
+    remedy: (f) =>
+      `The ledger was restored to an earlier time, and changes since may be lost to it. Synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
   STAGE_MISSING: {
     disposition: 'halt',
     meaning: (f) => `The staged object ${f.object} does not exist.`,

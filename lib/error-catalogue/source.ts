@@ -2,6 +2,7 @@
  * Faults of the source: its ground, what is selected of it, and its log.
  */
 import type { Entry } from './entry.ts';
+import { remedyIfItLasts } from './lasting.ts';
 
 /** Where the position in the log is gone, for every stream at once. */
 const RESYNC =
@@ -13,6 +14,12 @@ export const SOURCE_ERRORS = {
     disposition: 'halt',
     meaning: (f) => `The source at ${f.host}:${f.port} is a standby.`,
     remedy: () => 'LOG_BASED reads the primary: point source.host at it.',
+  },
+  SOURCE_READ_ONLY: {
+    disposition: 'halt',
+    meaning: (f) => `The source takes no changes, so it cannot ${f.action}: ${f.reason}`,
+    remedy: () =>
+      'What is captured already is followed all the same. Turn default_transaction_read_only off for the role or the server (managed servers turn it on when their disk is full), or have an owner make the publication.',
   },
   WAL_LEVEL: {
     disposition: 'halt',
@@ -101,7 +108,8 @@ export const SOURCE_ERRORS = {
   },
   CLUSTER_CHANGED: {
     disposition: 'halt',
-    meaning: (f) => `The source is another cluster than last time (${f.what}: ${f.found} instead of ${f.expected}).`,
+    meaning: (f) =>
+      `The source is another cluster than last time (${f.what}: ${f.found} instead of ${f.expected}${f.reason === undefined ? '' : `; ${f.reason}`}).`,
     remedy: () =>
       `If it was restored, promoted or replaced, its positions mean nothing here. ${RESYNC} If source.host was changed by mistake, change it back: then everything goes on.`,
   },
@@ -153,6 +161,13 @@ export const SOURCE_ERRORS = {
     disposition: 'halt',
     meaning: (f) => `Slot ${f.slot} stands before publication ${f.publication} was made, and cannot decode from there.`,
     remedy: () => `Drop the slot, so that it is made again after the publication. ${RESYNC}`,
+  },
+  LOG_ROW_TOO_LARGE: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `The source cannot print a row of its log for slot ${f.slot}: its text is more than the gigabyte that PostgreSQL has room for. No reader gets past it.`,
+    remedy: () =>
+      `Make the value smaller (a bytea's text is twice as long), or leave its table out, and drop the slot, so that what comes after it is read. ${RESYNC}`,
   },
   NOTHING_SELECTED: {
     disposition: 'halt',
@@ -249,7 +264,7 @@ export const SOURCE_ERRORS = {
   SOURCE_TRANSIENT: {
     disposition: 'retry',
     meaning: (f) => `The source could not answer now: ${f.reason} (SQLSTATE ${f.sqlstate})`,
-    remedy: () => 'It is tried again. If it lasts, look into the log of the source.',
+    remedy: (f) => remedyIfItLasts('source', f, 'If it lasts, look into the log of the source.'),
   },
   SOURCE_REFUSES: {
     disposition: 'halt',
@@ -263,11 +278,18 @@ export const SOURCE_ERRORS = {
     remedy: () =>
       'This is a fault of Sluice or of a server it does not know. Nothing was confirmed; please report it with this text.',
   },
+  TRANSACTION_CHANGED: {
+    disposition: 'retry',
+    meaning: (f) =>
+      `The source does not send again what is staged of transaction ${f.xid} (${f.messages} changes of ${f.bytes} bytes): ${f.reason}.`,
+    remedy: () =>
+      'Nothing is lost: what is staged of it is given up, and the next window reads the transaction from its beginning.',
+  },
   SLOT_STREAM_FAILED: {
     disposition: 'retry',
     meaning: (f) => `The reading of the slot ended: ${f.reason}`,
-    remedy: () =>
-      'The next window goes on from the ledger. If it happens again and again, look into the log of the source.',
+    remedy: (f) =>
+      `The next window goes on from the ledger. ${remedyIfItLasts('source', f, 'If it happens again and again, look into the log of the source.')}`,
   },
   WINDOW_LOST: {
     disposition: 'retry',

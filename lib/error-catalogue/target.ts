@@ -2,17 +2,20 @@
  * Faults of the target, and of a stream on its way into it.
  */
 import type { Entry } from './entry.ts';
+import { remedyIfItLasts } from './lasting.ts';
 
 export const TARGET_ERRORS = {
   TARGET_READ_ONLY: {
     disposition: 'halt',
     meaning: (f) => `The target at ${f.host}:${f.port} is read-only (${f.reason}).`,
-    remedy: () => 'Point target.host at the primary, or turn default_transaction_read_only off for the role.',
+    remedy: () =>
+      'Point target.host at the primary, or turn default_transaction_read_only off for the role or the server (managed servers turn it on when their disk is full). Then everything goes on by itself.',
   },
   TARGET_NOT_ALLOWED: {
     disposition: 'halt',
     meaning: (f) => `The target role ${f.user} lacks a right: ${f.reason}`,
-    remedy: (f) => (f.sql ? `Run: ${f.sql}` : 'Grant CREATE on the database, or on the schemas, to the role.'),
+    remedy: (f) =>
+      `${f.sql ? `Run: ${f.sql}` : 'Grant CREATE on the database, or on the schemas, to the role'}${f.stream ? `; then: sluice resume ${f.stream}` : '.'}`,
   },
   TARGET_TABLE_TAKEN: {
     disposition: 'halt',
@@ -33,8 +36,16 @@ export const TARGET_ERRORS = {
   TARGET_REJECTS: {
     disposition: 'halt',
     meaning: (f) =>
-      `The target refuses rows of ${f.stream}${f.cut === undefined ? '' : ` in cut ${f.cut}`}: ${f.reason} (SQLSTATE ${f.sqlstate})`,
-    remedy: (f) => `Mend the cause on the target, then: sluice resume ${f.stream}`,
+      `The target refuses ${f.key ? `the row ${f.key}` : 'rows'} of ${f.stream}${f.cut === undefined ? '' : ` in cut ${f.cut}`}: ${f.reason} (SQLSTATE ${f.sqlstate})`,
+    remedy: (f) =>
+      `Mend the cause on the target, then: sluice resume ${f.stream}${f.key ? '. With target.on_error: quarantine such rows are put aside, and the others go on.' : ''}`,
+  },
+  QUARANTINE_FULL: {
+    disposition: 'halt',
+    meaning: (f) =>
+      `The target refuses more than ${f.rows_max} rows of ${f.stream} (target.quarantine_rows_max); the last: ${f.reason}`,
+    remedy: (f) =>
+      `So many are no exception: mend the cause on the target, then: sluice resume ${f.stream}. Those that wait have their reasons in: sluice rejects ${f.stream}`,
   },
   TARGET_TABLE_MOVED: {
     disposition: 'halt',
@@ -45,6 +56,12 @@ export const TARGET_ERRORS = {
     disposition: 'halt',
     meaning: (f) => `The target has no record of ${f.stream} in _sluice.streams, though it was loaded before.`,
     remedy: (f) => `The target was restored or replaced. Synchronise anew: sluice backfill ${f.stream} --reset`,
+  },
+  TARGET_WENT_BACK: {
+    disposition: 'halt',
+    meaning: (f) => `The target's rows of ${f.stream} are of an earlier time than the ledger knows: ${f.what}.`,
+    remedy: (f) =>
+      `The target was restored to before that, and the log alone cannot bring it on. Synchronise anew: sluice backfill ${f.stream} --reset`,
   },
   TARGET_DEPENDENTS: {
     disposition: 'halt',
@@ -83,7 +100,8 @@ export const TARGET_ERRORS = {
   TARGET_TRANSIENT: {
     disposition: 'retry',
     meaning: (f) => `The target could not take ${f.stream} now: ${f.reason} (SQLSTATE ${f.sqlstate})`,
-    remedy: () => 'It is tried again. If it lasts, look for locks, full disks and connection limits on the target.',
+    remedy: (f) =>
+      remedyIfItLasts('target', f, 'If it lasts, look for locks, full disks and connection limits on the target.'),
   },
   SHAPE_CHANGED: {
     disposition: 'halt',

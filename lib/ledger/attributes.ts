@@ -5,6 +5,7 @@
  * or by something else that has the right: every value is checked, and what is wrong is a Damage that names the field, never an
  * `undefined` further down the path.
  */
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { AttributeValue } from '@aws-sdk/client-dynamodb';
 import { formatLsn, type Lsn, parseLsn } from '../lsn.ts';
 
@@ -98,6 +99,37 @@ export function list<T>(codec: Codec<T>): Codec<readonly T[]> {
   };
 }
 
+/** What counts more than this in an item is packed. */
+export const PACKED_BYTES_MIN = 32 * 1024;
+/** Of what is unpacked: far more than an item could hold of it. */
+const UNPACKED_BYTES_MAX = 64 * 1024 * 1024;
+
+/**
+ * A value that grows with the number of streams: as it is while it is small, and so readable in the table; else its JSON, zstd, as bytes. Thousands of streams
+ * would be more than an item takes (I8).
+ */
+export function packedWhenLarge<T>(codec: Codec<T>): Codec<T> {
+  return {
+    write: (value) => {
+      const plain = codec.write(value);
+      if (plain === undefined || valueBytes(plain) < PACKED_BYTES_MIN) return plain;
+      // Not as a Buffer: what is read back is none, and the two are compared.
+      return { B: new Uint8Array(zstdCompressSync(JSON.stringify(plain))) };
+    },
+    read: (value) => codec.read(value?.B === undefined ? value : unpacked(value.B)),
+  };
+}
+
+function unpacked(bytes: Uint8Array): AttributeValue {
+  try {
+    return JSON.parse(
+      zstdDecompressSync(bytes, { maxOutputLength: UNPACKED_BYTES_MAX }).toString('utf8'),
+    ) as AttributeValue;
+  } catch {
+    return fail('packed JSON');
+  }
+}
+
 /** A map whose names are not known before: streams by their id. */
 export function dictionary<T>(codec: Codec<T>): Codec<Readonly<Record<string, T>>> {
   return {
@@ -188,6 +220,7 @@ export function itemBytes(attributes: Attributes): number {
 
 function valueBytes(value: AttributeValue): number {
   if (value.S !== undefined) return Buffer.byteLength(value.S);
+  if (value.B !== undefined) return value.B.length;
   if (value.N !== undefined) return Math.ceil(value.N.length / 2) + 2;
   if (value.L !== undefined) return value.L.reduce((sum, element) => sum + 1 + valueBytes(element), 3);
   if (value.M !== undefined) return 3 + Object.keys(value.M).length + itemBytes(value.M);

@@ -14,6 +14,7 @@ export type NextCut = Pick<Cut, 'kind' | 'end_lsn'> &
       | 'committed_at_ms'
       | 'object'
       | 'object_bytes'
+      | 'earlier'
       | 'index'
       | 'streams'
       | 'captures'

@@ -7,7 +7,18 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import type { Bookmark, Chunk, Clock, Cut, Epoch, EpochRequest, Ledger, Reject, RunReport } from '../ports.ts';
+import type {
+  Bookmark,
+  Chunk,
+  Clock,
+  Cut,
+  Epoch,
+  EpochRequest,
+  Ledger,
+  Reject,
+  RunReport,
+  Unfinished,
+} from '../ports.ts';
 import { type Attributes, type FieldCodecs, writeFields } from './attributes.ts';
 import {
   BOOKMARK_FIELDS,
@@ -17,6 +28,7 @@ import {
   REJECT_FIELDS,
   REPORT_FIELDS,
   REQUEST_FIELDS,
+  UNFINISHED_FIELDS,
 } from './items.ts';
 import { type ItemKey, ledgerKeys, sortable } from './keys.ts';
 import { leases } from './lease.ts';
@@ -84,8 +96,7 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
 
     async cutsAfter(number, limit) {
       const after = number < 0 ? {} : { after: sortable(number) };
-      const items = await table.query({ pk: keys.chain, ...after, limit });
-      return items.map((item) => readItem(CUT_FIELDS, item));
+      return await table.queryAs({ pk: keys.chain, ...after, limit }, (item) => readItem(CUT_FIELDS, item));
     },
 
     async prune(number, before_ms) {
@@ -107,6 +118,19 @@ export function dynamoLedger(options: DynamoLedgerOptions): Ledger {
       const due = firstToStay === -1 ? oldest : oldest.slice(0, firstToStay);
       await table.writeAll(due.map((item) => ({ DeleteRequest: { Key: keyAttributes(keyOf(item)) } })));
       return due.length;
+    },
+
+    unfinished: () => getAs(UNFINISHED_FIELDS, keys.unfinished),
+
+    saveUnfinished: (unfinished, instead_of) =>
+      putOnce(
+        keys.unfinished,
+        writeFields<Unfinished>(UNFINISHED_FIELDS, unfinished),
+        instead_of === null ? isNew : { text: 'id = :id', values: { ':id': { S: instead_of } } },
+      ),
+
+    async removeUnfinished() {
+      await table.writeAll([{ DeleteRequest: { Key: keyAttributes(keys.unfinished) } }]);
     },
 
     async bookmarks() {

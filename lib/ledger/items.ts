@@ -1,5 +1,5 @@
 /**
- * The ledger's nouns as items: Cut, Bookmark, Epoch, EpochRequest, Chunk, RunReport, each a table of its fields. The only place that knows how each
+ * The ledger's nouns as items: Cut, Unfinished, Bookmark, Epoch, EpochRequest, Chunk, RunReport, each a table of its fields. The only place that knows how each
  * field is written; the compiler asks for every field of lib/ports.ts.
  */
 import type {
@@ -8,6 +8,7 @@ import type {
   Chunk,
   ChunkRange,
   Cut,
+  CutPart,
   CutStream,
   Epoch,
   EpochRequest,
@@ -15,6 +16,7 @@ import type {
   Halt,
   Reject,
   RunReport,
+  Unfinished,
 } from '../ports.ts';
 import { EPOCH_KINDS, REPLICATION_METHODS, STOP_REASONS, STREAM_STATES } from '../ports.ts';
 import type { TableName } from '../shape.ts';
@@ -32,6 +34,7 @@ import {
   nullable,
   oneOf,
   optional,
+  packedWhenLarge,
   text,
   truth,
   whole,
@@ -62,6 +65,8 @@ const range: Codec<ByteRange> = {
 
 const table = map<TableName>({ schema: text, table: text });
 
+const parts = list(map<CutPart>({ object: text, object_bytes: whole }));
+
 export const CUT_FIELDS: FieldCodecs<Cut> = {
   number: whole,
   kind: oneOf(CUT_KINDS),
@@ -71,9 +76,10 @@ export const CUT_FIELDS: FieldCodecs<Cut> = {
   recorded_at_ms: whole,
   object: nullable(text),
   object_bytes: whole,
+  earlier: optional(parts),
   index: nullable(range),
-  streams: dictionary(map<CutStream>({ ranges: optional(ranges), changes: whole, text_bytes: whole })),
-  captures: list(text),
+  streams: packedWhenLarge(dictionary(map<CutStream>({ ranges: optional(ranges), changes: whole, text_bytes: whole }))),
+  captures: packedWhenLarge(list(text)),
   incarnation: text,
   system_identifier: text,
   timeline: whole,
@@ -189,6 +195,7 @@ export const REJECT_FIELDS: FieldCodecs<Reject> = {
   cut: nullable(whole),
   epoch: nullable(whole),
   rejected_at_ms: whole,
+  refused: optional(truth),
 };
 
 export const CHUNK_FIELDS: FieldCodecs<Chunk> = {
@@ -209,6 +216,28 @@ export const CHUNK_FIELDS: FieldCodecs<Chunk> = {
   loaded: truth,
 };
 
+export const UNFINISHED_FIELDS: FieldCodecs<Unfinished> = {
+  id: text,
+  incarnation: text,
+  after_cut: whole,
+  begin_lsn: lsn,
+  objects: parts,
+  state: range,
+  state_crc32: whole,
+  xid: whole,
+  commit_lsn: lsn,
+  messages: whole,
+  message_bytes: whole,
+  changes: whole,
+  text_bytes: whole,
+  tables: list(text),
+  table_count: whole,
+  windows: whole,
+  began_at_ms: whole,
+  at_ms: whole,
+  stalled: truth,
+};
+
 export const REPORT_FIELDS: FieldCodecs<RunReport> = {
   run: text,
   started_at_ms: whole,
@@ -224,6 +253,23 @@ export const REPORT_FIELDS: FieldCodecs<RunReport> = {
   text_bytes: whole,
   object_bytes: whole,
   rejected_rows: optional(whole),
-  streams: dictionary(map<RunReport['streams'][string]>({ changes: whole, text_bytes: whole })),
+  unfinished: optional(
+    map<NonNullable<RunReport['unfinished']>>({
+      xid: whole,
+      changes: whole,
+      text_bytes: whole,
+      tables: list(text),
+      windows: whole,
+      stalled: truth,
+    }),
+  ),
+  slot: optional(
+    map<NonNullable<RunReport['slot']>>({
+      kept_wal_bytes: nullable(whole),
+      safe_wal_bytes: nullable(whole),
+      at_risk: truth,
+    }),
+  ),
+  streams: packedWhenLarge(dictionary(map<RunReport['streams'][string]>({ changes: whole, text_bytes: whole }))),
   seconds: map<RunReport['seconds']>({ ground: measure, read: measure, stage: measure, record: measure }),
 };

@@ -3,6 +3,7 @@
  *
  *     pk                                     sk                     item
  *     <pipeline>#chain                       <cut number>           cut           in the order of the chain
+ *     <pipeline>#unfinished                  transaction            transaction that no window has come to the end of
  *     <pipeline>#streams                     <stream>               bookmark
  *     <pipeline>#epochs                      <stream>#<number>      epoch
  *     <pipeline>#chunks#<stream>#<n>#<plan>  <chunk number>         chunk
@@ -39,6 +40,7 @@ export function ledgerKeys(pipeline: string) {
     reject: (stream: string, id: string): ItemKey => ({ pk: rejects, sk: `${escaped(stream)}#${escaped(id)}` }),
     request: (stream: string, id: string): ItemKey => ({ pk: requests, sk: `${escaped(id)}#${escaped(stream)}` }),
     cut: (number: number): ItemKey => ({ pk: chain, sk: sortable(number) }),
+    unfinished: { pk: partition('unfinished'), sk: 'transaction' } satisfies ItemKey,
     bookmark: (stream: string): ItemKey => ({ pk: streams, sk: stream }),
     epoch: (stream: string, number: number): ItemKey => ({
       pk: partition('epochs'),

@@ -4,15 +4,18 @@
  *
  * On the path it is what `load` does with each segment, and what a backfill does with its chunks. An absent column is never written (I7).
  */
+import { Readable } from 'node:stream';
 import { SluiceError } from '../errors.ts';
-import type { ChunkRange, Clock, Log, SegmentSource } from '../ports.ts';
+import type { Clock, SegmentSource } from '../ports.ts';
 import { displayName, mayChangeUnseen, type Shape } from '../shape.ts';
 import type { Block, SegmentHeader } from '../stage/segment.ts';
 import { alterTable } from './alter.ts';
+import type { Applied, AppliedChunk } from './applied.ts';
 import { assertRows, drain, mayMakeTemps, mayWrite } from './blocks.ts';
-import { assertNoMetadataNames, keyNames } from './columns.ts';
+import { assertNoMetadataNames } from './columns.ts';
 import type { Owner } from './control.ts';
 import { addMetadataSql } from './ddl.ts';
+import type { Diverter, Groups } from './divert.ts';
 import {
   beforeRekeySql,
   beforeUpdateSql,
@@ -24,8 +27,10 @@ import {
 import { reshapeFlattened } from './flatten-reshape.ts';
 import { deepen, FILL_BYTES_MAX, type FlattenedTable, flattenLanded } from './flatten-table.ts';
 import { generatedNames } from './generated.ts';
+import { KeptKeys } from './kept-keys.ts';
 import { withKeyOperators } from './key-operators.ts';
 import { addCopiesSql, takeCopiesSql } from './multiset.ts';
+import { keysOf, landedKey, type Named, namesOf } from './named.ts';
 import { type LoadOptions, wantsMetadata } from './options.ts';
 import { type Deletions, replaceSql } from './replace.ts';
 import type { Step } from './reshape.ts';
@@ -53,32 +58,6 @@ import { typesThere } from './types-there.ts';
 /** SQLSTATE invalid_text_representation: no label of the enum, or not as many attributes as the composite has. */
 const INVALID_TEXT = '22P02';
 
-export interface Applied {
-  readonly session: Session;
-  readonly owner: Owner;
-  readonly options: LoadOptions;
-  readonly form: TableForm;
-  /** The rows may be newer than what is applied to them (doubts.ts). */
-  readonly catchingUp: boolean;
-  readonly clock: Pick<Clock, 'now'>;
-  readonly log: Log;
-  /** Called, in the transaction, whenever the table has been altered. */
-  readonly saveForm: (form: TableForm) => Promise<void>;
-  /** The segments are chunks of an epoch in place, and no changes of the log. */
-  readonly chunk?: AppliedChunk;
-  /** Which of several streams of the transaction it is: temporary tables of each have names of their own. Left out: the only one. */
-  readonly number?: number;
-}
-
-/** A chunk of rows as they were at one moment, in the stream's own table. */
-interface AppliedChunk {
-  readonly range: ChunkRange;
-  /** Rows of the range that it did not bring go. */
-  readonly replaces: boolean;
-  /** Locks the stream's row, and resolves with what the table is by then: other chunks may alter it. */
-  readonly lockForm: () => Promise<Shape>;
-}
-
 export class Applier {
   #session: Session;
   #owner: Owner;
@@ -94,6 +73,8 @@ export class Applier {
   #temps = 0;
   #flattening: FlattenedTable;
   #temp_prefix: string;
+  /** Where refused rows go; null: the first is thrown. */
+  #diverter: Diverter | null = null;
 
   constructor({ session, owner, options, form, catchingUp, clock, log, saveForm, chunk, number }: Applied) {
     this.#session = session;
@@ -123,6 +104,11 @@ export class Applier {
     this.#temp_prefix = number === undefined ? '_sluice_' : `_sluice_${number}_`;
   }
 
+  /** From now on refused rows go there; those of a table without a key are thrown all the same. */
+  divert(diverter: Diverter): void {
+    this.#diverter = diverter;
+  }
+
   /**
    * Resolves with the number of rows that were copied. Throws TABLE_REWRITTEN, SHAPE_CHANGED, METADATA_COLUMN_TAKEN, TRUNCATE_HALTED, what the segment's
    * blocks throw, and what `targetFault` makes of the rest.
@@ -136,6 +122,9 @@ export class Applier {
       return 0;
     }
     await this.#makeTemps(named, blocks);
+    if (this.#diverter !== null && named.key.length > 0) {
+      return await this.#diverter.apply(segment, await this.#groupsOf(segment.header, named));
+    }
     const marks: Landed[] = [];
     let rows = 0;
     for (const [index, block] of blocks.entries()) {
@@ -144,7 +133,9 @@ export class Applier {
         continue;
       }
       const landed = this.#landedFor(named, block);
-      rows += await this.#copy(segment, index, block, landed);
+      const copied = await this.#copy(segment.header, segment.block(index), landed);
+      assertRows(this.#stream, block, copied);
+      rows += copied;
       // A key may have a mark beside its row (segment.ts): the row was written, then deleted.
       if (block.kind === 'delete' && this.#deletions === 'mark') marks.push(landed);
       else await this.#applyLanded(landed, segment.header.extracted_at, this.#chunkSql(segment.header, named, landed));
@@ -232,6 +223,7 @@ export class Applier {
     const { on_truncate } = this.#options;
     if (on_truncate === 'halt') throw new SluiceError('TRUNCATE_HALTED', { stream: this.#stream });
     if (on_truncate === 'ignore' || this.#deletions === 'ignore') return;
+    this.#diverter?.truncated();
     const form = this.#form;
     const statements = [
       this.#deletions === 'delete' ? this.#emptySql(form) : markAllDeletedSql(form, extracted_at),
@@ -268,19 +260,49 @@ export class Applier {
     return landed;
   }
 
-  async #copy(segment: SegmentSource, index: number, block: Block, landed: Landed): Promise<number> {
+  /** The same, for any lines of a block alone. */
+  async #groupsOf(header: SegmentHeader, named: Named): Promise<Groups> {
+    const kept = this.#chunk && (await this.#makeKept(named));
+    return {
+      isUnused: (block) => this.#isUnused(block),
+      isLast: ({ kind }) => kind === 'delete' && this.#deletions === 'mark',
+      apply: async (block, _index, text) => {
+        // A try may have altered the table, for keys of json that it brought.
+        await this.#makeTemps(named, [block]);
+        const landed = this.#landedFor(named, block);
+        await this.#copy(header, Readable.from([text]), landed);
+        await kept?.addLanded(landed);
+        await this.#applyLanded(landed, header.extracted_at);
+      },
+      refused: async (key) => await kept?.addRefused(key),
+      finish: async () => {
+        const statements = kept === null ? [] : this.#chunkSql(header, named, kept.landed);
+        if (statements.length > 0) await this.#session.run(statements.join('; '), mayWrite(this.#session, this.#form));
+      },
+      remember: () => {
+        const [form, landed] = [this.#form, new Map(this.#landed)];
+        return () => {
+          this.#form = form;
+          this.#landed = landed;
+        };
+      },
+    };
+  }
+
+  async #makeKept({ key }: Named): Promise<KeptKeys> {
+    const types = await typesThere(this.#session, this.#form.name);
+    return await KeptKeys.make(this.#session, types, `pg_temp.${this.#temp_prefix}kept`, key);
+  }
+
+  async #copy(header: SegmentHeader, lines: Readable, landed: Landed): Promise<number> {
     const columns = landedColumns(landed);
     const purpose = {
       action: `copy into ${landed.temp}`,
       copied: landed.columns.map((name, i) => ({ column: `c${i}`, name: name ?? `column ${i + 1}` })),
     };
-    const rows = await this.#session
-      .copy(copySql(landed.temp, columns), segment.block(index), purpose)
-      .catch((error: unknown) => {
-        throw this.#typeChanged(segment.header, error) ?? error;
-      });
-    assertRows(this.#stream, block, rows);
-    return rows;
+    return await this.#session.copy(copySql(landed.temp, columns), lines, purpose).catch((error: unknown) => {
+      throw this.#typeChanged(header, error) ?? error;
+    });
   }
 
   /** A change that was written before its type was changed, and that the type no longer takes. A chunk's values are of the same moment as its types. */
@@ -363,27 +385,4 @@ export class Applier {
         return this.#deletions satisfies never;
     }
   }
-}
-
-/** What a segment's columns are called on the target. */
-interface Named {
-  /** In the order of its shape; null: the table no longer has it. */
-  readonly columns: readonly (string | null)[];
-  readonly key: readonly string[];
-}
-
-/** The keys that a range names, in the order of the table's key. */
-function keysOf(range: ChunkRange, { shape }: TableForm, nameOf: (column: string) => string): string[][] {
-  if (range.by !== 'keys') return [];
-  const names = range.columns.map(nameOf);
-  const places = keyNames(shape).map((name) => names.indexOf(name));
-  return range.keys.map((key) => places.map((place) => String(key[place])));
-}
-
-function namesOf(named: Named, { columns }: Block): (string | null)[] {
-  return columns.map((index) => named.columns[index] ?? null);
-}
-
-function landedKey(named: Named, block: Block): string {
-  return JSON.stringify([block.kind, namesOf(named, block), block.kind === 'rekey' ? named.key : []]);
 }

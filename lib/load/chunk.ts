@@ -4,9 +4,10 @@
  * The mark comes first: whoever loads the same chunk at the same time waits for it. The plan's row is held by FOR SHARE, so that chunks load in
  * parallel, and an epoch does not end under one of them.
  */
+import { Readable } from 'node:stream';
 import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
-import type { Chunk, Clock, Epoch, Log, SegmentSource } from '../ports.ts';
+import type { Aside, Chunk, Clock, Epoch, Log, SegmentSource } from '../ports.ts';
 import type { Shape } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
 import type { Block } from '../stage/segment.ts';
@@ -26,10 +27,12 @@ import {
   streamRowSql,
 } from './control.ts';
 import { setExtractedAtSql } from './ddl.ts';
+import { Diverter } from './divert.ts';
 import { isShallow } from './flatten-table.ts';
 import { generatedNames } from './generated.ts';
 import { copyEmptyRowsSql } from './multiset.ts';
 import { type LoadOptions, wantsMetadata } from './options.ts';
+import { QuarantinedKeys } from './quarantined-keys.ts';
 import { sameShape } from './reshape.ts';
 import { LOAD_LIMITS, type Session } from './session.ts';
 import { copySql, insertMissingSql, landedColumns, makeTempSql, type TableForm } from './sql.ts';
@@ -44,6 +47,8 @@ interface Loading {
   readonly kind: Epoch['kind'];
   readonly chunk: Chunk;
   readonly segment: SegmentSource;
+  /** For rows that are refused; null: the first is thrown. */
+  readonly aside: Aside | null;
 }
 
 /** False: the mark is there already, or the epoch is over. Throws TABLE_REWRITTEN where the chunk was read from another shape than was planned for. */
@@ -77,8 +82,12 @@ async function tryLoad(loading: Loading): Promise<'loaded' | 'not_needed' | 'lac
     (wantsMetadata(options) && !form.metadata) || isShallow(form.shape, options.data_flattening_max_level ?? 0);
   if (plan.shadow === null && lacks) return 'lacks_columns';
   if (!(await markChunk(session, owner, chunk.epoch, chunk.plan, chunk.number))) return 'not_needed';
+  const diverter = await diverterOf(loading, plan);
   const rows =
-    plan.shadow === null ? await upsertChunk(loading, form) : await copyChunk(loading, form, plan.overlapping);
+    plan.shadow === null
+      ? await upsertChunk(loading, form, diverter)
+      : await copyChunk(loading, form, plan.overlapping, diverter);
+  await diverter?.keep();
   await session.commit(countChunkSql(owner, chunk.epoch, chunk.plan, chunk.number, rows));
   return 'loaded';
 }
@@ -112,10 +121,18 @@ async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<Chunk
   return row && { name: row.target, shape: row.shape, metadata: row.metadata, catchingUp: row.catching_up_to !== null };
 }
 
+/** Rows of a shadow have nothing to do with those that wait for the table that it replaces. */
+async function diverterOf({ session, owner, aside }: Loading, { shadow }: PlanRow): Promise<Diverter | null> {
+  if (aside === null) return null;
+  if (shadow === null) return await Diverter.open(session, owner, aside, true);
+  return new Diverter(session, owner, aside, { checks: true, keys: QuarantinedKeys.none(session, owner, aside) });
+}
+
 /** In place: a chunk's rows are written as those of a cut are. */
 async function upsertChunk(
   { session, owner, options, clock, log, segment, kind, chunk }: Loading,
   { catchingUp, ...form }: ChunkForm,
+  diverter: Diverter | null,
 ): Promise<number> {
   // Its shape and its metadata columns have been looked at; only keys of json may need more. Where two chunks find some side by side, the second waits for the row, and
   // has no lock on the table by then (apply.ts).
@@ -141,25 +158,46 @@ async function upsertChunk(
     saveForm: save,
     chunk: applied,
   });
+  if (diverter !== null) applier.divert(diverter);
   return await applier.apply(segment);
 }
 
 /** Into the shadow: as it is, or, where another chunk may have brought a row of the same key, as far as it is not there. */
-async function copyChunk({ session, owner, segment }: Loading, form: TableForm, overlapping: boolean): Promise<number> {
+async function copyChunk(
+  { session, owner, segment }: Loading,
+  form: TableForm,
+  overlapping: boolean,
+  diverter: Diverter | null,
+): Promise<number> {
   const { stream } = owner.stream;
+  const { header } = segment;
   // COPY refuses a column that the table computes; INSERT leaves it out.
   const computed = generatedNames(form.shape);
-  let rows = 0;
-  for (const [index, block] of segment.header.blocks.entries()) {
+  const copy = async (block: Block, index: number, lines: Readable): Promise<number> => {
     const columns = columnsOf(stream, segment, block);
     const written = columns.map((name) => (computed.has(name) ? null : name));
-    const copied =
-      overlapping || written.includes(null)
-        ? await insertMissing(session, form, written, segment, index)
-        : await session.copy(copyRowsSql(form, columns), segment.block(index), {
-            ...mayWrite(session, form),
-            copied: columns.map((column) => ({ column, name: column })),
-          });
+    return overlapping || written.includes(null)
+      ? await insertMissing(session, form, written, lines, { index, extracted_at: header.extracted_at })
+      : await session.copy(copyRowsSql(form, columns), lines, {
+          ...mayWrite(session, form),
+          copied: columns.map((column) => ({ column, name: column })),
+        });
+  };
+  if (diverter !== null && header.shape.key.length > 0) {
+    return await diverter.apply(segment, {
+      isUnused: () => false,
+      isLast: () => false,
+      apply: async (block, index, text) => {
+        await copy(block, index, Readable.from([text]));
+      },
+      refused: async () => {},
+      finish: async () => {},
+      remember: () => () => {},
+    });
+  }
+  let rows = 0;
+  for (const [index, block] of header.blocks.entries()) {
+    const copied = await copy(block, index, segment.block(index));
     assertRows(stream, block, copied);
     rows += copied;
   }
@@ -185,16 +223,16 @@ async function insertMissing(
   session: Session,
   form: TableForm,
   columns: readonly (string | null)[],
-  segment: SegmentSource,
-  index: number,
+  lines: Readable,
+  { index, extracted_at }: { readonly index: number; readonly extracted_at: string },
 ): Promise<number> {
   const landed = { temp: `pg_temp._sluice_${index}`, kind: 'upsert', columns, key: keyNames(form.shape) } as const;
-  await session.run(makeTempSql(form, landed), mayMakeTemps(session));
-  const copied = await session.copy(copySql(landed.temp, landedColumns(landed)), segment.block(index), {
+  await session.run(`DROP TABLE IF EXISTS ${landed.temp}; ${makeTempSql(form, landed)}`, mayMakeTemps(session));
+  const copied = await session.copy(copySql(landed.temp, landedColumns(landed)), lines, {
     action: `copy into ${landed.temp}`,
     copied: columns.map((name, i) => ({ column: `c${i}`, name: name ?? `column ${i + 1}` })),
   });
-  await session.run(insertMissingSql(form, landed, segment.header.extracted_at), mayWrite(session, form));
+  await session.run(insertMissingSql(form, landed, extracted_at), mayWrite(session, form));
   return copied;
 }
 

@@ -161,3 +161,15 @@ export const KNOWN_SQLSTATES: readonly string[] = Object.keys(CONDITIONS);
 export function conditionName(sqlstate: string): string {
   return CONDITIONS[sqlstate] ?? `error of class ${sqlstate.slice(0, 2)}`;
 }
+
+/** Classes that the appendix has; any other is of a function that raises an error of its own. */
+const CLASSES: ReadonlySet<string> = new Set(
+  '00 01 02 03 08 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 28 2B 2D 2F 34 38 39 3B 3D 3F 40 42 44 53 54 55 57 58 72 F0 HV P0 XX'.split(
+    ' ',
+  ),
+);
+
+/** False: PostgreSQL itself never says so. */
+export function isOfPostgres(sqlstate: string): boolean {
+  return CLASSES.has(sqlstate.slice(0, 2));
+}

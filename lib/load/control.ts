@@ -7,6 +7,7 @@
  *            chunk's load holds it by FOR SHARE, and whoever ends the epoch deletes it.
  * - chunks:  the marks of loaded chunks; those of the last epoch stay until the next one begins.
  * - doubts:  what is not sure of rows while the stream catches up (doubts.ts).
+ * - quarantine: keys of rows that were refused and wait (quarantined-keys.ts).
  * - positions: a view for readers (positions.ts).
  */
 import type { QueryResult } from 'pg';
@@ -72,6 +73,14 @@ const TABLES: Readonly<Record<string, string>> = {
     other text);
     CREATE INDEX ON _sluice.doubts USING hash (key);
     CREATE INDEX ON _sluice.doubts USING hash (other)`,
+  quarantine: `CREATE TABLE _sluice.quarantine (
+    pipeline text NOT NULL,
+    stream text NOT NULL,
+    key text NOT NULL,
+    reject text NOT NULL,
+    epoch bigint,
+    plan text);
+    CREATE INDEX ON _sluice.quarantine (pipeline, stream)`,
 };
 
 /**
@@ -192,7 +201,8 @@ export function isOwner({ pipeline, stream }: Owner): string {
 const ROW_COLUMNS = `stream, incarnation, target_schema, target_table, made, metadata, shape::text, hold::text, epoch::text, applied_cut::text,
     applied_lsn::text, catching_up_to::text`;
 /** With those of STREAM_COLUMNS that loads go by. */
-const LOADED_COLUMNS = `${ROW_COLUMNS}, together, halt`;
+const LOADED_COLUMNS = `${ROW_COLUMNS}, together, halt,
+    EXISTS (SELECT FROM _sluice.quarantine q WHERE q.pipeline = streams.pipeline AND q.stream = streams.stream) AS quarantined`;
 
 /**
  * Reads the stream's row; `lock` is FOR UPDATE, or empty. Without a lock it has the columns that every version made: who only reads (verify, the comparing
@@ -241,6 +251,7 @@ export function streamRowOf({ rows }: Pick<QueryResult<Row>, 'rows'>): StreamRow
     catching_up_to: row.catching_up_to == null ? null : parseLsn(row.catching_up_to),
     together: isTrue(row.together),
     halt: row.halt ?? null,
+    quarantined: isTrue(row.quarantined),
   };
 }
 

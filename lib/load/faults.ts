@@ -6,8 +6,8 @@
  * For the same reason the server's error is not kept as the cause; a copy without its texts is.
  */
 import { asSluiceError, SluiceError } from '../errors.ts';
-import { isServerError, isTransientState, networkReason, type ServerError } from '../postgres/faults.ts';
-import { conditionName } from './conditions.ts';
+import { isServerError, isTransientState, lockSetting, networkReason, type ServerError } from '../postgres/faults.ts';
+import { conditionName, isOfPostgres } from './conditions.ts';
 
 export interface CopiedColumn {
   readonly column: string;
@@ -43,7 +43,10 @@ type Verdict =
   | 'database_missing'
   | 'dependents';
 
-/** By class, where not `BY_STATE` or `isTransientState` says otherwise. A class that is not here is unexpected, and halts. */
+/**
+ * By class, where not `BY_STATE` or `isTransientState` says otherwise. A class that is not here is unexpected, and halts; one that PostgreSQL does not have is
+ * what a trigger of the target's own refuses a row with.
+ */
 const BY_CLASS: Readonly<Record<string, Verdict>> = {
   '08': 'transient',
   '09': 'rejects',
@@ -75,8 +78,6 @@ const BY_STATE: Readonly<Record<string, Verdict>> = {
   '42501': 'not_allowed',
   '42601': 'unexpected', // syntax_error: in SQL of ours
   '57P04': 'database_missing',
-  '58000': 'transient',
-  '58030': 'transient', // io_error
 };
 
 /**
@@ -91,7 +92,7 @@ function verdictOf(sqlstate: string, routine: unknown): Verdict {
   const own = BY_STATE[sqlstate];
   if (own) return own;
   if (isTransientState(sqlstate)) return 'transient';
-  return BY_CLASS[sqlstate.slice(0, 2)] ?? 'unexpected';
+  return BY_CLASS[sqlstate.slice(0, 2)] ?? (isOfPostgres(sqlstate) ? 'unexpected' : 'rejects');
 }
 
 /**
@@ -134,7 +135,7 @@ function serverFault(error: ServerError, context: TargetContext): SluiceError {
   const verdict = verdictOf(sqlstate, 'routine' in error ? error.routine : null);
   switch (verdict) {
     case 'transient':
-      return new SluiceError('TARGET_TRANSIENT', facts, options);
+      return new SluiceError('TARGET_TRANSIENT', { ...facts, ...lockSetting(error) }, options);
     case 'rejects':
       return new SluiceError('TARGET_REJECTS', facts, options);
     case 'dependents':

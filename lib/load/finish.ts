@@ -8,7 +8,7 @@
 import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn } from '../lsn.ts';
-import type { Clock, Epoch, Log } from '../ports.ts';
+import type { Aside, Clock, Epoch, Log } from '../ports.ts';
 import { displayName } from '../shape.ts';
 import { quoteTable } from '../sql-text.ts';
 import type { Keeping } from './carry.ts';
@@ -28,6 +28,7 @@ import { addKeySql, dropDefaultsSql, shadowKeyName } from './ddl.ts';
 import { flattenShadow } from './flatten-shadow.ts';
 import { type IndexOption, indexShadow } from './indices.ts';
 import { dropTables, sameTable, tableMoved } from './prepare.ts';
+import { forgetQuarantinedSql } from './quarantined-keys.ts';
 import { KEY_LIMITS, type Limits, LOAD_LIMITS, type Session, SWAP_LIMITS } from './session.ts';
 import { putInPlace } from './swap.ts';
 
@@ -44,6 +45,8 @@ export interface Finish {
   /** target.data_flattening_max_level. */
   readonly flattening_level: number;
   readonly patience: SwapPatience;
+  /** For rows that a table which stays refuses; null: the first is thrown. */
+  readonly aside: Aside | null;
 }
 
 /** Whoever reads the table for long keeps the swap waiting: each try gives up soon, lets the others read, and after a pause comes the next. */
@@ -179,6 +182,7 @@ async function swap(session: Session, owner: Owner, what: Finish, log: Log): Pro
     if (row === null || planned === null || row.hold !== epoch.number) return false;
     const { shadow } = planned;
     const form = shadow === null ? row : await putInPlace(session, owner, row, planned, shadow, what, log);
+    if (shadow !== null) await session.run(forgetQuarantinedSql(owner, epoch.number, plan));
     const shadows = await endPlans(session, owner);
     await dropTables(
       session,

@@ -11,6 +11,7 @@ import type { Client, QueryResult } from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { asSluiceError, SluiceError } from '../errors.ts';
 import { closeClient, pinSettingsSql } from '../postgres/connection.ts';
+import { askAfterSilence, whileCopying } from '../postgres/silence.ts';
 import { type CopiedColumn, targetFault } from './faults.ts';
 
 /** Gives a connected client: `connectClient` with everything bound. */
@@ -46,6 +47,8 @@ export const SWAP_LIMITS: Limits = { statement_ms: STATEMENT_MS_MAX, lock_ms: SW
 /**
  * Settings of every transaction here, on top of the pinned ones:
  * - row_security off: a policy that would hide rows from the loader is an error, not a difference.
+ * - synchronous_commit: the ledger is told what is applied, and believes it; so it is on the disk first. Only `off` is not taken: what else a role
+ *   has chosen waits for its standbys.
  * - standard_conforming_strings, xmloption: what a literal and an xml value mean, whatever the role's defaults say (as pg_dump does).
  */
 const LOAD_SETTINGS: Readonly<Record<string, string>> = {
@@ -58,6 +61,8 @@ const LOAD_SETTINGS: Readonly<Record<string, string>> = {
   tcp_keepalives_interval: '10',
   tcp_keepalives_count: '3',
 };
+
+const DURABLE_SQL = `SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`;
 
 /** READ COMMITTED, so that a row that was waited for is read as it is when the lock is won. */
 const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED';
@@ -72,6 +77,7 @@ export function settingsSql(limits: Limits): string {
   return [
     pinSettingsSql('LOCAL'),
     ...Object.entries(settings).map(([name, value]) => `SET LOCAL ${name} = '${value}'`),
+    DURABLE_SQL,
   ].join('; ');
 }
 
@@ -172,7 +178,7 @@ export class Session {
       });
       this.#client.query(sink);
       try {
-        await pipeline(source, sink);
+        await whileCopying(this.#client, sink, () => pipeline(source, sink));
       } catch (error) {
         // Told apart here, because the network's errors look alike on both sides.
         throw (broken as 'source' | 'sink' | null) === 'sink' ? error : asSluiceError(error);
@@ -241,6 +247,7 @@ export async function withSession<T>(
   });
   // A connection that breaks while nobody waits for it fails the next statement.
   client.on('error', () => undefined);
+  askAfterSilence(client, connect);
   try {
     return await work(new Session(client, subject));
   } finally {

@@ -22,16 +22,18 @@ import type {
   Log,
   Stage,
   Target,
-  TargetRow,
   TargetStream,
   TargetTransaction,
 } from '../ports.ts';
 import { displayName } from '../shape.ts';
-import { cutRanges } from '../stage/cut-ranges.ts';
+import { cutRanges, objectsOf, placeIn } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
 import { forgetCovered } from '../validation/forget.ts';
 import { ringExtract, ringLoad } from '../window/announce.ts';
 import { captureAnew } from '../window/halt.ts';
+import { assertAgrees, assertChunkOver, assertFollows, assertHeld, isSetBack, ringSetBack } from './agreement.ts';
+import { untilMet } from './muster.ts';
+import { type Care, type Refusals, withCare } from './quarantine.ts';
 
 /** Cuts of one target transaction, and the COPY text in them. */
 export const CUTS_MAX = 200;
@@ -51,6 +53,8 @@ export interface LoadLimits {
   readonly deadline_ms: number;
   /** How streams move (target.consistency). Left out: each for itself. */
   readonly consistency?: 'stream' | 'transaction';
+  /** What becomes of rows that the target refuses. Left out: the stream halts, and which row it was is not looked for. */
+  readonly refusals?: Refusals;
 }
 
 /** Of one stream. */
@@ -84,6 +88,8 @@ export async function applyCuts(ports: StepPorts, bookmark: Bookmark, limits: St
   for (;;) {
     const step = await applyOnce(ports, bookmark, limits);
     if (step === 'held') return { ...NOTHING, outcome: 'held', cuts, changes };
+    // Once: the bookmark stays what it was.
+    if (step.set_back !== null && cuts === 0) await ringSetBack(ports, bookmark, step.set_back);
     cuts += step.cuts;
     changes += step.changes;
     // Nothing else sets the state: a window may have captured the stream anew since the bookmark was read.
@@ -125,6 +131,8 @@ interface Step {
   /** It would have caught up, but for these. */
   readonly doubtful: DoubtfulKeys | null;
   readonly more: boolean;
+  /** Cut at which it stood, where the ledger had seen it further on; else null. */
+  readonly set_back: number | null;
 }
 
 /** Has the keys read again that nobody can be sure of: the stream stands at the end of what it was to catch up with, and goes on catching up. */
@@ -153,17 +161,32 @@ async function readAgain(
 
 /** One target transaction. */
 async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: StreamLimits): Promise<Step | 'held'> {
+  return await withCare(ports, bookmark.stream, limits.refusals, (care) => applyWith(care, ports, bookmark, limits));
+}
+
+async function applyWith(
+  care: Care,
+  ports: StepPorts,
+  bookmark: Bookmark,
+  limits: StreamLimits,
+): Promise<Step | 'held'> {
   const { ledger, target, stage, clock } = ports;
   const { stream } = bookmark;
   return await target.transaction(streamOf(bookmark), async (tx) => {
     // The ledger says that it was loaded: a target without its row has been restored or replaced (I12).
     if (!tx.row) throw new SluiceError('TARGET_ROW_MISSING', { stream: displayName(bookmark.table) });
-    if (tx.row.hold !== null) return 'held';
-    assertOurs(bookmark, tx.row);
+    if (tx.row.hold !== null) {
+      await assertHeld(ports, bookmark, tx.row.hold);
+      return 'held';
+    }
+    assertAgrees(bookmark, tx.row);
     const { applied_cut, catching_up_to } = tx.row;
-    const next = beforeJump(await ledger.cutsAfter(applied_cut, CUTS_MAX));
+    const after = await ledger.cutsAfter(applied_cut, CUTS_MAX);
+    await assertFollows(ports, bookmark, tx.row, after);
+    const next = beforeJump(after);
     assertNoGap(bookmark, applied_cut, next);
     const cuts = limits.meets_others ? untilMet(next, tx.row, await tx.place()) : next;
+    await care.divert(tx, stream);
     let last: Cut | null = null;
     let changes = 0;
     let text_bytes = 0;
@@ -183,7 +206,8 @@ async function applyOnce(ports: StepPorts, bookmark: Bookmark, limits: StreamLim
     const doubtful = advances ? await tx.advance({ cut, lsn, caught_up: caughtUp, committed_at_ms }) : null;
     const done = cuts.filter((cut) => last !== null && cut.number <= last.number).length;
     const more = done < cuts.length || done === CUTS_MAX;
-    return { cut, lsn, cuts: done, changes, caught_up: caughtUp && doubtful === null, doubtful, more };
+    const set_back = isSetBack(bookmark, tx.row) ? applied_cut : null;
+    return { cut, lsn, cuts: done, changes, caught_up: caughtUp && doubtful === null, doubtful, more, set_back };
   });
 }
 
@@ -197,22 +221,14 @@ export async function applyCut(
   const own = cut.streams[stream];
   if (!own || cut.object === null) return null;
   try {
+    const objects = objectsOf(cut);
     for (const range of await cutRanges(stage, cut, stream)) {
-      for await (const segment of segmentSource(stage, cut.object, range)) await tx.apply(segment);
+      for await (const segment of segmentSource(stage, ...placeIn(objects, range), stream)) await tx.apply(segment);
     }
   } catch (error) {
-    throw inCut(error, cut);
+    throw inCut(error, cut, stream);
   }
   return own;
-}
-
-/** Of the next cuts, those until the stream has caught up and is at the others' place; null: there are no others. */
-function untilMet(cuts: readonly Cut[], row: TargetRow, place: number | null): readonly Cut[] {
-  const hasMet = (cut: number, lsn: Lsn): boolean =>
-    (row.catching_up_to === null || lsn >= row.catching_up_to) && (place === null || cut >= place);
-  if (hasMet(row.applied_cut, row.applied_lsn)) return [];
-  const end = cuts.findIndex(({ number, end_lsn }) => hasMet(number, end_lsn));
-  return end === -1 ? cuts : cuts.slice(0, end + 1);
 }
 
 /** Past a genesis the chain follows another slot, and what was written in between is not in it: a stream that is to go on there is captured anew. */
@@ -221,16 +237,10 @@ export function beforeJump(cuts: readonly Cut[]): readonly Cut[] {
   return jump === -1 ? cuts : cuts.slice(0, jump);
 }
 
-/** The cut's number goes into the facts of a fault, so that the halt can name it. */
-function inCut(error: unknown, cut: Cut): unknown {
+/** The cut's number and the stream go into the facts of a fault, so that the halt and its remedy can name them. */
+function inCut(error: unknown, cut: Cut, stream: string): unknown {
   if (!(error instanceof SluiceError) || error.facts.cut !== undefined) return error;
-  return new SluiceError(error.code, { ...error.facts, cut: cut.number }, { cause: error.cause });
-}
-
-export function assertOurs({ table, incarnation }: Bookmark, row: TargetRow): void {
-  if (row.incarnation === incarnation) return;
-  const facts = { stream: displayName(table), found: row.incarnation, expected: incarnation };
-  throw new SluiceError('LEDGER_INCARNATION', facts);
+  return new SluiceError(error.code, { stream, ...error.facts, cut: cut.number }, { cause: error.cause });
 }
 
 /** A gap is seen, never skipped (I4). */
@@ -247,6 +257,7 @@ export async function loadChunk(
   ports: StepPorts,
   bookmark: Bookmark,
   bell: LoadBell & { kind: 'chunk' },
+  limits: Pick<LoadLimits, 'refusals'> = {},
 ): Promise<LoadOutcome> {
   const { ledger, target, stage } = ports;
   const { stream } = bookmark;
@@ -257,16 +268,20 @@ export async function loadChunk(
   const { object, object_bytes, rows } = chunk.staged;
   if (!chunk.loaded) {
     if (object === null) await target.loadChunk(streamOf(bookmark), epoch, chunk, null);
-    for await (const segment of object === null ? [] : segmentSource(stage, object, [0, object_bytes])) {
-      const overlapping = chunk.range.by === 'ctid';
-      const { shape } = segment.header;
-      await target.prepareEpoch(streamOf(bookmark), epoch, bell.plan, shape, bookmark.incarnation, overlapping);
-      await target.loadChunk(streamOf(bookmark), epoch, chunk, segment);
-    }
+    await withCare(ports, stream, limits.refusals, async (care) => {
+      for await (const segment of object === null ? [] : segmentSource(stage, object, [0, object_bytes], stream)) {
+        const overlapping = chunk.range.by === 'ctid';
+        const { shape } = segment.header;
+        await target.prepareEpoch(streamOf(bookmark), epoch, bell.plan, shape, bookmark.incarnation, overlapping);
+        const aside = await care.aside(stream, { epoch: bell.epoch, plan: bell.plan, chunk: bell.chunk });
+        await target.loadChunk(streamOf(bookmark), epoch, chunk, segment, aside);
+      }
+    });
     await ledger.markChunkLoaded(chunk);
   }
   const loaded = await target.loadedChunks(streamOf(bookmark), epoch, bell.plan);
-  if (loaded.size === epoch.chunks) await finishEpoch(ports, bookmark, bell.epoch);
+  if (chunk.loaded && !loaded.has(chunk.number)) await assertChunkOver(ports, bookmark, bell.epoch);
+  if (loaded.size === epoch.chunks) await finishEpoch(ports, bookmark, bell.epoch, limits);
   else if (courseOf(epoch.kind).in_order) {
     // A run may have thousands of pages: the next one is known without a look at all of them. Where it is in already, each window rings for what is not.
     await ringExtract(ports, [{ kind: 'chunk', stream, epoch: bell.epoch, plan: bell.plan, chunk: bell.chunk + 1 }]);
@@ -275,7 +290,12 @@ export async function loadChunk(
 }
 
 /** Ends an epoch whose chunks are all in: the swap, and then the chain goes on from the cut that captured the stream. */
-export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: number): Promise<LoadOutcome> {
+export async function finishEpoch(
+  ports: StepPorts,
+  bookmark: Bookmark,
+  number: number,
+  limits: Pick<LoadLimits, 'refusals'> = {},
+): Promise<LoadOutcome> {
   const { ledger, target, clock, log } = ports;
   const { stream } = bookmark;
   const epoch = await ledger.epoch(stream, number);
@@ -304,7 +324,11 @@ export async function finishEpoch(ports: StepPorts, bookmark: Bookmark, number: 
   const held_lsn =
     goes_on_from === 'applied' || !isLogged ? bookmark.applied_lsn : (await heldCut(ledger, epoch, bookmark)).end_lsn;
   const lsn = isLogged ? newestOf(chunks) : null;
-  await target.finishEpoch(streamOf(bookmark), epoch, epoch.plan, lsn, held_lsn);
+  const { plan } = epoch;
+  await withCare(ports, stream, limits.refusals, async (care) => {
+    const aside = await care.aside(stream, { epoch: number, plan, chunk: null });
+    await target.finishEpoch(streamOf(bookmark), epoch, plan, lsn, held_lsn, aside);
+  });
   const done_at_ms = clock.now();
   const ended: Partial<Bookmark> =
     goes_on_from === 'applied'

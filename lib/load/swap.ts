@@ -8,7 +8,7 @@
  */
 import { SluiceError } from '../errors.ts';
 import { isLsnColumn } from '../lsn-column.ts';
-import type { Log } from '../ports.ts';
+import type { Aside, Log } from '../ports.ts';
 import { type Column, displayName, type Shape, sameType, type TableName } from '../shape.ts';
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { carried, carryOver, type Keeping } from './carry.ts';
@@ -21,9 +21,17 @@ import { asKept, flattenedNames, withKept } from './flatten.ts';
 import { generatedNames } from './generated.ts';
 import { dropUniques, type IndexOption, indexName, namesThere, renameIndicesSql } from './indices.ts';
 import { tableTaken } from './prepare.ts';
+import { refillBut, refillSql } from './refill.ts';
 import type { Row, Session } from './session.ts';
 
 const id = quoteIdentifier;
+
+interface Replacing {
+  readonly keeping: Keeping;
+  readonly indices: readonly IndexOption[];
+  /** For rows that the table refuses; null: the first is thrown. */
+  readonly aside: Aside | null;
+}
 
 /** What the table in place is made for. */
 export type Form = Pick<StreamRow, 'shape' | 'metadata'>;
@@ -35,7 +43,7 @@ export async function putInPlace(
   row: StreamRow,
   planned: PlanRow,
   shadow: TableName,
-  { keeping, indices }: { readonly keeping: Keeping; readonly indices: readonly IndexOption[] },
+  { keeping, indices, aside }: Replacing,
   log: Log,
 ): Promise<Form> {
   const { target } = owner.stream;
@@ -62,7 +70,7 @@ export async function putInPlace(
   }
   await session.run(`LOCK TABLE ${quoteTable(target)} IN ACCESS EXCLUSIVE MODE`, purpose);
   if (!(await isPlain(session, target, row, indices)))
-    return await refill(session, owner, row, plan, shadow, { keeping, indices }, log);
+    return await refill(session, owner, row, plan, shadow, { keeping, indices, aside }, log);
   await carryRights(session, target, shadow);
   await session.run(`DROP TABLE ${quoteTable(target)}`, purpose);
   await rename(session, shadow, target, indices);
@@ -183,7 +191,7 @@ async function refill(
   row: StreamRow,
   plan: PlanRow,
   shadow: TableName,
-  { keeping, indices }: { readonly keeping: Keeping; readonly indices: readonly IndexOption[] },
+  { keeping, indices, aside }: Replacing,
   log: Log,
 ): Promise<Form> {
   const { target } = owner.stream;
@@ -197,10 +205,9 @@ async function refill(
     const computed = generatedNames(plan.shape);
     const carried = plan.shape.columns.map(({ name }) => name).filter((name) => !computed.has(name));
     const written = [...carried, ...flattenedNames(plan.shape), ...(plan.metadata ? METADATA_COLUMNS : [])];
-    const columns = written.map(id).join(', ');
-    await session.run(
-      `INSERT INTO ${table}${columns === '' ? '' : ` (${columns})`} SELECT ${columns} FROM ${quoteTable(shadow)}; DROP TABLE ${quoteTable(shadow)}`,
-    );
+    if (aside === null || plan.shape.key.length === 0) await session.run(refillSql(target, shadow, written));
+    else await refillBut(session, owner, aside, { table: target, shadow, columns: written, shape: plan.shape });
+    await session.run(`DROP TABLE ${quoteTable(shadow)}`);
     return { shape, metadata: row.metadata || plan.metadata };
   } catch (error) {
     throw dependentsFault(error);

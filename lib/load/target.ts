@@ -8,6 +8,7 @@ import { courseOf } from '../epoch/kinds.ts';
 import { SluiceError } from '../errors.ts';
 import type {
   Advance,
+  Aside,
   Clock,
   DoubtfulKeys,
   Log,
@@ -37,6 +38,7 @@ import {
   streamsThereSql,
   upgradeControl,
 } from './control.ts';
+import { Diverter } from './divert.ts';
 import { forgetDoubtsSql, unknownKeysSql } from './doubts.ts';
 import { finish, SWAP_PATIENCE, type SwapPatience } from './finish.ts';
 import { addIndices, type IndexOption, indexName, indicesOf, missingIndices } from './indices.ts';
@@ -137,12 +139,13 @@ export function postgresTarget(given: PostgresTarget): Target {
         await prepare(session, owner, what);
       }),
 
-    loadChunk: (stream, epoch, chunk, segment) =>
+    loadChunk: (stream, epoch, chunk, segment, aside) =>
       on(stream, async (session, owner) => {
         if (chunk.epoch !== epoch.number || chunk.plan !== epoch.plan) return false;
         if (segment === null) return await markHeldChunk(session, owner, chunk);
         await session.transaction(LOAD_LIMITS, () => ensure(session, stream, segment.header.shape, UNKNOWN_HISTORY));
-        return await loadChunk({ session, owner, options, clock, log, kind: epoch.kind, chunk, segment });
+        const what = { session, owner, options, clock, log, kind: epoch.kind, chunk, segment, aside: aside ?? null };
+        return await loadChunk(what);
       }),
 
     loadedChunks: (stream, epoch, plan) =>
@@ -152,14 +155,14 @@ export function postgresTarget(given: PostgresTarget): Target {
         return new Set(marks?.rows.map(({ chunk }) => Number(chunk)));
       }),
 
-    finishEpoch: (stream, epoch, plan, lsn, held_lsn) =>
+    finishEpoch: (stream, epoch, plan, lsn, held_lsn, aside) =>
       on(stream, async (session, owner) => {
         const { on_type_change, on_drop_column } = options;
         const gone_at_ms = courseOf(epoch.kind).keeps_deleted && !options.hard_delete ? epoch.opened_at_ms : null;
         const keeping = { on_type_change, on_drop_column, now_ms: clock.now(), gone_at_ms };
         const indices = indicesOf(options.indices, stream.stream);
         const flattening_level = options.data_flattening_max_level ?? 0;
-        const what = { epoch, plan, lsn, held_lsn, keeping, indices, flattening_level, patience };
+        const what = { epoch, plan, lsn, held_lsn, keeping, indices, flattening_level, patience, aside: aside ?? null };
         await finish(session, owner, what, clock, log);
         await readers.give(session, 'now');
       }),
@@ -188,6 +191,7 @@ async function load<T>(
     const tx = new Load(session, owner, settings, ensure, inPlace(owner, answer && streamRowOf(answer)));
     const result = await work(tx);
     const live = await liveTables(session, [tx], settings);
+    await tx.keepAside();
     if (answer !== null) await session.commit(tx.lastSql);
     return { result, live };
   } finally {
@@ -228,6 +232,7 @@ async function loadOver<T>(
     const result = await work(of);
     const done = [...loads.values()];
     const live = await liveTables(session, done, settings);
+    for (const tx of done) await tx.keepAside();
     const statements = done.flatMap(({ lastSql }) => (lastSql === '' ? [] : [lastSql]));
     if (answer !== null) await session.commit(statements.join('; '));
     return { result, live };
@@ -273,6 +278,7 @@ class Load implements TargetTransaction {
   #ensure: Ensure;
   #applier: Applier | null = null;
   #hasCaughtUp = false;
+  #diverter: Diverter | null = null;
 
   /** `number`: which of several it is. */
   constructor(
@@ -335,6 +341,16 @@ class Load implements TargetTransaction {
     const { rows } = await this.#session.run(placeSql(this.owner, this.row.incarnation));
     const place = rows[0]?.place;
     return typeof place === 'string' ? Number(place) : null;
+  }
+
+  async divert(aside: Aside, checks: boolean): Promise<void> {
+    if (this.#applier === null) throw this.#mayNot('divert rows of');
+    this.#diverter = await Diverter.open(this.#session, this.owner, aside, checks);
+    this.#applier.divert(this.#diverter);
+  }
+
+  async keepAside(): Promise<void> {
+    await this.#diverter?.keep();
   }
 
   async advance(applied: Advance): Promise<DoubtfulKeys | null> {

@@ -12,13 +12,14 @@ import type { Bookmark, Cut, LoadBell, TargetTransaction, TransactionOf } from '
 import { displayName } from '../shape.ts';
 import { ringLoad } from '../window/announce.ts';
 import { haltOrThrow } from '../window/halt.ts';
+import { assertAgrees, assertFollows, isSetBack } from './agreement.ts';
 import { type Muster, muster, type Standing } from './muster.ts';
 import { noteHalts } from './note-halts.ts';
+import { Care, wantsCare } from './quarantine.ts';
 import {
   applyCut,
   applyCuts,
   assertNoGap,
-  assertOurs,
   beforeJump,
   CUTS_MAX,
   captureOf,
@@ -41,6 +42,7 @@ export async function loadTogether(
   /** Refused in this load: they wait for a person, or to be copied anew. */
   const refused = new Set<string>();
   const done = { cuts: 0, changes: 0, halts: 0 };
+  const careful = await carefulOf(ports, limits);
   const refuse = async (bookmark: Bookmark, fault: unknown): Promise<void> => {
     if (!(fault instanceof SluiceError)) throw fault;
     const outcome = await haltOrThrow(ports, bookmark, fault, null);
@@ -63,7 +65,7 @@ export async function loadTogether(
   for (;;) {
     const bookmarks = (await ports.ledger.bookmarks()).filter(isLogBased);
     const streams = bookmarks.filter((bookmark) => mayApply(bookmark) && !refused.has(bookmark.stream));
-    const step = await moveTogether(ports, streams, limits, refuse);
+    const step = await moveTogether(ports, streams, limits, { refuse, careful });
     if (step !== 'again') {
       done.cuts += step.cuts;
       done.changes += step.changes;
@@ -130,12 +132,15 @@ async function moveTogether(
   ports: StepPorts,
   bookmarks: readonly Bookmark[],
   limits: LoadLimits,
-  refuse: (bookmark: Bookmark, fault: unknown) => Promise<void>,
+  { refuse, careful }: Refusing,
 ): Promise<Moved | 'again'> {
   if (bookmarks.length === 0) return NOBODY;
   try {
-    const step = await ports.target.transactionOver(bookmarks.map(streamOf), (of) =>
-      applyTogether(ports, bookmarks, of, limits),
+    const care = new Care(ports, limits.refusals, false);
+    const step = await care.run(() =>
+      ports.target.transactionOver(bookmarks.map(streamOf), (of) =>
+        applyTogether(ports, bookmarks, of, limits, { care, careful }),
+      ),
     );
     if (step === null) return NOBODY;
     if (step === 'again') return step;
@@ -143,15 +148,43 @@ async function moveTogether(
     return step;
   } catch (thrown) {
     if (thrown instanceof Refused) {
+      const { stream } = thrown.bookmark;
+      if (limits.refusals && wantsCare(thrown.fault) && !careful.has(stream)) {
+        careful.set(stream, { checks: false });
+        return 'again';
+      }
       await refuse(thrown.bookmark, thrown.fault);
       return 'again';
     }
     // What is checked at the commit (deferred constraints) names its table.
     const bookmark = bookmarks.find((one) => isAt(one, thrown));
+    if (limits.refusals && wantsCare(thrown) && checkMore(careful, bookmarks, bookmark)) return 'again';
     if (!bookmark) throw thrown;
     await refuse(bookmark, thrown);
     return 'again';
   }
+}
+
+interface Refusing {
+  readonly refuse: (bookmark: Bookmark, fault: unknown) => Promise<void>;
+  readonly careful: Careful;
+}
+
+/** Streams of which rows are looked for that the target refuses; `checks`: also by constraints that are deferred to the commit, and `last`: when the others are in. */
+type Careful = Map<string, { readonly checks: boolean; readonly last?: boolean }>;
+
+/** Those of which the list of what waits may have to be brought up. */
+async function carefulOf({ ledger }: StepPorts, { refusals }: LoadLimits): Promise<Careful> {
+  const rejects = refusals?.on_error === 'quarantine' ? await ledger.rejects(null) : [];
+  return new Map(rejects.flatMap(({ stream, refused }) => (refused ? [[stream, { checks: false }]] : [])));
+}
+
+/** Refused at the commit: by a row of the table that is named; where that is known to be innocent, or is not here, by any. False: all have been looked at. */
+function checkMore(careful: Careful, bookmarks: readonly Bookmark[], named: Bookmark | undefined): boolean {
+  const isNew = ({ stream }: Bookmark): boolean => careful.get(stream)?.checks !== true;
+  const suspects = named && isNew(named) ? [named] : bookmarks.filter(isNew);
+  for (const { stream } of suspects) careful.set(stream, { checks: true, last: stream === named?.stream });
+  return suspects.length > 0;
 }
 
 function isAt({ target }: Bookmark, thrown: unknown): boolean {
@@ -180,18 +213,34 @@ async function applyTogether(
   bookmarks: readonly Bookmark[],
   of: TransactionOf,
   limits: LoadLimits,
+  { care, careful }: { readonly care: Care; readonly careful: Careful },
 ): Promise<Step | 'again' | null> {
   const present = new Map<string, Member>();
   for (const bookmark of bookmarks) {
     const member = await ofStream(bookmark, () => memberOf(bookmark, of(bookmark.stream)));
     if (member) present.set(bookmark.stream, member);
   }
+  // Held or locked on the target, though the ledger knows of nobody who works on them: looked at alone.
+  const aside = bookmarks.filter(({ stream, state }) => state === 'live' && !present.has(stream));
+  for (const { bookmark, row } of present.values()) {
+    if (!isSetBack(bookmark, row)) continue;
+    const { stream, applied_cut: known_cut } = bookmark;
+    ports.log.warn('target_went_back', { stream, cut: row.applied_cut, known_cut });
+  }
   const mustered = muster([...present.values()].map(standingOf));
   if (mustered === null) return null;
-  const members = mustered.members.flatMap(({ stream }) => present.get(stream) ?? []);
+  // What one has refers to what another has: whoever is checked with each row comes last.
+  const members = mustered.members
+    .flatMap(({ stream }) => present.get(stream) ?? [])
+    .toSorted((a, b) => checksOf(careful, a) - checksOf(careful, b));
   const cuts = await nextCuts(ports, members, mustered);
   // A window notes that it has passed over a stream's changes before it records a cut that lacks them: who looks after the cuts is told in time.
   if (cuts.length > 0 && !(await mayAllApply(ports, members))) return 'again';
+  for (const { bookmark, tx } of members) {
+    const how = careful.get(bookmark.stream);
+    const which = { isCareful: how !== undefined, checks: how?.checks ?? false };
+    await ofStream(bookmark, () => care.divert(tx, bookmark.stream, which));
+  }
   const { applied, changes } = await applyAll(ports, members, cuts, limits);
   const first = members.find(({ row }) => row.applied_cut === mustered.from);
   if (!first) return null;
@@ -213,17 +262,24 @@ async function applyTogether(
     cuts: applied.length,
     changes,
     more: applied.length < cuts.length || cuts.length === CUTS_MAX,
-    behind: mustered.behind,
+    behind: [...mustered.behind, ...aside.map(({ stream, applied_cut }) => ({ stream, applied_cut, together: false }))],
   };
 }
 
-/** Null: it stands aside. Throws TARGET_ROW_MISSING and LEDGER_INCARNATION. */
+/** The later the higher. */
+function checksOf(careful: Careful, { bookmark }: Member): number {
+  const how = careful.get(bookmark.stream);
+  if (how?.last) return 2;
+  return how?.checks ? 1 : 0;
+}
+
+/** Null: it stands aside. Throws TARGET_ROW_MISSING, LEDGER_INCARNATION and TARGET_WENT_BACK. */
 function memberOf(bookmark: Bookmark, tx: TargetTransaction | null): Member | null {
   if (tx === null) return null;
   const { row } = tx;
   if (!row) throw new SluiceError('TARGET_ROW_MISSING', { stream: displayName(bookmark.table) });
   if (row.hold !== null || row.catching_up_to !== null) return null;
-  assertOurs(bookmark, row);
+  assertAgrees(bookmark, row);
   return { bookmark, tx, row, changes: 0, committed_at_ms: null };
 }
 
@@ -238,7 +294,11 @@ async function mayAllApply({ ledger }: StepPorts, members: readonly Member[]): P
 
 /** After those that the last member has. A gap is the fault of whoever lacks a cut, never skipped (I4). */
 async function nextCuts({ ledger }: StepPorts, members: readonly Member[], { from }: Muster): Promise<readonly Cut[]> {
-  const cuts = beforeJump(await ledger.cutsAfter(from, CUTS_MAX));
+  const after = await ledger.cutsAfter(from, CUTS_MAX);
+  for (const { bookmark, row } of members) {
+    await ofStream(bookmark, () => assertFollows({ ledger }, bookmark, row, after));
+  }
+  const cuts = beforeJump(after);
   const last = members.find(({ row }) => row.applied_cut === from);
   if (last) await ofStream(last.bookmark, () => assertNoGap(last.bookmark, from, cuts));
   return cuts;

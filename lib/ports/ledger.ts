@@ -3,6 +3,7 @@
  */
 import type { Lsn } from '../lsn.ts';
 import type { TableName } from '../shape.ts';
+import type { SlotRoom } from '../slot/room.ts';
 import type { ByteRange } from '../stage/segment.ts';
 
 export interface CutStream {
@@ -30,8 +31,12 @@ export interface Cut {
   /** Commit time of the last transaction in it, ms since the Unix epoch; null where there was none. */
   readonly committed_at_ms: number | null;
   readonly recorded_at_ms: number;
+  /** The last of its objects; null: it has none. */
   readonly object: string | null;
+  /** Of all of them. */
   readonly object_bytes: number;
+  /** Objects before `object`, of windows that did not come to its end: ranges are of the bytes of all of them, joined (lib/stage/cut-ranges.ts). Absent: none. */
+  readonly earlier?: readonly CutPart[];
   /** Range of the object's index, where streams have no ranges of their own here. */
   readonly index: ByteRange | null;
   readonly streams: Readonly<Record<string, CutStream>>;
@@ -40,6 +45,48 @@ export interface Cut {
   readonly incarnation: string;
   readonly system_identifier: string;
   readonly timeline: number;
+}
+
+/** One of a cut's objects. */
+export interface CutPart {
+  readonly object: string;
+  readonly object_bytes: number;
+}
+
+/**
+ * A transaction that no window has come to the end of: what is staged of the cut that it is in, up to a change of it, and how the next window goes on behind that
+ * (lib/window/unfinished.ts). It counts while the chain ends with `after_cut`; what is left of an older one is passed over.
+ */
+export interface Unfinished {
+  /** Another after each window. */
+  readonly id: string;
+  readonly incarnation: string;
+  /** The chain's newest cut: the unfinished one follows it. */
+  readonly after_cut: number;
+  readonly begin_lsn: Lsn;
+  /** One of each window; their bytes, joined, are the cut's so far. */
+  readonly objects: readonly CutPart[];
+  /** The rest of what the next window needs to know, as JSON: where it lies in the cut's bytes, and its CRC-32. */
+  readonly state: ByteRange;
+  readonly state_crc32: number;
+  readonly xid: number;
+  /** Where its commit record begins. */
+  readonly commit_lsn: Lsn;
+  /** Changes and their bytes as the plugin sent them, of the whole cut so far. */
+  readonly messages: number;
+  readonly message_bytes: number;
+  /** Changes of captured streams, and their COPY text. */
+  readonly changes: number;
+  readonly text_bytes: number;
+  /** Those with the most changes; `table_count`: all of them. */
+  readonly tables: readonly string[];
+  readonly table_count: number;
+  readonly windows: number;
+  /** When its first window ended, and its last, ms since the Unix epoch. */
+  readonly began_at_ms: number;
+  readonly at_ms: number;
+  /** The last window came to nothing new: all its time went into passing over what is staged. */
+  readonly stalled: boolean;
 }
 
 export interface Lease {
@@ -239,7 +286,10 @@ export type ChunkRange =
     }
   | { readonly by: 'nulls'; readonly column: string };
 
-/** Rows of one stream that were left out of a cut or a chunk, because they are not valid (target.on_invalid): where they lie in the stage. */
+/**
+ * Rows of one stream that were left out of a cut or a chunk, because they are not valid (target.on_invalid), or because the target refused them (target.on_error):
+ * where they lie in the stage.
+ */
 export interface Reject {
   readonly stream: string;
   /** Unique; sorted by age. The same cut, or the same chunk, read once more has the same. */
@@ -253,6 +303,8 @@ export interface Reject {
   /** Whose chunk they were left out of; null: they are of the log. */
   readonly epoch: number | null;
   readonly rejected_at_ms: number;
+  /** The target refused them, and its `_sluice.quarantine` says which of them wait. Left out: false. */
+  readonly refused?: boolean;
 }
 
 export interface Chunk {
@@ -290,6 +342,12 @@ export interface Ledger {
   cutsAfter(number: number, limit: number): Promise<Cut[]>;
   /** Removes cuts up to and including `number` recorded before `before_ms`, oldest first, a bounded count a call; never the newest. */
   prune(number: number, before_ms: number): Promise<number>;
+
+  /** The last transaction that a window did not come to the end of, be it over by now or not. Strongly consistent. */
+  unfinished(): Promise<Unfinished | null>;
+  /** Keeps it in the place of the one of this id (null: of none); false: another stands there. */
+  saveUnfinished(unfinished: Unfinished, instead_of: string | null): Promise<boolean>;
+  removeUnfinished(): Promise<void>;
 
   bookmarks(): Promise<Bookmark[]>;
   bookmark(stream: string): Promise<Bookmark | null>;
@@ -352,6 +410,10 @@ export interface RunReport {
   readonly object_bytes: number;
   /** Rows that were left out because they are not valid; absent: none. */
   readonly rejected_rows?: number;
+  /** The transaction that it did not come to the end of; absent: none. */
+  readonly unfinished?: Pick<Unfinished, 'xid' | 'changes' | 'text_bytes' | 'tables' | 'windows' | 'stalled'>;
+  /** The slot when it began; absent: it has not seen it. */
+  readonly slot?: SlotRoom;
   readonly streams: Readonly<Record<string, { readonly changes: number; readonly text_bytes: number }>>;
   readonly seconds: Readonly<Record<'ground' | 'read' | 'stage' | 'record', number>>;
 }

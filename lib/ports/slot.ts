@@ -2,13 +2,14 @@
  * Contracts of the slot (see ports.ts): what is read from it, and in which words.
  */
 import type { Lsn } from '../lsn.ts';
+import type { Piece } from '../piece.ts';
 
 /** Receives what a slot sends, synchronously and in order. `bytes` is valid only during the call: copy what must outlive it. */
 export interface SlotSink {
   /** One message of the output plugin: `bytes[start, end)`. False: no more in this read; what follows waits for the next. */
   change(bytes: Buffer, start: number, end: number): boolean;
-  /** One message of a megabyte or more, in the pieces in which it arrived; they may be kept. As `change` otherwise. */
-  giantChange(pieces: readonly Buffer[]): boolean;
+  /** One message of a megabyte or more, in the pieces in which it arrived, or packed; they may be kept. As `change` otherwise. */
+  giantChange(pieces: readonly Piece[]): boolean;
   /** The server has sent everything up to `walEnd` that concerns this slot, and has nothing more at this moment. */
   keepalive(walEnd: Lsn): void;
   /** A warning of the server, in its place among the messages: what a plugin says of what it does not print. */

@@ -22,6 +22,10 @@ export interface SlotRow {
   readonly wal_status: string | null;
   /** 13+: bytes that can still be written before the slot is in danger of being lost; null: no limit. */
   readonly safe_wal_bytes: number | null;
+  /** 13+: max_slot_wal_keep_size; null: no limit. */
+  readonly wal_limit_bytes?: number | null;
+  /** WAL that the server keeps for it: also what an old transaction holds back, and no reader ever gets. Null: it keeps none any more. */
+  readonly kept_wal_bytes?: number | null;
   /** 17+: why the slot was invalidated. */
   readonly invalidation_reason: string | null;
   /** 17+: kept on standbys as well. */
@@ -137,6 +141,8 @@ export interface Writer {
   /** Its oldest xid: names the transaction as long as it lives, also when it is prepared, and when the server is started anew. */
   readonly transaction: string;
   readonly pid: number | null;
+  /** OIDs of those that it has locked, of the tables and partitions that were asked about. */
+  readonly tables: readonly number[];
 }
 
 /** Queries on the source's primary. Each call is a transaction of its own. */
@@ -169,6 +175,8 @@ export interface Source {
   dropLostSlot(): Promise<void>;
   /** Has a slot that nobody reads kept on standbys, or not (17+). */
   setFailover?(failover: boolean): Promise<void>;
+  /** Where a former timeline ended, by the history of the one that is written `now`; null: it is not in it. Asked of a walsender: throws what opening one does. */
+  timelineEnd?(timeline: number, now: number): Promise<Lsn | null>;
   /** Moves an unread slot to `lsn`; only while the chain has captured nothing. */
   advanceSlot(lsn: Lsn): Promise<void>;
   /** Transactions that hold a lock of ROW EXCLUSIVE or stronger on one of the tables now, prepared ones included (I11). */

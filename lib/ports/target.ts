@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import type { Lsn } from '../lsn.ts';
 import type { Shape, TableName } from '../shape.ts';
 import type { SegmentHeader } from '../stage/segment.ts';
+import type { RejectedRow } from '../validation/rejected.ts';
 import type { Chunk, Epoch } from './ledger.ts';
 
 /** The stream's row in `_sluice.streams`: the truth about what is applied (I4). */
@@ -15,6 +16,8 @@ export interface TargetRow {
   readonly applied_lsn: Lsn;
   /** Number of the epoch that holds the stream: cuts are not applied while it is set. */
   readonly hold: number | null;
+  /** Number of the newest epoch that is over; 0: none. */
+  readonly epoch?: number;
   /** Until the chain has been applied up to here, the table may show rows older than a chunk did. */
   readonly catching_up_to: Lsn | null;
   /** The shape that the table was made or last altered for. */
@@ -23,7 +26,33 @@ export interface TargetRow {
   readonly together?: boolean;
   /** Code of the error that it waits with, as far as has been noted here (`Target.noteHalts`). */
   readonly halt?: string | null;
+  /** Rows of it were refused and wait in quarantine: none of them may be mixed with what comes later. Left out: none. */
+  readonly quarantined?: boolean;
 }
+
+/**
+ * Where rows go that the target refuses, for one transaction of one stream. Who has one applies with care: what is refused is found by bisection, and the rest is
+ * applied. A row that leaves out a value which was in a row that waits (I7) is put aside as well.
+ */
+export interface Aside {
+  /** Names what this transaction puts aside; whoever does the same work once more has the same. */
+  readonly id: string;
+  /** Whose chunk, and of which plan; null: of the log. */
+  readonly epoch: number | null;
+  readonly plan: string | null;
+  /** What was put aside before and waits: the target forgets the keys of any other. */
+  readonly kept: ReadonlySet<string>;
+  /** False: the first row that is refused is thrown (TARGET_REJECTS, with its key), and only rows that rest on those that wait are put aside. */
+  readonly refuses: boolean;
+  /** Rows of the stream that may wait. */
+  readonly rows_max: number;
+  add(row: RejectedRow): Promise<void>;
+  /** Called last before the commit: all that was added is durable, and known to the ledger. What waited before, and what waits by now. */
+  keep(before: Quarantined, now: Quarantined): Promise<void>;
+}
+
+/** Keys of rows that wait (lib/validation/rejected.ts, `keyText`), by the `Aside.id` that they were put aside under. */
+export type Quarantined = ReadonlyMap<string, ReadonlySet<string>>;
 
 /** What a load has applied. */
 export interface Advance {
@@ -62,6 +91,8 @@ export interface TargetTransaction {
   advance(applied: Advance): Promise<DoubtfulKeys | null>;
   /** Cut that the pipeline's other streams have come to that move together; null: there are none. */
   place(): Promise<number | null>;
+  /** From now on what is refused goes there. `checks`: constraints that are deferred are looked at with each row, not at the commit. */
+  divert(aside: Aside, checks: boolean): Promise<void>;
 }
 
 /**
@@ -105,17 +136,30 @@ export interface Target {
   ): Promise<void>;
   /**
    * Loads one chunk's segment and marks it, in one transaction; false when the mark is there already, or the epoch is over. Null: the table has the chunk's
-   * rows, and it is only marked.
+   * rows, and it is only marked. `aside`: for rows that are refused; left out: the first of them is thrown.
    */
-  loadChunk(stream: TargetStream, epoch: Epoch, chunk: Chunk, segment: SegmentSource | null): Promise<boolean>;
+  loadChunk(
+    stream: TargetStream,
+    epoch: Epoch,
+    chunk: Chunk,
+    segment: SegmentSource | null,
+    aside?: Aside,
+  ): Promise<boolean>;
   /** Numbers of the chunks that are marked as loaded. */
   loadedChunks(stream: TargetStream, epoch: Epoch, plan: string): Promise<Set<number>>;
   /**
    * When every chunk is marked (EPOCH_INCOMPLETE otherwise): gives the shadow its key; then, all in one transaction, swaps it in by rename, sets
    * `applied_cut` to `epoch.held_cut` and `catching_up_to` to `lsn` (null: no log is read for it, and there is nothing to catch up with), and releases the hold. In place there is nothing to swap; where the stream goes on from, and
-   * whether it has to catch up, `courseOf(epoch.kind)` says. Done already: changes nothing.
+   * whether it has to catch up, `courseOf(epoch.kind)` says. Done already: changes nothing. `aside`: for rows that a table which stays refuses; left out: the first of them is thrown.
    */
-  finishEpoch(stream: TargetStream, epoch: Epoch, plan: string, lsn: Lsn | null, held_lsn: Lsn): Promise<void>;
+  finishEpoch(
+    stream: TargetStream,
+    epoch: Epoch,
+    plan: string,
+    lsn: Lsn | null,
+    held_lsn: Lsn,
+    aside?: Aside,
+  ): Promise<void>;
   /**
    * Ends an epoch in place as it is: what has been loaded stays, nothing more is, and the hold is released. `lsnOf`: past what these chunks saw, which the
    * stream catches up to; null: none was loaded. An epoch that is not prepared will not be. Done already: changes nothing.

@@ -5,9 +5,11 @@
  * the same whether the log, a query or a COPY carries it. Faults of connecting become errors that say which side, where and what to do.
  */
 import type { Client, ClientConfig } from 'pg';
+import { remedyIfItLasts } from '../error-catalogue/lasting.ts';
 import { SluiceError } from '../errors.ts';
 import { quoteIdentifier } from '../sql-text.ts';
-import { isServerError, isTransientState, networkReason, reasonOf } from './faults.ts';
+import { isServerError, isTransientState, lockSetting, networkReason, reasonOf } from './faults.ts';
+import { limitSilence, SILENCE_MS_MAX } from './silence.ts';
 import { type Tls, tlsFault, tlsOptions } from './tls.ts';
 
 export type { Tls } from './tls.ts';
@@ -48,10 +50,14 @@ export interface Endpoint {
   readonly connection: Connection;
   /** A walsender's connection (https://www.postgresql.org/docs/current/protocol-replication.html). */
   readonly replication?: boolean;
+  /** SILENCE_MS_MAX (silence.ts) where it is not said. */
+  readonly silence_ms?: number;
 }
 
 /** How long a connection may be silent before TCP asks whether the other side is there; Node then gives up after ten more seconds. */
 const KEEPALIVE_IDLE_MS = 30_000;
+/** The longest wait for one lock, where nothing else is said; then the work is tried again. */
+const LOCK_WAIT_MS_MAX = 60_000;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const CLOSE_WAIT_MS_MAX = 5_000;
 /** https://www.postgresql.org/docs/current/multibyte.html */
@@ -64,7 +70,8 @@ const NOT_CONVERTED = 'PostgreSQL has no conversion from it to UTF8';
  *   the same number. What people see of it on either side is as their own locale has it.
  * - xmloption, array_nulls, quote_all_identifiers, standard_conforming_strings: what the target reads, or a name that is printed, must not depend on
  *   the defaults of a role or database: an XML fragment, NULL in an array, a backslash in a literal.
- * - the timeouts: a limit that a role was given for its people would end a copy in the middle; what must be bounded is bounded here.
+ * - the timeouts: a limit that a role was given for its people would end a copy in the middle; what must be bounded is bounded here. Somebody's lock on one
+ *   table may last for hours (VACUUM FULL, an ALTER TABLE that is not committed), and all others would wait with it.
  */
 export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   client_encoding: 'UTF8',
@@ -80,7 +87,7 @@ export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   standard_conforming_strings: 'on',
   search_path: 'pg_catalog',
   statement_timeout: '0',
-  lock_timeout: '0',
+  lock_timeout: String(LOCK_WAIT_MS_MAX),
   idle_in_transaction_session_timeout: '0',
 };
 
@@ -105,12 +112,16 @@ function startupOptions(): string {
     .join(' ');
 }
 
+/** 0: without end. */
+function connectMs({ connect_timeout_seconds }: Connection): number {
+  return Math.min(Math.max(0, connect_timeout_seconds) * 1000, TIMER_MS_MAX);
+}
+
 /**
  * The configuration of a `pg.Client` for one side. Every setting that `pg` would take from the environment (PGPASSWORD, PGSSLMODE, .pgpass)
  * is given, so that only the pipeline file counts.
  */
 export function clientConfig({ connection, replication }: Endpoint): ClientConfig {
-  const timeout_ms = Math.min(Math.max(0, connection.connect_timeout_seconds) * 1000, TIMER_MS_MAX);
   const config: ClientConfig & { replication?: 'database' } = {
     host: connection.host,
     port: connection.port,
@@ -118,7 +129,7 @@ export function clientConfig({ connection, replication }: Endpoint): ClientConfi
     password: () => connection.password ?? '',
     database: connection.database,
     application_name: connection.application_name,
-    connectionTimeoutMillis: timeout_ms,
+    connectionTimeoutMillis: connectMs(connection),
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_IDLE_MS,
     ssl: tlsOptions(connection.host, connection.ssl),
@@ -144,7 +155,10 @@ export async function connectClient(make: () => Client, endpoint: Endpoint): Pro
     failed.catch(() => {});
     client.on('error', reject);
     await Promise.race([client.connect(), failed]);
+    const { silence_ms = SILENCE_MS_MAX, connection } = endpoint;
+    limitSilence(client, Math.min(connectMs(connection) || silence_ms, silence_ms));
     if (!endpoint.replication) await client.query(`${pinSettingsSql('SESSION')}; ${LATER_TIMEOUTS_SQL}`);
+    limitSilence(client, silence_ms);
     return client;
   } catch (error) {
     client.connection.stream.destroy();
@@ -152,11 +166,14 @@ export async function connectClient(make: () => Client, endpoint: Endpoint): Pro
   }
 }
 
-/** `pg` takes PGOPTIONS where no options are given, and nothing that may be given instead means none. */
+/** `pg` takes PGOPTIONS and PGREPLICATION where neither is given, and nothing that may be given instead means none. */
 function forgetEnvironment(client: Client, { replication }: Endpoint): void {
   if (replication) return;
-  const { connectionParameters } = client as unknown as { readonly connectionParameters: { options?: string } };
+  const { connectionParameters } = client as unknown as {
+    readonly connectionParameters: { options?: string; replication?: string };
+  };
   delete connectionParameters.options;
+  delete connectionParameters.replication;
 }
 
 /** Ends the session and resolves when the server has let go of it, or after a bounded wait. Never throws. */
@@ -209,7 +226,7 @@ function serverRefusal(
     case '42501': // insufficient_privilege: to start a walsender; or no CONNECT on the database
       return endpoint.replication
         ? new SluiceError('REPLICATION_NOT_ALLOWED', { ...facts, user_sql: quoteIdentifier(user) }, options)
-        : new SluiceError('AUTHENTICATION_FAILED', facts, options);
+        : new SluiceError('AUTHENTICATION_FAILED', { ...facts, remedy: connectSql(endpoint) }, options);
     case '0A000': // feature_not_supported: the only encoding of databases that no client in UTF8 can connect to
       if (facts.reason?.toString().includes('MULE_INTERNAL')) {
         const encoding = { side: endpoint.side, encoding: 'MULE_INTERNAL', reason: NOT_CONVERTED };
@@ -228,8 +245,39 @@ function serverRefusal(
       // Too many connections (53300), starting up or shutting down (57P0x), a proxy without a backend (08xxx); a replica that breaks off what is in the way of
       // replaying (40001), also what pins the settings: tried again.
       return /^(08|53|57)/.test(sqlstate) || isTransientState(sqlstate)
-        ? new SluiceError('CONNECTION_FAILED', facts, options)
+        ? new SluiceError(
+            'CONNECTION_FAILED',
+            { ...facts, ...waitingRemedy(endpoint, sqlstate, options.cause) },
+            options,
+          )
         : new SluiceError('UNEXPECTED', { reason: `${facts.reason} (SQLSTATE ${sqlstate})` }, options);
+  }
+}
+
+function connectSql({ connection: { user, database } }: Endpoint): string {
+  return `Run: GRANT CONNECT ON DATABASE ${quoteIdentifier(database)} TO ${quoteIdentifier(user)}`;
+}
+
+/** A server that answers is there: what keeps it from taking one connection more, or any yet. */
+function waitingRemedy(
+  { side, connection: { user }, replication }: Endpoint,
+  sqlstate: string,
+  error: unknown,
+): { readonly remedy: string } | null {
+  switch (sqlstate) {
+    case '53300': // too_many_connections: of the server, the database or the role
+      return {
+        remedy: replication
+          ? `It is tried again. If it lasts, raise max_wal_senders on the ${side}, or end what uses them up (pg_stat_replication).`
+          : `It is tried again. If it lasts, raise max_connections on the ${side}, or the limit of the role (ALTER ROLE ${quoteIdentifier(user)} CONNECTION LIMIT -1) or database; or end what uses them up (pg_stat_activity).`,
+      };
+    case '53100': // disk_full
+    case '53200': // out_of_memory, or of the lock table, which a connection needs as well
+      return { remedy: remedyIfItLasts(side, { sqlstate, ...(isServerError(error) && lockSetting(error)) }, '') };
+    case '57P03': // cannot_connect_now
+      return { remedy: `It is tried again: the ${side} starts, stops or recovers. If it lasts, look into its log.` };
+    default:
+      return null;
   }
 }
 

@@ -6,24 +6,9 @@
  * SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 import { SluiceError } from '../errors.ts';
+import { isServerError, type ServerError, serverReason } from './server-error.ts';
 
-/** The fields of an ErrorResponse that are used here, as `pg` hands them over. */
-export interface ServerError extends Error {
-  readonly code: string;
-  readonly severity: string;
-  readonly schema?: string | undefined;
-  readonly table?: string | undefined;
-  readonly column?: string | undefined;
-  readonly constraint?: string | undefined;
-}
-
-const SQLSTATE = /^[0-9A-Z]{5}$/;
-
-/** True for what a server reported; false for what broke on the way to it. (EPIPE looks like a SQLSTATE: the severity tells.) */
-export function isServerError(error: unknown): error is ServerError {
-  if (!(error instanceof Error) || !('code' in error) || !('severity' in error)) return false;
-  return typeof error.code === 'string' && SQLSTATE.test(error.code);
-}
+export { hidesNoValue, isServerError, type ServerError } from './server-error.ts';
 
 /** The SQLSTATE; empty where no server said anything. */
 export function sqlstateOf(error: unknown): string {
@@ -41,6 +26,9 @@ const TRANSIENT_STATES = new Set([
   '57P01', // admin_shutdown
   '57P02', // crash_shutdown
   '57P03', // cannot_connect_now
+  '57P05', // idle_session_timeout
+  '58000', // system_error
+  '58030', // io_error
   '25P03', // idle_in_transaction_session_timeout
   '25P04', // transaction_timeout
   '72000', // snapshot_too_old
@@ -49,6 +37,15 @@ const TRANSIENT_STATES = new Set([
 /** True where the same statement may succeed later with nobody doing anything. Narrow on purpose: the rest waits for a person. */
 export function isTransientState(sqlstate: string): boolean {
   return TRANSIENT_CLASSES.has(sqlstate.slice(0, 2)) || TRANSIENT_STATES.has(sqlstate);
+}
+
+/**
+ * Of out_of_memory, where it is the shared lock table that is full: the setting that the server's hint names, for a name is in no language. Else nothing.
+ */
+export function lockSetting(error: ServerError): { readonly setting?: string } {
+  if (error.code !== '53200' || !('hint' in error)) return {};
+  const [setting] = /max(?:_pred)?_locks_per_transaction/.exec(String(error.hint)) ?? [];
+  return setting === undefined ? {} : { setting };
 }
 
 const NETWORK_REASONS: Readonly<Record<string, string>> = {
@@ -81,24 +78,9 @@ export function networkReason(error: unknown): string | null {
   return LOST_CONNECTION.test(error.message) ? 'the server closed the connection' : null;
 }
 
-/** Classes whose messages name objects, settings and states only. 22023 names an object too, unlike the rest of class 22. */
-const MESSAGE_CLASSES = new Set(['08', '0A', '25', '28', '3D', '3F', '40', '42', '53', '54', '55', '57', '58', 'XX']);
-const MESSAGE_STATES = new Set(['22023', '72000', 'F0000']);
-
-/** Whether the message of such an error may be told. */
-export function hidesNoValue(sqlstate: string): boolean {
-  return MESSAGE_CLASSES.has(sqlstate.slice(0, 2)) || MESSAGE_STATES.has(sqlstate);
-}
-
-/** What the server said, without any value of a row: its message where that class holds none, else the names that the error carries. */
+/** What the server said, without any value of a row; else what the network, or whoever threw, says. */
 export function reasonOf(error: unknown): string {
-  if (isServerError(error)) {
-    if (hidesNoValue(error.code)) return error.message;
-    const names = (['schema', 'table', 'column', 'constraint'] as const)
-      .filter((field) => error[field] !== undefined)
-      .map((field) => `${field} ${error[field]}`);
-    return names.length > 0 ? `an error at ${names.join(', ')}` : 'an error whose text may hold values';
-  }
+  if (isServerError(error)) return serverReason(error);
   const network = networkReason(error);
   if (network) return network;
   return error instanceof Error ? error.message : String(error);
@@ -109,7 +91,7 @@ export function sourceFault(error: unknown, action: string): SluiceError {
   if (error instanceof SluiceError) return error;
   const options = { cause: error };
   if (isServerError(error)) {
-    const facts = { action, reason: reasonOf(error), sqlstate: error.code };
+    const facts = { action, reason: reasonOf(error), sqlstate: error.code, ...lockSetting(error) };
     return new SluiceError(isTransientState(error.code) ? 'SOURCE_TRANSIENT' : 'SOURCE_REFUSES', facts, options);
   }
   const network = networkReason(error);

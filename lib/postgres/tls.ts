@@ -36,6 +36,8 @@ export function tlsOptions(host: string, ssl: Tls | null | undefined): tls.Conne
   // As in libpq, `require` with an authority given means that the authority is checked.
   const mode = ssl.mode === 'require' && ssl.ca !== null ? 'verify-ca' : ssl.mode;
   return {
+    // Given in any case: what is left out, Node takes from NODE_TLS_REJECT_UNAUTHORIZED and --tls-min-v1.0. As in libpq, 1.2 is the least.
+    minVersion: 'TLSv1.2',
     rejectUnauthorized: mode !== 'require',
     ...(ssl.ca === null ? {} : { ca: ssl.ca }),
     ...(ssl.cert === null ? {} : { cert: ssl.cert }),

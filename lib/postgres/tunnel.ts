@@ -181,6 +181,9 @@ class ChannelSocket extends Duplex {
   readonly #socket: net.Socket;
   readonly #channel: ClientChannel;
   #hasEnded = false;
+  /** As of a socket. */
+  bytesRead = 0;
+  bytesWritten = 0;
 
   constructor(client: ssh2.Client, socket: net.Socket, channel: ClientChannel) {
     // As a socket: when the server has ended it, it is over.
@@ -189,6 +192,7 @@ class ChannelSocket extends Duplex {
     this.#socket = socket;
     this.#channel = channel;
     channel.on('data', (chunk: Buffer) => {
+      this.bytesRead += chunk.length;
       if (!this.push(chunk)) channel.pause();
     });
     const end = (): void => {
@@ -235,7 +239,10 @@ class ChannelSocket extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     // A channel that was closed never calls back; then this stream ends too.
-    this.#channel.write(chunk, done);
+    this.#channel.write(chunk, (error?: Error | null) => {
+      this.bytesWritten += chunk.length;
+      done(error);
+    });
   }
 
   override _final(done: (error?: Error | null) => void): void {

@@ -6,6 +6,7 @@
  */
 import { type Tuple, VALUE } from '../change.ts';
 import { ASCII_MAX } from '../cut/copy-text.ts';
+import { type Piece, textOf } from '../piece.ts';
 import type { Column } from '../shape.ts';
 import { HASH_CHARACTERS, Hasher } from './hash.ts';
 import { type Projection, REDACTED, type Treatment } from './projection.ts';
@@ -99,10 +100,10 @@ export class TupleProjection {
     return bytes;
   }
 
-  #hash({ bytes }: Tuple, start: number, end: number, giant: readonly Buffer[] | undefined): string {
+  #hash({ bytes }: Tuple, start: number, end: number, giant: readonly Piece[] | undefined): string {
     if (giant) {
       const hash = this.#hasher.begin();
-      for (const piece of giant) hash.update(piece);
+      for (const piece of giant) hash.update(textOf(piece));
       return hash.digest('hex');
     }
     // A "char" of a server before 16 that is no text (copy-text.ts): copies print it as later servers do.

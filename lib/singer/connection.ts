@@ -61,7 +61,12 @@ function sslOf(
   if (said !== null && mode === null && !NO_PROMISE.includes(said)) {
     section.remark('sslmode is left out: it is none of disable, require, verify-ca and verify-full.');
   }
-  if (!wanted && (mode === null || mode === 'disable')) return mode === 'disable' ? false : null;
+  if (mode === 'disable') {
+    if (wanted || ca !== null)
+      section.remark('sslmode disable beside other settings of TLS: TLS is off. Set ssl to what is meant.');
+    return false;
+  }
+  if (!wanted && mode === null) return null;
   if (ca === null && cert === null && (mode === null || mode === 'require')) return true;
   return {
     // As in libpq: with authorities, `require` checks the chain.

@@ -2,7 +2,7 @@
  * The source's tables as the catalog knows them, in one query: what can be captured, and what planning a copy needs (port SourceTable).
  *
  * Built by server version, because columns of the catalog came with time. Nothing here locks a table: a size that would need a lock is an
- * estimate (pg_class), unless one table is asked for by name.
+ * estimate (pg_class), and an expression the names in it, unless one table is asked for by name.
  * Catalogs: https://www.postgresql.org/docs/current/catalog-pg-class.html, catalog-pg-attribute.html, catalog-pg-index.html
  */
 import type { Client } from 'pg';
@@ -52,15 +52,27 @@ export interface CatalogRow {
 }
 
 /**
+ * What the generated column `a` is computed from, of its table, as names: to print the expression takes a lock, which a VACUUM FULL of the table keeps from everybody, and
+ * with it all who wait for the window. It depends on them, by its default (15+) or by itself; on the whole row (0) too where it is named.
+ */
+const USED_COLUMNS_SQL = `COALESCE((
+               SELECT string_agg(COALESCE(quote_ident(u.attname), a.attrelid::regclass::text || '.*'), ', ')
+                 FROM pg_depend e
+                 LEFT JOIN pg_attribute u ON u.attrelid = e.refobjid AND u.attnum = e.refobjsubid AND e.refobjsubid <> 0
+                WHERE (e.classid = 'pg_attrdef'::regclass AND e.objid = d.oid
+                       OR e.classid = 'pg_class'::regclass AND e.objid = a.attrelid AND e.objsubid = a.attnum)
+                  AND e.refclassid = 'pg_class'::regclass AND e.refobjid = a.attrelid AND e.refobjsubid <> a.attnum), '')`;
+
+/**
  * SQL that reads the tables, their columns and their keys. `one`: parameters $1 (schema) and $2 (table) name the only table that is asked for,
- * and its pages are what they are now; this waits for whoever has it locked exclusively.
+ * its pages are what they are now, and its generated columns have their expressions; this waits for whoever has it locked exclusively.
  */
 export function tablesSql(version: number, one: boolean): string {
   const plain = version >= GENERATED_COLUMNS_SINCE ? "AND a.attgenerated = ''" : '';
   const generated =
     version >= GENERATED_COLUMNS_SINCE
       ? `SELECT a.attrelid,
-             json_agg(json_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnum, pg_get_expr(d.adbin, d.adrelid), a.attgenerated::text)
+             json_agg(json_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnum, ${one ? 'pg_get_expr(d.adbin, d.adrelid)' : USED_COLUMNS_SQL}, a.attgenerated::text)
                       ORDER BY a.attnum) AS generated
         FROM pg_attribute a
         JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

@@ -5,6 +5,7 @@
  * and is handed on where it lies in the chunk that came from the socket. The caller pulls: between pulls at most a little is read ahead (I8).
  */
 import type { Connection, Submittable } from 'pg';
+import { bytesOf, headOf, type Piece } from '../piece.ts';
 import * as wire from './wire.ts';
 
 const READ_AHEAD_BYTES_MAX = 512 * 1024;
@@ -27,7 +28,7 @@ export interface CallSink {
   /** `bytes[start, end)`, valid during the call only. */
   message(bytes: Buffer, start: number, end: number): boolean;
   /** A message of a megabyte or more; the pieces may be kept. */
-  giant(pieces: readonly Buffer[]): boolean;
+  giant(pieces: readonly Piece[]): boolean;
   warning(text: string): void;
 }
 
@@ -169,12 +170,12 @@ export class PeekCall implements Submittable {
     return this.#sink?.message(bytes, head_bytes, end) ?? false;
   }
 
-  #onGiant(type: number, pieces: readonly Buffer[]): boolean {
+  #onGiant(type: number, pieces: readonly Piece[]): boolean {
     this.decoded_at_ms ??= this.#now();
-    const head = Buffer.concat(pieces.slice(0, HEADER_BYTES + ROW_HEAD_BYTES), HEADER_BYTES + ROW_HEAD_BYTES);
+    const head = headOf(pieces, HEADER_BYTES + ROW_HEAD_BYTES);
     if (type !== wire.FRAME.copyData) throw new RangeError(`a giant message of type ${type}`);
     const at = this.#begun ? 0 : this.#afterHeader(head, 0, head.length);
-    const payload_bytes = pieces.reduce((sum, piece) => sum + piece.length, -(at + ROW_HEAD_BYTES));
+    const payload_bytes = bytesOf(pieces) - (at + ROW_HEAD_BYTES);
     this.#checkRow(head, at, payload_bytes);
     this.#count(payload_bytes);
     return this.#sink?.giant(wire.withoutHead(pieces, at + ROW_HEAD_BYTES)) ?? false;

@@ -8,6 +8,7 @@
  */
 import { SluiceError } from '../errors.ts';
 import { formatLsn, type Lsn, lsnBytesBetween, lsnMax, lsnOf } from '../lsn.ts';
+import { headOf, type Piece } from '../piece.ts';
 import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
 import { HEAD_BYTES_MIN, type PassedOver, passedOver } from './passed-over.ts';
 import type { CallSink, PeekCall } from './peek-call.ts';
@@ -85,7 +86,7 @@ class PeekReader implements SlotReader {
   /** A keepalive for the sink. */
   #answer: Lsn | null = null;
   /** Messages for the sink, before those of the call. */
-  #due: (Buffer | readonly Buffer[])[] = [];
+  #due: (Buffer | readonly Piece[])[] = [];
   #callEnded = false;
   readonly #wake = new Wake();
   #closing: Promise<void> | null = null;
@@ -271,7 +272,7 @@ class PeekReader implements SlotReader {
         return this.#handDue(sink);
       },
       giant: (pieces) => {
-        const head = Buffer.concat(pieces.slice(0, HEAD_BYTES_MIN), HEAD_BYTES_MIN);
+        const head = headOf(pieces, HEAD_BYTES_MIN);
         const before = this.#passed.take(head, 0, head.length);
         if (before === null) return true;
         if (before.length === 0) return sink.giantChange(pieces);

@@ -154,6 +154,12 @@ async function publishFault(
         { user: await currentUser(client), publication, reason: reasonOf(error), sql },
         options,
       );
+    case '25006': // read_only_sql_transaction
+      return new SluiceError(
+        'SOURCE_READ_ONLY',
+        { action: `change publication ${publication}`, reason: reasonOf(error) },
+        options,
+      );
     case '55P03': {
       // lock_not_available
       const reason = `the tables that publication ${publication} takes in were locked by others for too long`;

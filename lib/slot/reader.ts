@@ -9,8 +9,11 @@ import type { Duplex } from 'node:stream';
 import type { Client } from 'pg';
 import { SluiceError } from '../errors.ts';
 import type { Lsn } from '../lsn.ts';
+import { headOf, type Piece } from '../piece.ts';
 import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
+import { closeClient } from '../postgres/connection.ts';
 import { sourceFault } from '../postgres/faults.ts';
+import { SILENCE_MS_MAX } from '../postgres/silence.ts';
 import type { TableName } from '../shape.ts';
 import { refusesOptions } from './plugin-options.ts';
 import { slotFault } from './slot-fault.ts';
@@ -42,6 +45,8 @@ export interface SlotReaderOptions {
   readonly from: Lsn;
   /** Session setting of the connection, from 12 on. */
   readonly wal_sender_timeout_ms: number;
+  /** How long the server may be silent although it was asked for a word: SILENCE_MS_MAX where it is not said. */
+  readonly silence_ms?: number;
 }
 
 /** Opens the slot. Throws SLOT_ACTIVE when another reader has it, SLOT_LOST, PUBLICATION_LATE, REPLICATION_NOT_ALLOWED, SLOT_STREAM_FAILED. */
@@ -53,10 +58,10 @@ export async function openSlotReader(options: SlotReaderOptions): Promise<SlotRe
     // A role's own setting may hide what the plugin warns of.
     if (options.plugin === 'wal2json') await client.query('SET client_min_messages = warning');
   } catch (error) {
-    await client.end();
+    await closeClient(client);
     throw sourceFault(error, `open replication slot ${slot}`);
   }
-  const reader = new SocketSlotReader(takeSocket(client), options.clock, slot, from, version);
+  const reader = new SocketSlotReader(takeSocket(client), options, version);
   const { append_publication: more = null } = options;
   const commands =
     options.plugin === 'wal2json'
@@ -109,14 +114,19 @@ class SocketSlotReader implements SlotReader {
   #sink: SlotSink | null = null;
   readonly #wake = new Wake();
   #closing: Promise<void> | null = null;
+  readonly #silence_ms: number;
+  /** Since when a word is waited for that the server was asked for; null: it is not. */
+  #asked_ms: number | null = null;
 
-  constructor(socket: Duplex, clock: Clock, slot: string, from: Lsn, version: number) {
+  constructor(socket: Duplex, options: SlotReaderOptions, version: number) {
     this.#socket = socket;
-    this.#clock = clock;
-    this.#slot = slot;
-    this.#confirmed = from;
+    this.#clock = options.clock;
+    this.#slot = options.slot;
+    this.#confirmed = options.from;
     this.#version = version;
+    this.#silence_ms = options.silence_ms ?? SILENCE_MS_MAX;
     socket.on('data', (chunk: Buffer) => {
+      this.#asked_ms = null;
       this.#chunks.push(chunk);
       this.#queuedBytes += chunk.length;
       if (this.#queuedBytes >= READ_AHEAD_BYTES_MAX) socket.pause();
@@ -168,6 +178,9 @@ class SocketSlotReader implements SlotReader {
     } finally {
       this.#sink = null;
     }
+    if (!had && this.#asked_ms !== null && this.#clock.now() - this.#asked_ms >= this.#silence_ms) {
+      this.#fail(`the server has not answered for ${this.#silence_ms} ms`);
+    }
     if (this.#failure) throw this.#failure;
     if (!this.#copying || (this.#ended && !had)) {
       throw new SluiceError('SLOT_STREAM_FAILED', { reason: 'the server closed it' });
@@ -176,6 +189,7 @@ class SocketSlotReader implements SlotReader {
   }
 
   askKeepalive(): void {
+    this.#asked_ms ??= this.#clock.now();
     this.#report(true);
   }
 
@@ -276,9 +290,9 @@ class SocketSlotReader implements SlotReader {
   }
 
   /** Only a change can be this large. */
-  #onGiant(type: number, pieces: readonly Buffer[]): boolean {
+  #onGiant(type: number, pieces: readonly Piece[]): boolean {
     if (!this.#sink) return true;
-    const header = Buffer.concat(pieces.slice(0, wire.XLOG_DATA_HEADER_BYTES), wire.XLOG_DATA_HEADER_BYTES);
+    const header = headOf(pieces, wire.XLOG_DATA_HEADER_BYTES);
     if (type !== wire.FRAME.copyData || header[0] !== wire.COPY_XLOG_DATA) {
       throw new RangeError(`a giant message of type ${type}`);
     }

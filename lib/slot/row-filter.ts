@@ -53,7 +53,8 @@ const BEFORE_CONDITION = /^[\s\S]*?\n?\s+WHERE /u;
  * it, and tells its columns. Throws ROW_FILTER for what is no condition, and where the role may not make it.
  */
 export async function readFilter(client: Client, table: SourceTable, where: string): Promise<ReadFilter> {
-  await client.query('BEGIN');
+  // Also where the role's transactions are read-only: nothing of it stays.
+  await client.query('BEGIN READ WRITE');
   try {
     await client.query(`CREATE TEMP VIEW ${VIEW} AS SELECT FROM ONLY ${quoteTable(table)} WHERE (${where}\n)`);
     const { rows } = await client.query<{ definition: string; columns: readonly string[] }>(

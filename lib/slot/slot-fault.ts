@@ -22,6 +22,7 @@ export function slotFault(slot: string, fields: ReadonlyMap<string, string>, ver
         ? new SluiceError('PUBLICATION_LATE', { slot, publication: /"(.*)"/.exec(message)?.[1] ?? '' })
         : new SluiceError('SLOT_MISSING', { slot, lsn: formatLsn(LSN_ZERO), known: false });
     default:
+      if (isOfSize(sqlstate, fields)) return new SluiceError('LOG_ROW_TOO_LARGE', { slot });
       // undefined_file: by this routine the plugin's library, by another one of the log
       if (sqlstate === '58P01' && fields.get('R') === 'internal_load_library') {
         const major = Math.floor(version / 10_000);
@@ -29,6 +30,7 @@ export function slotFault(slot: string, fields: ReadonlyMap<string, string>, ver
       }
       // A row filter, or the output of a type, may have failed on a value.
       return new SluiceError('SLOT_STREAM_FAILED', {
+        sqlstate,
         reason: `SQLSTATE ${sqlstate}: ${hidesNoValue(sqlstate) ? message : 'an error whose text may hold values (the source has it in its log)'}`,
       });
   }
@@ -48,6 +50,12 @@ export function thrownSlotFault(slot: string, error: unknown, version: number): 
   }
   const reason = networkReason(error) ?? (error instanceof Error ? error.message : String(error));
   return new SluiceError('SLOT_STREAM_FAILED', { reason }, { cause: error });
+}
+
+/** What PostgreSQL says where a text is more than MaxAllocSize: palloc (elog: in no other language), or a buffer that grows (ERRCODE_PROGRAM_LIMIT_EXCEEDED). */
+function isOfSize(sqlstate: string, fields: ReadonlyMap<string, string>): boolean {
+  if (sqlstate === 'XX000') return fields.get('M')?.startsWith('invalid memory alloc request size') ?? false;
+  return sqlstate === '54000' && fields.get('R') === 'enlargeStringInfo';
 }
 
 /** By the routine that raised it; or by the message, which may be in another language, and without the names in it. */

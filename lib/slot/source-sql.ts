@@ -31,6 +31,8 @@ export const GROUND_SQL = `
              'confirmed_lsn', COALESCE(s.confirmed_flush_lsn, s.restart_lsn, '0/0')::text,
              'wal_status', to_jsonb(s)->>'wal_status',
              'safe_wal_bytes', to_jsonb(s)->'safe_wal_size',
+             'wal_limit_bytes', (SELECT NULLIF(setting::float8, -1) * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
+             'kept_wal_bytes', CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - s.restart_lsn)::float8 END,
              'invalidation_reason', to_jsonb(s)->>'invalidation_reason',
              'failover', to_jsonb(s)->'failover')
             FROM pg_replication_slots s
@@ -51,16 +53,20 @@ export const GROUND_SQL = `
 export const WRITERS_SQL = `
   WITH locks AS (
     SELECT * FROM pg_locks WHERE granted
+  ), writing AS (
+    SELECT l.virtualtransaction, l.pid, json_agg(DISTINCT l.relation::int8) AS tables
+      FROM locks l
+     WHERE l.locktype = 'relation'
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND l.relation = ANY ($1::oid[])
+       AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+       AND l.pid IS DISTINCT FROM pg_backend_pid()
+     GROUP BY l.virtualtransaction, l.pid
   )
-  SELECT DISTINCT ON (x.virtualtransaction, x.pid) x.transactionid::text AS transaction, x.pid
-    FROM locks l
+  SELECT DISTINCT ON (x.virtualtransaction, x.pid) x.transactionid::text AS transaction, x.pid, l.tables
+    FROM writing l
     JOIN locks x ON x.virtualtransaction = l.virtualtransaction AND x.pid IS NOT DISTINCT FROM l.pid
-   WHERE l.locktype = 'relation'
-     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-     AND l.relation = ANY ($1::oid[])
-     AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-     AND l.pid IS DISTINCT FROM pg_backend_pid()
-     AND x.locktype = 'transactionid'
+   WHERE x.locktype = 'transactionid'
      AND x.mode = 'ExclusiveLock'
    ORDER BY x.virtualtransaction, x.pid, age(x.transactionid) DESC`;
 

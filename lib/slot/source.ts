@@ -20,6 +20,7 @@ import { advanceSql } from './peek-sql.ts';
 import { publishAll, published } from './publish.ts';
 import { ReadFilters } from './row-filter.ts';
 import { DROP_LOST_SLOT_SQL, GROUND_SQL, OPEN_TRANSACTIONS_SQL, WRITERS_SQL } from './source-sql.ts';
+import { readTimelineEnd } from './timelines.ts';
 import { readIdentities, readSpecialNumbers } from './wal2json-source.ts';
 
 const CREATE_SLOT_WAIT_MS = 60_000;
@@ -76,6 +77,8 @@ export function postgresSource(given: SourceOptions): Source {
         onSource(connectReplication, `change replication slot ${slot}`, (client) =>
           setFailover(client, slot, failover),
         ),
+      timelineEnd: (timeline, now) =>
+        onSource(connectReplication, 'tell its history', (client) => readTimelineEnd(client, timeline, now)),
     }),
     dropLostSlot: () => onSource(connect, `drop replication slot ${slot}`, (client) => dropLostSlot(client, slot)),
     advanceSlot: (lsn) =>
@@ -196,7 +199,7 @@ export async function pluginMissing(client: Client, error: unknown): Promise<Slu
 }
 
 async function readWriters(client: Client, tables: readonly SourceTable[]): Promise<Writer[]> {
-  const { rows } = await client.query<{ transaction: string; pid: number | null }>(WRITERS_SQL, [
+  const { rows } = await client.query<Writer>(WRITERS_SQL, [
     // Who writes to a partition by its own name locks that one only.
     tables.flatMap(({ oid, partitions = [] }) => [oid, ...partitions.map((partition) => partition.oid)]),
   ]);

@@ -6,6 +6,7 @@
  * https://www.postgresql.org/docs/current/protocol-replication.html (Primary keepalive, XLogData, Standby status update).
  */
 import { type Lsn, lsnOf } from '../lsn.ts';
+import { bytesOf, PACKED_MESSAGE_BYTES_MIN, Packer, type Piece, textOf } from '../piece.ts';
 
 /** A message's length field counts itself (4 bytes) but not its type byte. */
 const FRAME_HEADER_BYTES = 5;
@@ -35,6 +36,8 @@ export const COPY_KEEPALIVE = 0x6b; // k
 
 /** From here a frame is not put together, but handed on in the pieces in which it arrived. */
 export const GIANT_FRAME_BYTES_MIN = 1024 * 1024;
+/** Of a giant that is packed as it arrives, so much stays as it came: its head is looked at. */
+const UNPACKED_BYTES = 64 * 1024;
 const NO_BYTES = Buffer.alloc(0);
 
 /**
@@ -46,24 +49,34 @@ export type FrameSink = (
   bytes: Buffer,
   start: number,
   end: number,
-  pieces: readonly Buffer[] | null,
+  pieces: readonly Piece[] | null,
 ) => boolean;
 
 /**
  * Cuts a byte stream into frames. A frame that lies whole in a chunk is handed on in place; one that straddles chunks is put together in a
- * buffer of exactly its size; and a giant is not put together at all, so that a row of 100 MB is in memory once. Chunks that are fed must not be
- * reused: the pieces of a giant are views of them.
+ * buffer of exactly its size; and a giant is not put together at all, so that a row of 100 MB is in memory once, and a large one is packed as it arrives
+ * (piece.ts). Chunks that are fed must not be reused: the pieces of a giant are views of them.
  */
 export class FrameSplitter {
+  readonly #packed_bytes_min: number;
   #header = Buffer.alloc(FRAME_HEADER_BYTES);
   #headerBytes = 0;
   #frame: Buffer | null = null;
   #frameBytes = 0;
-  #pieces: Buffer[] = [];
+  #pieces: Piece[] = [];
+  /** Of a giant that is packed; null: of another. */
+  #packer: Packer | null = null;
+  /** Of that giant, as they came. */
+  #headBytes = 0;
   /** Bytes that a giant still lacks; 0: there is none. */
   #piecesWanted = 0;
   /** The sink ended the last feed, be it at the chunk's very end: what comes next waits. */
   stopped = false;
+
+  /** From so many bytes a message is packed as it arrives. */
+  constructor(packed_bytes_min = PACKED_MESSAGE_BYTES_MIN) {
+    this.#packed_bytes_min = packed_bytes_min;
+  }
 
   #stop(position: number): number {
     this.stopped = true;
@@ -72,7 +85,7 @@ export class FrameSplitter {
 
   /** Bytes held for a frame that has not arrived whole. */
   get pendingBytes(): number {
-    return this.#headerBytes + this.#frameBytes + this.#pieces.reduce((sum, piece) => sum + piece.length, 0);
+    return this.#headerBytes + this.#frameBytes + bytesOf(this.#pieces);
   }
 
   /** Feeds `chunk` from `at`; returns the position after the last frame handed on (the chunk's end unless the sink stopped it). */
@@ -83,11 +96,12 @@ export class FrameSplitter {
     while (position < end) {
       if (this.#piecesWanted > 0) {
         const taken = Math.min(this.#piecesWanted, end - position);
-        this.#pieces.push(chunk.subarray(position, position + taken));
+        this.#keep(chunk.subarray(position, position + taken));
         this.#piecesWanted -= taken;
         position += taken;
         if (this.#piecesWanted > 0) return position;
-        const pieces = this.#pieces;
+        const pieces = this.#packer ? [...this.#pieces, ...this.#packer.end()] : this.#pieces;
+        this.#packer = null;
         this.#pieces = [];
         this.#headerBytes = 0;
         if (!sink(this.#header.readUInt8(0), NO_BYTES, 0, 0, pieces)) return this.#stop(position);
@@ -139,9 +153,24 @@ export class FrameSplitter {
     return position;
   }
 
+  /** The head of a giant stays as it came, so that it can be looked at. */
+  #keep(piece: Buffer): void {
+    if (this.#packer === null) {
+      this.#pieces.push(piece);
+      return;
+    }
+    const head_bytes = Math.max(0, Math.min(UNPACKED_BYTES - this.#headBytes, piece.length));
+    // A view would hold the whole chunk.
+    if (head_bytes > 0) this.#pieces.push(Buffer.from(piece.subarray(0, head_bytes)));
+    this.#headBytes += head_bytes;
+    this.#packer.push(piece.subarray(head_bytes));
+  }
+
   #begin(payloadBytes: number): void {
     if (payloadBytes >= GIANT_FRAME_BYTES_MIN) {
       this.#piecesWanted = payloadBytes;
+      this.#headBytes = 0;
+      if (payloadBytes >= this.#packed_bytes_min) this.#packer = new Packer();
       return;
     }
     this.#frame = Buffer.allocUnsafe(payloadBytes);
@@ -156,11 +185,12 @@ function payloadLength(bytes: Buffer, at: number): number {
 }
 
 /** What is left of a message in pieces without its first `bytes`. */
-export function withoutHead(pieces: readonly Buffer[], bytes: number): Buffer[] {
-  const rest: Buffer[] = [];
+export function withoutHead(pieces: readonly Piece[], bytes: number): Piece[] {
+  const rest: Piece[] = [];
   let skip = bytes;
   for (const piece of pieces) {
-    if (piece.length > skip) rest.push(piece.subarray(skip));
+    if (skip === 0) rest.push(piece);
+    else if (piece.length > skip) rest.push(textOf(piece).subarray(skip));
     skip = Math.max(0, skip - piece.length);
   }
   return rest;

@@ -69,7 +69,7 @@ export async function appendSegment(
       text_bytes += bytes;
     }),
   }));
-  for await (const piece of encodeSegment(head, counted)) await writer.append(piece);
+  for await (const piece of encodeSegment({ ...head, object: writer.object }, counted)) await writer.append(piece);
   return { range: [offset, writer.bytes - offset], text_bytes };
 }
 
@@ -90,6 +90,7 @@ function encodeHeader(head: SegmentHead, blocks: readonly Block[]): Buffer {
   const header: SegmentHeader = {
     version: SEGMENT_VERSION,
     stream: head.stream,
+    ...(head.object === undefined ? {} : { object: head.object }),
     operation: head.operation,
     shape: head.shape,
     ...(head.described === undefined ? {} : { described: head.described }),

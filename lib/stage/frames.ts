@@ -28,18 +28,23 @@ const decompressInPool = promisify(zstdDecompress);
  * The segments of `object[offset, offset + bytes)`, in order. Each segment is valid until the next is asked for; blocks are read in their
  * order, each to its end, and what the consumer leaves unread is skipped (its frames' lengths are followed, its checksums are not checked).
  * A consumer that stops early closes the connection: leave the loop, or call `return()`.
- * Throws STAGE_MISSING, STAGE_CORRUPT, and what the stage throws.
+ * Throws STAGE_MISSING, STAGE_CORRUPT (also where the bytes are another object's, or of another stream than `stream`), and what the stage throws.
  */
 export async function* segmentSource(
   stage: Pick<Stage, 'read'>,
   object: string,
   range: ByteRange,
+  stream?: string,
 ): AsyncGenerator<SegmentSource, void, undefined> {
   if (range[1] === 0) return;
   const bytes = new RangeBytes(await stage.read(object, range), object, range[1]);
   try {
     while (bytes.left > 0) {
       const segment = await OpenSegment.read(bytes);
+      const { object: written = object, stream: own } = segment.header;
+      if (written !== object) throw bytes.corrupt(`its bytes are those of ${written}`);
+      if (stream !== undefined && own !== stream)
+        throw bytes.corrupt(`it has a segment of ${own} where one of ${stream} is due`);
       yield segment;
       await segment.skipRest();
     }

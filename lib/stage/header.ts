@@ -71,6 +71,7 @@ const headerSchema = z
   .strictObject({
     version: z.literal(SEGMENT_VERSION),
     stream: z.string().min(1),
+    object: z.string().min(1).exactOptional(),
     operation: z.enum(['changes', 'truncate']),
     shape: z.strictObject({
       columns: z.array(z.strictObject(column)).max(COLUMNS_MAX),

@@ -15,7 +15,7 @@ import {
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { awsFault } from '../aws-faults.ts';
+import { awsFault, isDamagedRequest } from '../aws-faults.ts';
 import { SluiceError } from '../errors.ts';
 import type { Log, Stage, StageWriter } from '../ports.ts';
 import { PARTS_MAX, PARTS_TOTAL_BYTES_MAX, PendingParts } from './parts.ts';
@@ -24,11 +24,15 @@ import type { ByteRange } from './segment.ts';
 
 /** Parts that are on their way at once: the next one fills meanwhile. */
 const PARTS_IN_FLIGHT_MAX = 2;
+/** Of a body that S3 says was changed or cut on its way. */
+const SENDS_MAX = 3;
 
 export interface S3StageOptions {
   readonly client: S3Client;
   readonly bucket: string;
   readonly log: Log;
+  /** ResumingOptions. */
+  readonly stall_ms?: number;
 }
 
 /** The `Stage` port over one bucket. Object names are keys as they are. */
@@ -78,8 +82,9 @@ class S3Writer implements StageWriter {
   async complete(): Promise<void> {
     this.#mustBeOpen();
     if (this.#upload === null) {
+      const Body = this.#pending.rest();
       await this.#call('PutObject', (Bucket, Key, options) =>
-        this.#options.client.send(new PutObjectCommand({ Bucket, Key, Body: this.#pending.rest() }), options),
+        this.#options.client.send(new PutObjectCommand({ Bucket, Key, Body }), options),
       );
     } else {
       await this.#send(this.#pending.rest());
@@ -154,21 +159,20 @@ class S3Writer implements StageWriter {
 
   async #completeUpload(upload: string): Promise<void> {
     const Parts = this.#uploaded.sort((a, b) => a.PartNumber - b.PartNumber);
-    try {
-      await this.#options.client.send(
-        new CompleteMultipartUploadCommand({
-          Bucket: this.#options.bucket,
-          Key: this.object,
-          UploadId: upload,
-          MultipartUpload: { Parts },
-        }),
-        { abortSignal: this.#abort.signal },
-      );
-    } catch (error) {
-      // Done, and the answer lost: the SDK's next attempt finds no upload any more. The name is ours alone, so the object tells.
-      if (error instanceof Error && error.name === 'NoSuchUpload' && (await this.#exists())) return;
-      throw awsFault('S3', 'CompleteMultipartUpload', error);
-    }
+    await this.#call('CompleteMultipartUpload', async (Bucket, Key, options) => {
+      const command = new CompleteMultipartUploadCommand({
+        Bucket,
+        Key,
+        UploadId: upload,
+        MultipartUpload: { Parts },
+      });
+      try {
+        await this.#options.client.send(command, options);
+      } catch (error) {
+        // Done, and the answer lost: the SDK's next attempt finds no upload any more. The name is ours alone, so the object tells.
+        if (!(error instanceof Error && error.name === 'NoSuchUpload' && (await this.#exists()))) throw error;
+      }
+    });
   }
 
   async #exists(): Promise<boolean> {
@@ -182,10 +186,13 @@ class S3Writer implements StageWriter {
     operation: string,
     send: (bucket: string, key: string, options: { abortSignal: AbortSignal }) => Promise<T>,
   ): Promise<T> {
-    try {
-      return await send(this.#options.bucket, this.object, { abortSignal: this.#abort.signal });
-    } catch (error) {
-      throw awsFault('S3', operation, error);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await send(this.#options.bucket, this.object, { abortSignal: this.#abort.signal });
+      } catch (error) {
+        if (attempt < SENDS_MAX && isDamagedRequest(error)) continue;
+        throw awsFault('S3', operation, error);
+      }
     }
   }
 }
@@ -210,7 +217,8 @@ async function readRange(options: S3StageOptions, object: string, range: ByteRan
       throw readFault(object, error);
     }
   };
-  return await resumingReadable({ open, bytes, object, log: options.log });
+  const { log, stall_ms } = options;
+  return await resumingReadable({ open, bytes, object, log, ...(stall_ms !== undefined && { stall_ms }) });
 }
 
 function readFault(object: string, error: unknown): SluiceError {

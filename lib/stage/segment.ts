@@ -58,6 +58,8 @@ export interface SegmentHeader {
   readonly version: typeof SEGMENT_VERSION;
   /** Stream id. */
   readonly stream: string;
+  /** Name of the object that it was written into: the bytes of another one, whole as they may be, are not this one's. */
+  readonly object?: string;
   readonly operation: 'changes' | 'truncate';
   /** As the log (or, of a chunk, the catalog) has it; types that are not PostgreSQL's own are described in it. */
   readonly shape: Shape;

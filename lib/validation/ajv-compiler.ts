@@ -6,6 +6,7 @@ import { _, Ajv, type ErrorObject, type Options, str, type ValidateFunction } fr
 import { Ajv2019 } from 'ajv/dist/2019.js';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
+import { boundedPattern, PatternTooSlow } from './bounded-pattern.ts';
 import type { JsonSchema } from './catalog-schema.ts';
 import type { CompiledSchema, Judge, RowFault, RowRecord, SchemaCompiler } from './compiler.ts';
 import { isMultipleOf } from './multiple-of.ts';
@@ -28,6 +29,8 @@ const OPTIONS: Options = {
   allowUnionTypes: true,
   // Its messages would go to the console.
   logger: false,
+  // `code` is for schemas that are written out as modules, which none is.
+  code: { regExp: Object.assign(boundedPattern, { code: 'boundedPattern' }) },
 };
 
 const DRAFTS: readonly (readonly [RegExp, () => Ajv])[] = [
@@ -108,7 +111,15 @@ function takesAll(schema: unknown, isText: boolean): boolean {
 }
 
 function judge(validate: ValidateFunction): Judge {
-  return (row: RowRecord) => (validate(row) ? [] : (validate.errors ?? []).slice(0, FAULTS_MAX).map(faultOf));
+  return (row: RowRecord) => {
+    try {
+      return validate(row) ? [] : (validate.errors ?? []).slice(0, FAULTS_MAX).map(faultOf);
+    } catch (error) {
+      // Under `not` and among the names of a document as well: what is not decided is not valid.
+      if (error instanceof PatternTooSlow) return [{ column: null, keyword: 'pattern', wants: error.wants }];
+      throw error;
+    }
+  };
 }
 
 /** Its path goes no further than the column: what lies deeper may be a name out of a document. */

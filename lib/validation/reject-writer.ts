@@ -97,24 +97,31 @@ export async function keepRejects(
  */
 export async function recordedWith<Recorded>(
   ledger: Pick<Ledger, 'addReject' | 'removeRejects'>,
-  rejected: RejectedObject | null,
+  rejected: readonly RejectedObject[],
   cut: number,
   now_ms: number,
   record: () => Promise<Recorded>,
 ): Promise<{ readonly recorded: Recorded; readonly rejected_rows: number }> {
-  if (rejected === null) return { recorded: await record(), rejected_rows: 0 };
-  const rejected_rows = await keepRejects(ledger, rejected, { cut }, now_ms);
+  if (rejected.length === 0) return { recorded: await record(), rejected_rows: 0 };
+  const keep = async (): Promise<number> => {
+    let rows = 0;
+    for (const object of rejected) rows += await keepRejects(ledger, object, { cut }, now_ms);
+    return rows;
+  };
+  const rejected_rows = await keep();
   let recorded: Recorded;
   try {
     recorded = await record();
   } catch (error) {
     if (error instanceof SluiceError && error.code === 'WINDOW_LOST') {
-      const id = rejectId({ cut }, rejected.object);
-      await ledger.removeRejects([...rejected.rows.keys()].map((stream) => ({ stream, id })));
+      const ours = rejected.flatMap(({ object, rows }) =>
+        [...rows.keys()].map((stream) => ({ stream, id: rejectId({ cut }, object) })),
+      );
+      await ledger.removeRejects(ours);
     }
     throw error;
   }
-  await keepRejects(ledger, rejected, { cut }, now_ms);
+  await keep();
   return { recorded, rejected_rows };
 }
 

@@ -1,5 +1,5 @@
 /**
- * How many rows are put aside (target.on_invalid: reject), for status and metrics.
+ * How many rows are put aside (target.on_invalid: reject; target.on_error: quarantine), for status and metrics.
  */
 import type { Ledger, Reject } from '../ports.ts';
 

@@ -22,7 +22,8 @@ export async function rejectedKeys(
   { stage, ledger }: KeysPorts,
   { captured, head }: { readonly captured: readonly Bookmark[]; readonly head: number },
 ): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
-  const rejects = await ledger.rejects(null);
+  // What the target refused it knows by itself.
+  const rejects = (await ledger.rejects(null)).filter(({ refused }) => refused !== true);
   const unrecorded = rejects.filter(({ cut }) => cut !== null && cut > head);
   if (unrecorded.length > 0) await ledger.removeRejects(unrecorded);
   const since = new Map(captured.map(({ stream, captured_cut }) => [stream, captured_cut]));

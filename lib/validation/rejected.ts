@@ -1,5 +1,5 @@
 /**
- * A row that was left out (target.on_invalid: reject), as it lies in the stage: one line of JSON in an object below `rejected/`, with the reasons and what the row
+ * A row that was left out (target.on_invalid: reject; target.on_error: quarantine), as it lies in the stage: one line of JSON in an object below `rejected/`, with the reasons and what the row
  * was. For people, and for the keys of what is to be read again: the values go no further (I6).
  *
  * A value is cut at VALUE_CHARACTERS_MAX, for the row itself is on the source.
@@ -13,7 +13,7 @@ import type { ColumnText } from './row-check.ts';
 /** Of one value in a line. */
 const VALUE_CHARACTERS_MAX = 4_096;
 
-export const REJECTED_OPERATIONS = ['insert', 'update', 'copy'] as const;
+export const REJECTED_OPERATIONS = ['insert', 'update', 'copy', 'write', 'delete'] as const;
 export type RejectedOperation = (typeof REJECTED_OPERATIONS)[number];
 
 /** Names and PostgreSQL's text of the key's columns, in the order of the key. */
@@ -25,10 +25,10 @@ export interface RowKey {
 export interface RejectedRow {
   /** Stream id. */
   readonly stream: string;
-  /** Of the log; or a copied row. */
+  /** Of the log; or a copied row. `write`: a whole row that the target refused, for a cut does not say whether it was inserted or updated. */
   readonly operation: RejectedOperation;
   readonly key: RowKey;
-  /** Commit time of the transaction (ISO 8601); null: a copied row. */
+  /** Commit time of the transaction (ISO 8601); null: a copied row, or one that the target refused. */
   readonly committed_at: string | null;
   readonly faults: readonly RowFault[];
   /** PostgreSQL's text of the columns that the log has; cut where they are long. */

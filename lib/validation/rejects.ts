@@ -1,5 +1,5 @@
 /**
- * What a person asks of rows that were left out (target.on_invalid: reject): which there are and why, to have them read again, to forget them.
+ * What a person asks of rows that were left out (target.on_invalid: reject; target.on_error: quarantine): which there are and why, to have them read again, to forget them.
  *
  * Beside the path: rows come back by an epoch (repair), as the source has them by then, and are checked as any others.
  */

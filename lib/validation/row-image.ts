@@ -3,6 +3,7 @@
  */
 import { type OldImage, type Tuple, VALUE } from '../change.ts';
 import { ASCII_MAX } from '../cut/copy-text.ts';
+import { joined } from '../piece.ts';
 import type { Shape } from '../shape.ts';
 import type { RowKey } from './rejected.ts';
 import type { ColumnText } from './row-check.ts';
@@ -57,7 +58,7 @@ export function presenceOf(image: RowImage, shape: Shape, i: number): ColumnText
 
 function valueText({ bytes, start, end, giants }: Tuple, i: number): string {
   const giant = giants?.get(i);
-  if (giant) return Buffer.concat(giant).toString('utf8');
+  if (giant) return joined(giant).toString('utf8');
   const [from, to] = [start[i] as number, end[i] as number];
   // A "char" of a server before 16 that is no text, as later ones print it (copy-text.ts).
   if (to - from === 1 && (bytes[from] as number) > ASCII_MAX) return `\\${(bytes[from] as number).toString(8)}`;

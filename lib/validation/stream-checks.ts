@@ -96,7 +96,7 @@ export const RESTS_ON_REJECTED: RowFault = {
 const KEY_CHARACTERS_MAX = 200;
 
 /** `id = 7`; which row it is, and nothing else of it. */
-function shownKey({ columns, values }: RowKey): string {
+export function shownKey({ columns, values }: RowKey): string {
   const text = columns.map((name, i) => `${name} = ${values[i]}`).join(', ');
   return text.length > KEY_CHARACTERS_MAX ? `${text.slice(0, KEY_CHARACTERS_MAX)}…` : text;
 }

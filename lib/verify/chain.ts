@@ -11,7 +11,7 @@ import { isLogBased } from '../ledger/method.ts';
 import { formatLsn } from '../lsn.ts';
 import type { Bookmark, Chunk, Cut, Ground, Ledger, Stage, TargetRow } from '../ports.ts';
 import { displayName } from '../shape.ts';
-import { cutRanges } from '../stage/cut-ranges.ts';
+import { cutRanges, objectsOf, placeIn } from '../stage/cut-ranges.ts';
 import { segmentSource } from '../stage/frames.ts';
 import type { ByteRange } from '../stage/segment.ts';
 
@@ -19,6 +19,9 @@ import type { ByteRange } from '../stage/segment.ts';
 const CUTS_AT_ONCE = 200;
 /** Told one by one; of more, only how many. */
 const FAULTS_TOLD_MAX = 100;
+
+/** In the stage. */
+type Place = readonly [object: string, range: ByteRange];
 
 export interface ChainPorts {
   readonly ledger: Pick<Ledger, 'head' | 'cutsAfter' | 'bookmarks' | 'epoch' | 'chunks'>;
@@ -166,16 +169,17 @@ class Walk {
   }
 
   async #objectOf(cut: Cut, needed: ReadonlyMap<Bookmark, number>): Promise<void> {
-    const { object } = cut;
+    const objects = objectsOf(cut);
     const streams = [...needed].filter(
       ([{ stream }, after]) => cut.number > after && cut.streams[stream] !== undefined,
     );
-    if (object === null || streams.length === 0) return;
-    this.#objects++;
+    if (cut.object === null || streams.length === 0) return;
+    this.#objects += objects.length;
     this.#object_bytes += cut.object_bytes;
     for (const [{ stream, table }] of streams) {
-      const ranges = async (): Promise<readonly ByteRange[]> => await cutRanges(this.#ports.stage, cut, stream);
-      await this.#read(`cut ${cut.number} of ${displayName(table)}`, object, ranges);
+      const places = async (): Promise<readonly Place[]> =>
+        (await cutRanges(this.#ports.stage, cut, stream)).map((range) => placeIn(objects, range));
+      await this.#read(`cut ${cut.number} of ${displayName(table)}`, stream, places);
     }
   }
 
@@ -190,16 +194,16 @@ class Walk {
       if (object === null) continue;
       this.#objects++;
       this.#object_bytes += object_bytes;
-      const whole: readonly ByteRange[] = [[0, object_bytes]];
-      await this.#read(`chunk ${chunk.number} of ${displayName(table)}`, object, () => Promise.resolve(whole));
+      const whole: readonly Place[] = [[object, [0, object_bytes]]];
+      await this.#read(`chunk ${chunk.number} of ${displayName(table)}`, stream, () => Promise.resolve(whole));
     }
   }
 
   /** Reads every frame, whose checksums are looked at on the way. Throws what is worth another try. */
-  async #read(subject: string, object: string, rangesOf: () => Promise<readonly ByteRange[]>): Promise<void> {
+  async #read(subject: string, stream: string, placesOf: () => Promise<readonly Place[]>): Promise<void> {
     try {
-      for (const range of await rangesOf()) {
-        for await (const segment of segmentSource(this.#ports.stage, object, range)) {
+      for (const place of await placesOf()) {
+        for await (const segment of segmentSource(this.#ports.stage, ...place, stream)) {
           for (const index of segment.header.blocks.keys()) for await (const _ of segment.block(index));
           this.#segments++;
         }

@@ -10,8 +10,9 @@
  */
 import type { StreamDefinition } from '../config/selection.ts';
 import { dropRequests, openAllRequested } from '../epoch/request.ts';
+import { SluiceError } from '../errors.ts';
 import { isLogBased } from '../ledger/method.ts';
-import { LSN_ZERO, type Lsn } from '../lsn.ts';
+import { LSN_ZERO } from '../lsn.ts';
 import type { Bookmark, Clock, Doorbell, Epoch, Followed, Ledger, Log, Published, Source } from '../ports.ts';
 import { displayName, tableKey } from '../shape.ts';
 import { ringExtract } from './announce.ts';
@@ -20,10 +21,7 @@ import { followedChange, followedOf, goneFault } from './followed.ts';
 import { captureAnew, haltStream } from './halt.ts';
 import type { OpenChain } from './open-chain.ts';
 import { isAsCaptured } from './projecting.ts';
-
-/** Writers are waited for this long; the next window tries again. */
-const WRITERS_WAIT_MS_MAX = 30_000;
-const WRITERS_POLL_MS = 200;
+import { capturable } from './writers.ts';
 
 interface CapturePorts {
   readonly clock: Clock;
@@ -33,13 +31,18 @@ interface CapturePorts {
   readonly doorbell: Doorbell;
 }
 
+/** Whom a window tells of a fault that it ends with, when it has done what can be done. */
+interface CaptureRun {
+  readonly run: { failsWith(fault: SluiceError): void };
+}
+
 /**
  * Captures the streams that are new, that somebody wants anew, or whose changes have been out of sight; and opens their epochs. Returns the
  * bookmarks of all captured streams. `asked`: the window shall end, and waits for nobody. `isPaused`: a new table waits with its copy (table-schedules.ts).
  */
 export async function capture(
   ports: CapturePorts,
-  opened: OpenChain,
+  opened: OpenChain & CaptureRun,
   asked: () => boolean = () => false,
   isPaused: (stream: string) => boolean = () => false,
 ): Promise<readonly Bookmark[]> {
@@ -60,41 +63,68 @@ export async function capture(
     }
     wanted.push(stream);
   }
-  if (streams.length > 0) {
-    // Also where nobody is new: a table that is followed may have come to need a setting, without which the source refuses its updates.
-    const { published, altered, refused = [] } = await ports.source.publish(streams.map(({ table }) => table));
+  const publishing = streams.length > 0 ? await publish(ports, opened, wanted, followed) : null;
+  if (publishing !== null) {
+    const { published, altered, refused = [] } = publishing;
     for (const { table, problem, remedy } of refused) {
       ports.log.warn('updates_refused', { table: displayName(table), problem, remedy });
     }
     await keepFollowed(ports, followed, published, altered);
     // A slot that was just made has nothing of anybody. In another a table may have been seen that is not published now, and was never captured.
     const seen = opened.slot_is_new ? wanted.filter(isJudged) : wanted;
-    const from = wanted.length > 0 ? await positionToCapture(ports, wanted, seen, asked) : null;
-    if (from) {
+    const { free, log_from } = await capturable(ports, wanted, seen, asked);
+    if (free.length > 0) {
       const cut = await chain.append({
         kind: 'captures',
         end_lsn: chain.head.end_lsn,
-        captures: wanted.map(({ id }) => id),
+        captures: free.map(({ id }) => id),
       });
-      for (const stream of wanted) {
+      for (const stream of free) {
         const now = followedOf(stream.table, published.get(tableKey(stream.source)) ?? '', stream.projection);
         const capturedAt = {
           captured_cut: cut.number,
           incarnation: cut.incarnation,
           definition: stream.table.definition ?? null,
           selection: stream.selection ?? null,
-          log_from: seen.includes(stream) ? from.log_from : null,
+          log_from: seen.includes(stream) ? log_from : null,
         };
         await bookmarkCapture(ports, stream, known.get(stream.id) ?? null, { ...capturedAt, followed: now });
       }
-      ports.log.info('captured', { cut: cut.number, tables: wanted.map(({ source }) => displayName(source)) });
-      warnOfAppends(ports, wanted);
+      ports.log.info('captured', { cut: cut.number, tables: free.map(({ source }) => displayName(source)) });
+      warnOfAppends(ports, free);
     }
   }
   const now = await ports.ledger.bookmarks();
   for (const bookmark of now) await openEpoch(ports, bookmark, known.get(bookmark.stream) ?? null, isPaused);
   await openAllRequested(ports, now);
   return now;
+}
+
+/**
+ * What publishes all of them; also where nobody is new: a table that is followed may have come to need a setting, without which the source refuses its updates.
+ * Null: the source refuses, or the tables that are new are locked by others, perhaps for hours (an index is built, a vacuum freezes). Nothing is captured then; but who is
+ * followed already is read all the same, so that they do not hold the log for it (I10), and the window ends with the fault.
+ */
+async function publish(
+  { source, log }: CapturePorts,
+  { streams, run }: OpenChain & CaptureRun,
+  wanted: readonly StreamDefinition[],
+  followed: ReadonlyMap<StreamDefinition, Followed>,
+): Promise<Awaited<ReturnType<Source['publish']>> | null> {
+  try {
+    return await source.publish(streams.map(({ table }) => table));
+  } catch (thrown) {
+    if (followed.size === 0 || !(thrown instanceof SluiceError)) throw thrown;
+    const { code, message, remedy } = thrown;
+    log.warn('capture_postponed', {
+      tables: wanted.map((stream) => displayName(stream.source)),
+      code,
+      message,
+      remedy,
+    });
+    run.failsWith(thrown);
+    return null;
+  }
 }
 
 /**
@@ -186,52 +216,6 @@ async function keepFollowed(
 /** What the log has of its rows depends on what was said of it when they were written: names of hidden columns, and filters. */
 function isJudged({ projection, table }: StreamDefinition): boolean {
   return (projection ?? null) !== null || table.filter !== undefined;
-}
-
-/**
- * Waits for the writers. Null: some have not ended. `log_from`, of the streams that were `seen` by the log before: all that was written as the source was then is of
- * transactions that have their commit before it, and are seen by every later snapshot. So they are copied, and followed from there: what the log has of them
- * from before may have gaps, which nothing that comes after closes (the table was out of the publication for a while, or a partition was detached), or show what is
- * to be hidden.
- */
-async function positionToCapture(
-  ports: CapturePorts,
-  wanted: readonly StreamDefinition[],
-  seen: readonly StreamDefinition[],
-  asked: () => boolean,
-): Promise<{ readonly log_from: Lsn | null } | null> {
-  if (!(await writersHaveEnded(ports, wanted, asked))) return null;
-  if (seen.length === 0) return { log_from: null };
-  const log_from = await ports.source.insertLsn();
-  // One whose commit lies before it may not be seen yet, and holds its locks until it is.
-  return (await writersHaveEnded(ports, seen, asked)) ? { log_from } : null;
-}
-
-/** Waits until every transaction that may have written unpublished has ended. False: one has not, within the limit, or the window shall end. */
-async function writersHaveEnded(
-  { source, clock, log }: CapturePorts,
-  wanted: readonly StreamDefinition[],
-  asked: () => boolean,
-): Promise<boolean> {
-  const tables = wanted.map(({ table }) => table);
-  const before = new Set((await source.writers(tables)).map(({ transaction }) => transaction));
-  const until_ms = clock.now() + WRITERS_WAIT_MS_MAX;
-  while (before.size > 0) {
-    const now = await source.writers(tables);
-    const open = now.filter(({ transaction }) => before.has(transaction));
-    if (open.length === 0) return true;
-    if (asked()) return false;
-    if (clock.now() >= until_ms) {
-      log.warn('capture_waits_for_writers', {
-        tables: wanted.map((stream) => displayName(stream.source)),
-        processes: open.map(({ pid, transaction }) => pid ?? `prepared transaction ${transaction}`),
-        remedy: 'End or commit these transactions; the next window tries again.',
-      });
-      return false;
-    }
-    await clock.sleep(WRITERS_POLL_MS);
-  }
-  return true;
 }
 
 async function bookmarkCapture(

@@ -17,6 +17,7 @@ import { isLogBased } from '../ledger/method.ts';
 import { formatLsn } from '../lsn.ts';
 import type { Bookmark, Clock, Cut, Ground, Ledger, Log, Source } from '../ports.ts';
 import { type GroundExpectations, groundFault, isPositionLost, slotFault } from '../slot/ground.ts';
+import { timelineFault } from '../slot/timelines.ts';
 import { quoteLiteral } from '../sql-text.ts';
 import { haltStream } from './halt.ts';
 
@@ -47,7 +48,10 @@ export async function onFirmGround(
   looks = 1,
 ): Promise<Pick<Looked, 'head' | 'ground'>> {
   const { head, ground } = looked;
-  const fault = groundFault(ground, expectationsOf(pipeline, head)) ?? leftBehind(looked);
+  const fault =
+    groundFault(ground, expectationsOf(pipeline, head)) ??
+    leftBehind(looked) ??
+    (head === null || isIntent(head) ? null : await timelineFault(ports.source, ground, head));
   if (fault === null) {
     await releaseHalts(ports, looked.bookmarks);
     return { head, ground };

@@ -15,13 +15,14 @@ export class OneBehind {
     return this.#work;
   }
 
-  /** Starts `work`; the last must have settled. */
-  start(work: () => Promise<void>): void {
+  /** Starts `work`; the last must have settled. `alone`: nothing may be prepared beside it, for it holds much; resolves when that is so no more. */
+  async start(work: () => Promise<void>, alone = false): Promise<void> {
     this.#isFree = false;
     this.#work = work().finally(() => {
       this.#isFree = true;
     });
     // Its failure is met by the next `settled`; until then it must not count as unhandled.
     this.#work.catch(() => {});
+    if (alone) await this.#work;
   }
 }

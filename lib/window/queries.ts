@@ -72,6 +72,11 @@ async function openRun(
     if (begun.state === 'live' && (await isReading(ledger, begun, number))) await ringEpochWork(ports, newest);
     return;
   }
+  // A window that saw the epoch a moment before it ended has noted that the stream is being read, after the loader had noted that it is live: nobody else takes that back.
+  if (newest?.state === 'done' && begun.state === 'syncing') {
+    const { stream: id, captured_cut } = begun;
+    await ledger.updateBookmark(id, { state: 'live' }, { captured_cut, epoch: number });
+  }
   // The bookmark may be a moment older than the epoch, and say that it is being read still.
   const hadRun = begun.state !== 'captured' && newest !== null && newest.state !== 'cancelled';
   if (hadRun && since_ms !== null && newest.opened_at_ms >= since_ms) return;

@@ -8,7 +8,9 @@ import { OpenCut } from '../cut/open-cut.ts';
 import type { LogDecoder } from '../decode/log-decoder.ts';
 import { unprinted, unprintedFault } from '../decode/wal2json-warnings.ts';
 import { type Lsn, lsnBytesBetween } from '../lsn.ts';
+import { bytesOf, headOf } from '../piece.ts';
 import type { Clock, SlotReader, SlotSink, StopReason } from '../ports.ts';
+import { PassingOver, type ReadSoFar, type StagedRead } from './passing-over.ts';
 import { stopReason } from './stop.ts';
 
 /** A read that finds nothing comes back after this long, to look at the clock and to ask for a keepalive. */
@@ -28,6 +30,8 @@ export interface ReadingOptions {
   readonly hard_delete: boolean;
   /** Where the chain ends: where the reading begins. */
   readonly from: Lsn;
+  /** What of the first cut is staged already. */
+  readonly staged?: StagedRead | null;
   readonly started_at_ms: number;
   /** Stop at or past it; null: go on. */
   readonly end_lsn: Lsn | null;
@@ -62,6 +66,11 @@ export class Reading {
   #recorded: Lsn;
   #recordedAt_ms: number;
   #sink: SlotSink;
+  #passing: PassingOver;
+  /** The message that the decoder keeps, which has not come to the cut. */
+  #kept: { readonly letter: number | undefined; readonly bytes: number } | null = null;
+  /** Since when somebody wants it to end; null: nobody does. */
+  #askedAt_ms: number | null = null;
   /** Streams of which the log has left out a change: told once. */
   #unprinted = new Set<string>();
 
@@ -80,13 +89,17 @@ export class Reading {
     });
     this.cut.end_lsn = options.from;
     this.#decoder = options.decoder(this.cut);
+    this.#passing = new PassingOver(this.cut, options.reader.dialect, options.staged ?? null);
     this.#sink = {
       change: (bytes, start, end) => {
+        const letter = bytes[start];
         this.#decoder.decode(bytes, start, end);
+        this.#count(letter, end - start);
         return !this.cut.isDue && !this.cut.partIsFull && !this.#decoder.waits;
       },
       giantChange: (pieces) => {
         this.#decoder.decodeGiant(pieces);
+        this.#count(headOf(pieces, 1)[0], bytesOf(pieces));
         return !this.cut.isDue && !this.cut.partIsFull && !this.#decoder.waits;
       },
       keepalive: (walEnd) => {
@@ -116,14 +129,18 @@ export class Reading {
     if (before === 0) this.#cutSince_ms = clock.now();
     const got = await reader.read(this.#sink, READ_WAIT_MS);
     if (this.#decoder.waits) await this.#decoder.proceed();
+    if (this.#kept !== null) this.#passing.count(this.#kept.letter, this.#kept.bytes);
+    this.#kept = null;
     const now_ms = clock.now();
     if (cut.changes > before) {
       this.#dataAt_ms = now_ms;
       this.#quiet_lsn = null;
     }
+    this.#passing.look();
     const isDue = cut.isDue || this.#cutIsDue(got === 'nothing');
     cut.isDue = false;
-    if (isDue && cut.hasChanges && !cut.inTransaction) return 'cut';
+    if (this.isPassing && got === 'data') return 'more';
+    if (isDue && cut.hasChanges && !this.isAmid) return 'cut';
     if (cut.partIsFull) return 'part';
     if (got === 'data') return 'more';
     // One question at a time: a server that was busy would answer all of them at once, and seem to stand still.
@@ -133,19 +150,49 @@ export class Reading {
     return this.#emptyCutIsDue(now_ms) ? 'empty' : 'quiet';
   }
 
+  /** In a transaction, or before the place up to which the cut is staged: it cannot end here. */
+  get isAmid(): boolean {
+    return this.cut.inTransaction || this.isPassing;
+  }
+
+  /** Nothing has come, and no word of how far the server is: it decodes what is not for us, or a transaction that it has not begun to send. */
+  get isStill(): boolean {
+    return this.cut.end_lsn === this.#options.from && !this.isAmid && this.read.messages === 0;
+  }
+
+  /** What comes is staged already. */
+  get isPassing(): boolean {
+    return this.#passing.isOn;
+  }
+
+  /** How far the cut has been read. */
+  get read(): ReadSoFar {
+    return this.#passing.read;
+  }
+
   /** Why the window ends here; null: it goes on. */
   stopReason(): StopReason | null {
     const { reader, clock, from, started_at_ms, end_lsn, max_run_ms, deadline_ms, asked } = this.#options;
+    const now_ms = clock.now();
+    const isAsked = asked();
+    if (isAsked) this.#askedAt_ms ??= now_ms;
     return stopReason(
       {
-        now_ms: clock.now(),
+        now_ms,
         started_at_ms,
         position: this.cut.end_lsn,
         standstill: this.#standstill,
-        inTransaction: this.cut.inTransaction,
+        inTransaction: this.isAmid,
         isFirst: (reader.isBusy ?? false) && this.cut.end_lsn === from,
       },
-      { end_lsn, quiet_lsn: this.#quiet_lsn, max_run_ms, deadline_ms, asked: asked() },
+      {
+        end_lsn,
+        quiet_lsn: this.#quiet_lsn,
+        max_run_ms,
+        deadline_ms,
+        asked: isAsked,
+        asked_at_ms: this.#askedAt_ms,
+      },
     );
   }
 
@@ -159,7 +206,13 @@ export class Reading {
     this.#recorded = this.cut.end_lsn;
     this.#recordedAt_ms = this.#options.clock.now();
     this.#cutSince_ms = this.#recordedAt_ms;
+    this.#passing.restart();
     this.cut.restart();
+  }
+
+  #count(letter: number | undefined, bytes: number): void {
+    if (this.#decoder.waits) this.#kept = { letter, bytes };
+    else this.#passing.count(letter, bytes);
   }
 
   #cutIsDue(quiet: boolean): boolean {
@@ -170,7 +223,7 @@ export class Reading {
 
   #emptyCutIsDue(now_ms: number): boolean {
     return (
-      !this.cut.inTransaction &&
+      !this.isAmid &&
       !this.cut.hasChanges &&
       now_ms - this.#recordedAt_ms >= EMPTY_CUT_AFTER_MS &&
       lsnBytesBetween(this.#recorded, this.cut.end_lsn) >= EMPTY_CUT_WAL_BYTES_MIN

@@ -3,7 +3,8 @@
  */
 import type { SluiceError } from '../errors.ts';
 import type { Lsn } from '../lsn.ts';
-import type { Clock, Cut, RunReport, StopReason } from '../ports.ts';
+import type { Clock, Cut, Log, RunReport, SlotRow, StopReason, Unfinished } from '../ports.ts';
+import { slotRoom } from '../slot/room.ts';
 
 type Stage = keyof RunReport['seconds'];
 
@@ -19,6 +20,9 @@ export class RunLog {
   #object_bytes = 0;
   #transactions = 0;
   #rejected_rows = 0;
+  #unfinished: RunReport['unfinished'];
+  #slot: RunReport['slot'];
+  #fault: SluiceError | null = null;
   #begin_lsn: Lsn | null = null;
   #end_lsn: Lsn | null = null;
   #source_lsn: Lsn | null = null;
@@ -65,9 +69,33 @@ export class RunLog {
     }
   }
 
+  /** The slot as it is before it is read: tells of one that the source may soon give up. */
+  sawSlot(slot: SlotRow | null, log: Log): void {
+    if (slot === null) return;
+    this.#slot = slotRoom(slot);
+    const { kept_wal_bytes, safe_wal_bytes, at_risk } = this.#slot;
+    if (at_risk) log.warn('slot_at_risk', { wal_status: slot.wal_status, kept_wal_bytes, safe_wal_bytes });
+  }
+
   /** So many rows were left out of the cut. */
   rejected(rows: number): void {
     this.#rejected_rows += rows;
+  }
+
+  /** It has ended inside this transaction; null: nobody knows. */
+  unfinished(unfinished: Unfinished | null): void {
+    if (unfinished === null) return;
+    const { xid, changes, text_bytes, tables, windows, stalled } = unfinished;
+    this.#unfinished = { xid, changes, text_bytes, tables, windows, stalled };
+  }
+
+  /** What could not be done beside the reading, which goes on: the window ends with it. The first one counts. */
+  failsWith(fault: SluiceError): void {
+    this.#fault ??= fault;
+  }
+
+  get fault(): SluiceError | null {
+    return this.#fault;
   }
 
   report(stopped_by: StopReason, error: SluiceError | null): RunReport {
@@ -86,6 +114,8 @@ export class RunLog {
       text_bytes: this.#text_bytes,
       object_bytes: this.#object_bytes,
       ...(this.#rejected_rows > 0 ? { rejected_rows: this.#rejected_rows } : {}),
+      ...(this.#unfinished ? { unfinished: this.#unfinished } : {}),
+      ...(this.#slot ? { slot: this.#slot } : {}),
       streams: this.#streams,
       seconds: this.#seconds,
     };

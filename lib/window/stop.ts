@@ -16,7 +16,7 @@ export interface Progress {
   readonly position: Lsn;
   /** Keepalives in a row that came with the same position. */
   readonly standstill: number;
-  /** Inside a transaction nothing ends but by the deadline: what was read of it would be read again. */
+  /** Inside a transaction nothing ends but by the deadline, or by somebody who has waited: what was read of it is passed over by the next window. */
   readonly inTransaction: boolean;
   /** The window has come no further yet, and the reader is in the middle of what the next window would have to begin anew, for ever. */
   readonly isFirst: boolean;
@@ -32,7 +32,12 @@ export interface StopRules {
   readonly deadline_ms: number;
   /** Somebody wants the window to end. */
   readonly asked: boolean;
+  /** Since when, ms since the Unix epoch. */
+  readonly asked_at_ms?: number | null;
 }
+
+/** Most transactions come to their end meanwhile. Whoever asks has not much more time than that (GRACE_MS of the local engine). */
+const ASKED_IN_TRANSACTION_MS = 3_000;
 
 /**
  * A window takes stock at its beginning and its end: new tables, copies that are wanted, shapes that nobody has written in yet. So windows that follow
@@ -48,7 +53,10 @@ export function windowMsMax(max_run_ms: number, schedule: string): number {
 /** Why the window ends now; null: it goes on. */
 export function stopReason(progress: Progress, rules: StopRules): StopReason | null {
   if (progress.now_ms >= rules.deadline_ms) return 'deadline';
-  if (progress.inTransaction) return null;
+  if (progress.inTransaction) {
+    const waited_ms = rules.asked && rules.asked_at_ms != null ? progress.now_ms - rules.asked_at_ms : 0;
+    return waited_ms >= ASKED_IN_TRANSACTION_MS ? 'asked' : null;
+  }
   if (rules.asked) return 'asked';
   if (!progress.isFirst && progress.now_ms - progress.started_at_ms >= rules.max_run_ms) return 'max_run';
   if (rules.end_lsn !== null && hasReached(progress, rules.end_lsn)) return 'end_lsn';

@@ -100,6 +100,44 @@ describe('the ledger', () => {
     expect(await ledger.head()).toBeNull();
   });
 
+  test('an unfinished transaction takes the place of the one that it was read after, and of no other', async () => {
+    const part = { object: 'shop/cuts/8-x', object_bytes: 1_000 };
+    const first = {
+      id: 'one',
+      incarnation: 'i',
+      after_cut: 7,
+      begin_lsn: lsnOf(100n),
+      objects: [part],
+      state: [900, 100] as const,
+      state_crc32: 4_294_967_295,
+      xid: 4_294_967_295,
+      commit_lsn: lsnOf(2n ** 63n),
+      messages: 10,
+      message_bytes: 500,
+      changes: 8,
+      text_bytes: 200,
+      tables: ['public.t'],
+      table_count: 1,
+      windows: 1,
+      began_at_ms: 1,
+      at_ms: 2,
+      stalled: false,
+    };
+    expect(await ledger.unfinished()).toBeNull();
+    expect(await ledger.saveUnfinished(first, 'nobody')).toBe(false);
+    expect(await ledger.saveUnfinished(first, null)).toBe(true);
+    // Done, and the answer lost.
+    expect(await ledger.saveUnfinished(first, null)).toBe(true);
+    expect(await ledger.unfinished()).toEqual(first);
+    const next = { ...first, id: 'two', objects: [part, { ...part, object: 'shop/cuts/8-y' }], windows: 2 };
+    expect(await ledger.saveUnfinished(next, null)).toBe(false);
+    expect(await ledger.saveUnfinished(next, 'one')).toBe(true);
+    expect(await ledger.saveUnfinished({ ...next, id: 'three' }, 'one')).toBe(false);
+    expect(await ledger.unfinished()).toEqual(next);
+    await ledger.removeUnfinished();
+    expect(await ledger.unfinished()).toBeNull();
+  });
+
   test('prunes the oldest, a bounded number, by number and by time, and never the newest', async () => {
     for (let number = 0; number < 10; number += 1) await ledger.append(aCut({ number, recorded_at_ms: number * 100 }));
     expect(await ledger.prune(3, 1_000_000)).toBe(4);

@@ -81,6 +81,8 @@ test.each([
       ...LEDGER_PUT,
       ...LEDGER_UPDATE,
       ...LEDGER_BATCH,
+      's3:AbortMultipartUpload Stage/shop/rejected/loads/*',
+      's3:PutObject Stage/shop/rejected/loads/*',
       's3:GetObject Stage/shop/*',
       's3:ListBucket Stage',
       ...RING_LOAD,

@@ -189,6 +189,9 @@ test('takes nothing from variables of the environment that other clients of Post
     PGSSLNEGOTIATION: 'direct',
     PGCONNECT_TIMEOUT: '1',
     PGOPTIONS: '-c work_mem=123kB',
+    PGREPLICATION: 'true',
+    PGBINARY: 'true',
+    PGCLIENT_ENCODING: 'LATIN1',
   };
   const before = Object.fromEntries(Object.keys(variables).map((name) => [name, process.env[name]]));
   Object.assign(process.env, variables);

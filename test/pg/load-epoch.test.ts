@@ -114,6 +114,7 @@ describe('a first sync', () => {
       catching_up_to: CHUNKS_LSN,
       together: false,
       halt: null,
+      quarantined: false,
     });
     const { rows } = await client.query(
       `SELECT reltuples::int4 AS n, (SELECT count(*)::int4 FROM pg_attrdef WHERE adrelid = c.oid) AS defaults, relpersistence AS kept FROM pg_class c WHERE oid = $1::regclass`,

@@ -6,6 +6,7 @@ import * as fc from 'fast-check';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatLsn, type Lsn, lsnMax, lsnOf, parseLsn } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import type { SlotReader } from '../../lib/ports.ts';
 import { clientConfig, connectClient } from '../../lib/postgres/connection.ts';
 import { openPeekReader, type PeekReaderOptions } from '../../lib/slot/peek-reader.ts';
@@ -98,7 +99,7 @@ async function readOn(
     const got = await reader.read(
       {
         change: (bytes, start, end) => take(Buffer.from(bytes.subarray(start, end))),
-        giantChange: (pieces) => take(Buffer.concat(pieces)),
+        giantChange: (pieces) => take(joined(pieces)),
         keepalive: (lsn) => void into.keepalives.push(lsn),
       },
       100,

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { requestResets, resume } from '../../lib/operate.ts';
+import { drain } from '../../lib/pipeline.ts';
 import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { openLine } from '../support/line.ts';
 import { eventually } from '../support/local-engine.ts';
@@ -89,6 +90,25 @@ describe('FULL_TABLE', () => {
     );
     await equal(run, ...names);
     expect(await run.line.rows('target', 'public.m')).toHaveLength(31);
+  });
+
+  test('a window that saw the bookmark of a run that was ending, and its epoch of a moment before, leaves nobody waiting for it', async () => {
+    await using run = await line('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)', FULL);
+    await run.settle();
+    const { line: l } = run;
+    const ports = l.ports();
+    // The loader has set the bookmark, and ends the epoch between the window's look at it and what the window makes of that.
+    const epoch: typeof ports.ledger.epoch = async (stream, number) => {
+      const found = await ports.ledger.epoch(stream, number);
+      return found && { ...found, state: 'planned' };
+    };
+    const once = { run: 'late', owner: 'late', lease_ms: 60_000, deadline_ms: Date.now() + 60_000, runs_since_ms: 0 };
+    await drain({ ...ports, ledger: { ...ports.ledger, epoch } }, l.pipeline, once);
+    await l.pump();
+    // No run is due: what is left must be mended by itself.
+    await l.windowWith({ runs_since_ms: 0 });
+    await l.pump();
+    expect(l.bookmark('public.t')).toMatchObject({ state: 'live', epoch: 1 });
   });
 
   test('a reset catches up with nothing: there is no log that goes on', async () => {

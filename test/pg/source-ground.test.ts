@@ -70,6 +70,8 @@ describe('look', () => {
       confirmed_lsn: expect.any(BigInt),
       wal_status: 'reserved',
       safe_wal_bytes: null,
+      wal_limit_bytes: null,
+      kept_wal_bytes: expect.any(Number),
       invalidation_reason: null,
       failover: false,
     });

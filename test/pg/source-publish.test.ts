@@ -237,7 +237,11 @@ describe('writers', () => {
     await using writer = await session();
     await writer.client.query(`BEGIN; ${sql}`);
     expect(await writers('a', 'foreign_owned')).toEqual([
-      { transaction: expect.stringMatching(/^\d+$/), pid: await pidOf(writer.client) },
+      {
+        transaction: expect.stringMatching(/^\d+$/),
+        pid: await pidOf(writer.client),
+        tables: (await tables('a')).map(({ oid }) => oid),
+      },
     ]);
     expect(await writers('foreign_owned')).toEqual([]);
     await writer.client.query('ROLLBACK');
@@ -261,7 +265,7 @@ describe('writers', () => {
     const [before] = await writers('a');
     expect(before?.pid).toBe(await pidOf(writer));
     await writer.query("PREPARE TRANSACTION 'long'");
-    expect(await writers('a')).toEqual([{ transaction: before?.transaction, pid: null }]);
+    expect(await writers('a')).toEqual([{ transaction: before?.transaction, pid: null, tables: before?.tables }]);
     // The session goes on with another transaction, which is another writer.
     await writer.query('BEGIN; INSERT INTO a VALUES (2)');
     expect(await writers('a')).toHaveLength(2);
@@ -269,7 +273,7 @@ describe('writers', () => {
     await admin.end();
     await server.restart();
     admin = await server.connect();
-    expect(await writers('a')).toEqual([{ transaction: before?.transaction, pid: null }]);
+    expect(await writers('a')).toEqual([{ transaction: before?.transaction, pid: null, tables: before?.tables }]);
     await admin.query("ROLLBACK PREPARED 'long'");
     expect(await writers('a')).toEqual([]);
   });

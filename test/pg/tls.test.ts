@@ -121,6 +121,27 @@ describe.each(KINDS)('ssl on a connection of kind %s', (kind) => {
   });
 });
 
+test.each(KINDS)('ssl.mode is not weakened by the environment (%s)', async (kind) => {
+  await show(right);
+  const before = process.env.NODE_TLS_REJECT_UNAUTHORIZED;
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
+  try {
+    for (const mode of ['require', 'verify-ca', 'verify-full']) {
+      const error = await failure(await connections({ mode, ca: './other-ca.pem' }), kind);
+      expect(error).toMatchObject({ code: 'TLS_FAILED' });
+    }
+    expect(await failure(await connections({ mode: 'verify-full' }), kind)).toMatchObject({ code: 'TLS_FAILED' });
+    await show(elsewhere);
+    expect(await failure(await connections(VERIFY_FULL), kind)).toMatchObject({
+      code: 'TLS_FAILED',
+      message: expect.stringContaining('is not for'),
+    });
+  } finally {
+    if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
+    else process.env.NODE_TLS_REJECT_UNAUTHORIZED = before;
+  }
+});
+
 describe('a server that shows', () => {
   const modes: readonly [name: string, ssl: Ssl][] = [
     ['require', { mode: 'require' }],

@@ -7,7 +7,7 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { SluiceError } from '../../lib/errors.ts';
-import { FrameSplitter, GIANT_FRAME_BYTES_MIN, XLOG_DATA_HEADER_BYTES } from '../../lib/slot/wire.ts';
+import { FrameSplitter, GIANT_FRAME_BYTES_MIN, withoutHead, XLOG_DATA_HEADER_BYTES } from '../../lib/slot/wire.ts';
 import * as pg from '../support/pgoutput.ts';
 import { property } from '../support/property.ts';
 
@@ -24,7 +24,7 @@ function read(chunks: readonly Buffer[], stopEvery = Number.POSITIVE_INFINITY): 
     for (let at = 0; at < chunk.length; ) {
       const next = splitter.feed(chunk, at, (_type, bytes, start, end, pieces) => {
         frames++;
-        if (pieces) decoder.decodeGiant(withoutHead(pieces));
+        if (pieces) decoder.decodeGiant(withoutHead(pieces, XLOG_DATA_HEADER_BYTES));
         else decoder.decode(bytes, Math.min(start + XLOG_DATA_HEADER_BYTES, end), end);
         return frames % stopEvery !== 0;
       });
@@ -33,15 +33,6 @@ function read(chunks: readonly Buffer[], stopEvery = Number.POSITIVE_INFINITY): 
     }
   }
   return calls;
-}
-
-function withoutHead(pieces: readonly Buffer[]): Buffer[] {
-  let skip = XLOG_DATA_HEADER_BYTES;
-  return pieces.flatMap((piece) => {
-    const rest = piece.subarray(skip);
-    skip -= piece.length - rest.length;
-    return rest.length > 0 ? [rest] : [];
-  });
 }
 
 function divided(bytes: Buffer, cuts: readonly number[]): Buffer[] {

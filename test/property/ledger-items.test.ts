@@ -12,6 +12,7 @@ import {
   EPOCH_FIELDS,
   REJECT_FIELDS,
   REPORT_FIELDS,
+  UNFINISHED_FIELDS,
 } from '../../lib/ledger/items.ts';
 import { type Lsn, lsnOf } from '../../lib/lsn.ts';
 import {
@@ -23,6 +24,7 @@ import {
   type Reject,
   type RunReport,
   STOP_REASONS,
+  type Unfinished,
 } from '../../lib/ports.ts';
 import { property } from '../support/property.ts';
 
@@ -55,6 +57,30 @@ const cut: fc.Arbitrary<Cut> = fc.record({
   system_identifier: text,
   timeline: whole,
 });
+
+const parts = fc.array(fc.record({ object: text, object_bytes: whole }));
+const unfinished: fc.Arbitrary<Unfinished> = fc.record({
+  id: text,
+  incarnation: text,
+  after_cut: whole,
+  begin_lsn: lsn,
+  objects: parts,
+  state: range,
+  state_crc32: whole,
+  xid: whole,
+  commit_lsn: lsn,
+  messages: whole,
+  message_bytes: whole,
+  changes: whole,
+  text_bytes: whole,
+  tables: fc.array(text),
+  table_count: whole,
+  windows: whole,
+  began_at_ms: whole,
+  at_ms: whole,
+  stalled: fc.boolean(),
+});
+const longCut: fc.Arbitrary<Cut> = fc.tuple(cut, parts).map(([one, earlier]) => ({ ...one, earlier }));
 
 const bookmarkFields = {
   stream: text,
@@ -175,6 +201,8 @@ const written = <T extends object>(codecs: FieldCodecs<T>, values: fc.Arbitrary<
 
 const nouns = fc.oneof(
   written(CUT_FIELDS, cut),
+  written(CUT_FIELDS, longCut),
+  written(UNFINISHED_FIELDS, unfinished),
   written(BOOKMARK_FIELDS, bookmark),
   written(EPOCH_FIELDS, epoch),
   written(CHUNK_FIELDS, chunk),
@@ -206,7 +234,7 @@ describe("the ledger's nouns", () => {
         return;
       }
       // Only what may be absent may go unnoticed.
-      expect(['staged', 'followed', 'schedule']).toContain(name);
+      expect(['staged', 'followed', 'schedule', 'earlier']).toContain(name);
       expect(result).toEqual({ ...value, [name]: name === 'staged' ? null : undefined });
     },
   );

@@ -9,6 +9,7 @@ import type { Share } from '../../lib/cut/share.ts';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { inCopy } from '../../lib/load/multiset.ts';
 import { lsnOf } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import { applyCopies, type Bag, change, emptyCopies, rowOf } from '../support/multiset.ts';
 import * as pg from '../support/pgoutput.ts';
 import { property } from '../support/property.ts';
@@ -69,7 +70,7 @@ function record({ first, commands, hard_delete, apart, giants }: Plan): Recorded
     for (const share of cut.takePart())
       shares.push({
         ...share,
-        blocks: share.blocks.map((block) => ({ ...block, pieces: block.pieces.map((piece) => Buffer.from(piece)) })),
+        blocks: share.blocks.map((block) => ({ ...block, pieces: [Buffer.from(joined(block.pieces))] })),
       });
   };
   const commit = (): void => {

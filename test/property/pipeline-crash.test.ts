@@ -5,7 +5,7 @@
  * Method: one history of windows, extractions and loads, run once for every such call, with the death at that call.
  */
 import { expect, test } from 'vitest';
-import { MemoryPipeline } from '../support/memory-pipeline.ts';
+import { MemoryPipeline, WINDOW_MS } from '../support/memory-pipeline.ts';
 import type { World } from '../support/memory-ports.ts';
 
 const row = (table: string, id: number, v: string | null) => ({ table: `public.${table}`, put: { id: String(id), v } });
@@ -35,7 +35,30 @@ const STEPS: readonly ((pipeline: MemoryPipeline) => unknown)[] = [
   ({ database }) => database.write(row('a', 41, 'seen again'), gone('b', 1)),
   (p) => p.pump(),
   (p) => p.window(),
+  (p) => p.pump(),
+  // A transaction longer than a window, and the two that read it.
+  ({ database }) =>
+    database.write(row('a', 50, 'long'), gone('a', 4), row('b', 51, 'long'), row('a', 52, ''), row('a', 50, 'again')),
+  (p) => shortWindow(p, 4),
+  (p) => shortWindow(p, 7),
+  (p) => p.window(),
 ];
+
+/** Its time is over after so many messages. */
+async function shortWindow(p: MemoryPipeline, messages: number): Promise<void> {
+  const { database, world } = p;
+  database.messages_per_read = 1;
+  let reads = 0;
+  database.onRead = () => {
+    if (++reads === messages) world.clock.now_ms += WINDOW_MS;
+  };
+  try {
+    await p.window();
+  } finally {
+    database.onRead = () => {};
+    database.messages_per_read = Number.POSITIVE_INFINITY;
+  }
+}
 
 function expectEqual(pipeline: MemoryPipeline, world: World): void {
   for (const table of ['public.a', 'public.b']) {
@@ -50,13 +73,15 @@ function expectEqual(pipeline: MemoryPipeline, world: World): void {
 test.each(['stream', 'transaction'])(
   'a process that dies at any call, before or after it is done; consistency: %s',
   {
-    timeout: 90_000,
+    timeout: 180_000,
   },
   async (consistency) => {
     const whole = tables(consistency);
     await whole.live(STEPS);
     expectEqual(whole, whole.world);
     const calls = whole.world.changes;
+    expect(whole.world.calls('ledger.saveUnfinished')).toHaveLength(2);
+    expect(whole.durable.chain.filter(({ earlier }) => earlier?.length === 2)).toHaveLength(1);
     expect(calls).toBeGreaterThan(120);
     expect(new Set(whole.world.events.map(({ call }) => call)).size).toBeGreaterThan(20);
 

@@ -7,6 +7,7 @@ import * as fc from 'fast-check';
 import type { Client, Connection } from 'pg';
 import { expect } from 'vitest';
 import { lsnOf } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import { PeekCall } from '../../lib/slot/peek-call.ts';
 import { openSlotReader } from '../../lib/slot/reader.ts';
 import { GIANT_FRAME_BYTES_MIN } from '../../lib/slot/wire.ts';
@@ -151,7 +152,7 @@ property("the walsender's stream", fc.tuple(ARRIVALS, WHOLE), async ([{ messages
     const found = await reader.read(
       {
         change: (bytes, start, end) => taking.take(bytesTold(bytes.subarray(start, end), taking.seen.length)),
-        giantChange: (pieces) => taking.take(bytesTold(Buffer.concat(pieces), taking.seen.length)),
+        giantChange: (pieces) => taking.take(bytesTold(joined(pieces), taking.seen.length)),
         keepalive: (end_lsn) => taking.note(`note ${end_lsn}`),
       },
       0,
@@ -193,7 +194,7 @@ property('a call of the peek', fc.tuple(ARRIVALS, WHOLE), async ([{ messages, ch
     taking.begin();
     call.pull({
       message: (bytes, start, stop) => taking.take(bytesTold(bytes.subarray(start, stop), taking.seen.length)),
-      giant: (pieces) => taking.take(bytesTold(Buffer.concat(pieces), taking.seen.length)),
+      giant: (pieces) => taking.take(bytesTold(joined(pieces), taking.seen.length)),
       warning: (text) => taking.note(text),
     });
   }

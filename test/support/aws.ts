@@ -19,7 +19,9 @@ export interface TestAws extends AsyncDisposable {
   readonly dynamo: DynamoDBClient;
   readonly s3: S3Client;
   readonly sqs: SQSClient;
+  /** Of S3 and SQS. */
   readonly s3_endpoint: string;
+  readonly dynamo_endpoint: string;
   readonly table: string;
   readonly bucket: string;
   readonly load_queue_url: string;
@@ -74,6 +76,7 @@ export async function startAws(): Promise<TestAws> {
     s3,
     sqs,
     s3_endpoint: endpoints.rest,
+    dynamo_endpoint: endpoints.dynamo,
     table,
     bucket,
     load_queue_url,

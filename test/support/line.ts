@@ -9,6 +9,7 @@ import type { Pipeline } from '../../lib/config/schema.ts';
 import { streamId } from '../../lib/config/stream-id.ts';
 import { postgresComparer } from '../../lib/epoch/comparer.ts';
 import { postgresExtractor } from '../../lib/epoch/extractor.ts';
+import { refusalsOf } from '../../lib/load/quarantine.ts';
 import { postgresTarget } from '../../lib/load/target.ts';
 import {
   type DrainPorts,
@@ -21,6 +22,7 @@ import {
 } from '../../lib/pipeline.ts';
 import type { Bookmark, Clock, Ledger, RunReport } from '../../lib/ports.ts';
 import { clientConfig, connectClient, type Endpoint } from '../../lib/postgres/connection.ts';
+import { SILENCE_MS_MAX } from '../../lib/postgres/silence.ts';
 import type { TableName } from '../../lib/shape.ts';
 import { appendPublicationName } from '../../lib/slot/append-publication.ts';
 import { openPeekReader } from '../../lib/slot/peek-reader.ts';
@@ -59,6 +61,8 @@ export interface LineOptions {
   readonly config?: { readonly tables?: string; readonly source?: string; readonly target?: string };
   /** Instead of a connection of its own to either server: a tunnel. */
   readonly connect?: (endpoint: Endpoint) => Promise<Client>;
+  /** SlotReaderOptions. */
+  readonly silence_ms?: number;
   /** Name of the pipeline, and of its slot and publication: two lines on one server have two. */
   readonly pipeline?: string;
   /** The source's wal2json is as one before 2.0, which knows format 1 only. */
@@ -113,11 +117,12 @@ export async function openLine({
   connect: through,
   pipeline: name = 'line',
   old_wal2json = false,
+  silence_ms = SILENCE_MS_MAX,
 }: LineOptions): Promise<Line> {
   let { tables = '[public.*]', source = '', target = '' } = config;
   const more = (text: string): string => (text === '' ? '' : `, ${text}`);
   const place = ({ host, port, user, database }: LineServer): string =>
-    `host: ${host}, port: ${port}, user: ${user}, database: ${database}`;
+    `host: ${host}, port: ${port}, user: ${JSON.stringify(user)}, database: ${JSON.stringify(database)}`;
   const file = (): string =>
     [
       `pipeline: ${name}`,
@@ -158,7 +163,18 @@ export async function openLine({
     if (old_wal2json) refuseFormat2(client);
     return client;
   };
-  const clients = { source: await connect(at), target: await connect(to) };
+  const opened = new Map<LineServer, Client>();
+  /** Opened again after its server was started anew. */
+  const on = async (side: 'source' | 'target'): Promise<Client> => {
+    const server = side === 'source' ? at : to;
+    const known = opened.get(server);
+    if (known) return known;
+    const client = await connect(server);
+    opened.set(server, client);
+    client.once('error', () => opened.delete(server));
+    return client;
+  };
+  await Promise.all([on('source'), on('target')]);
   let runs = 0;
 
   const portsNow = () => {
@@ -195,7 +211,12 @@ export async function openLine({
             return await openPeekReader({ ...read, connect: () => connectSlot(application_name, 'peek') });
           }
           const client = await connectSlot(application_name, 'stream');
-          return await openSlotReader({ ...read, client, wal_sender_timeout_ms: options.wal_sender_timeout });
+          return await openSlotReader({
+            ...read,
+            client,
+            wal_sender_timeout_ms: options.wal_sender_timeout,
+            silence_ms,
+          });
         },
       }),
       extractor: postgresExtractor({
@@ -237,7 +258,8 @@ export async function openLine({
       const loadBell = loadBells.shift();
       if (!loadBell) return;
       const { consistency } = pipeline.target;
-      await load(portsNow(), loadBell, { deadline_ms: clock.now() + WINDOW_MS, consistency });
+      const refusals = refusalsOf(pipeline, portsNow().newId);
+      await load(portsNow(), loadBell, { deadline_ms: clock.now() + WINDOW_MS, consistency, refusals });
     }
     throw new Error('the bells do not end');
   };
@@ -253,7 +275,8 @@ export async function openLine({
   const settle = async (): Promise<void> => {
     for (let windows = 0; windows < WINDOWS_MAX; windows++) {
       // An idle server leaves what a reader has pruned unflushed for some seconds, and chunks are caught up to past that: somebody commits.
-      if (windows >= QUIET_WINDOWS) await clients.source.query("SELECT pg_logical_emit_message(true, 'line', '')");
+      if (windows >= QUIET_WINDOWS)
+        await (await on('source')).query("SELECT pg_logical_emit_message(true, 'line', '')");
       await window();
       await pump();
       const bookmarks = [...durable.bookmarks.values()];
@@ -277,10 +300,10 @@ export async function openLine({
     side === 'source' ? named(table) : (durable.bookmarks.get(streamId(named(table)))?.target ?? named(table));
   const listed = async (side: 'source' | 'target', table: string, names: readonly string[]) => {
     const list = names.map((column) => `"${column.replaceAll('"', '""')}"::text`).join(', ');
-    return await rowsOf(clients[side], placeOf(side, table), list === '' ? "''" : list);
+    return await rowsOf(await on(side), placeOf(side, table), list === '' ? "''" : list);
   };
   const namesOf = async (side: 'source' | 'target', table: string): Promise<string[]> =>
-    (await columnsOf(clients[side], placeOf(side, table))).toSorted();
+    (await columnsOf(await on(side), placeOf(side, table))).toSorted();
 
   const both: Line['both'] = async (table) => {
     const names = await namesOf('source', table);
@@ -324,7 +347,8 @@ export async function openLine({
     rows: async (side, table) => await listed(side, table, await namesOf(side, table)),
     columns: async (side, table) => {
       const place = placeOf(side, table);
-      const { rows } = await clients[side].query<{ column: string }>(
+      const client = await on(side);
+      const { rows } = await client.query<{ column: string }>(
         `SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod) AS column
            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
           WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT LIKE '\\_sdc\\_%'
@@ -340,13 +364,14 @@ export async function openLine({
     },
     [Symbol.asyncDispose]: async () => {
       const { replication_slot, publication_name } = pipeline.source;
-      await clients.source
-        .query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [
+      const source = await on('source').catch(() => null); // The server may be stopped already, and all of this with it.
+      await source
+        ?.query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [
           replication_slot,
         ])
-        .catch(() => undefined); // The server may be stopped already, and all of this with it.
-      await clients.source.query(`DROP PUBLICATION IF EXISTS "${publication_name}"`).catch(() => undefined);
-      await Promise.all([clients.source.end(), clients.target.end()].map((ended) => ended.catch(() => undefined)));
+        .catch(() => undefined);
+      await source?.query(`DROP PUBLICATION IF EXISTS "${publication_name}"`).catch(() => undefined);
+      await Promise.all([...opened.values()].map((client) => client.end().catch(() => undefined)));
     },
   };
 }

@@ -4,6 +4,7 @@
 import { readPipeline } from '../../lib/config/read.ts';
 import type { Pipeline } from '../../lib/config/schema.ts';
 import { streamId } from '../../lib/config/stream-id.ts';
+import { refusalsOf } from '../../lib/load/quarantine.ts';
 import {
   type DrainPorts,
   drain,
@@ -22,7 +23,7 @@ import { MemoryDatabase, memoryExtractor, memorySource } from './memory-source.t
 import { MemoryWarehouse, memoryComparer, memoryTarget } from './memory-target.ts';
 
 export const LEASE_MS = 900_000;
-const WINDOW_MS = 800_000;
+export const WINDOW_MS = 800_000;
 /** Bells that one pumping answers: more, and they ring each other without end. */
 const BELLS_MAX = 500;
 
@@ -107,7 +108,8 @@ export class MemoryPipeline {
 
   async load(bell: LoadBell, deadline_ms = this.world.clock.now() + WINDOW_MS): Promise<LoadReport> {
     const ports = { ...this.drainPorts(), target: memoryTarget(this.world, this.warehouse) };
-    return await load(ports, bell, { deadline_ms, consistency: this.pipeline.target.consistency });
+    const refusals = refusalsOf(this.pipeline, ports.newId);
+    return await load(ports, bell, { deadline_ms, consistency: this.pipeline.target.consistency, refusals });
   }
 
   /** Answers bells until there are none. Answers are given in the order of ringing. */

@@ -25,6 +25,7 @@ import type {
   RunReport,
   Stage,
   StageWriter,
+  Unfinished,
 } from '../../lib/ports.ts';
 import { HandClock, keptLog } from './ledger-nouns.ts';
 
@@ -153,8 +154,13 @@ export class Durable {
   readonly loadBells: LoadBell[] = [];
   readonly extractBells: ExtractBell[] = [];
   lease: Lease | null = null;
+  unfinished: Unfinished | null = null;
   /** Called just before a cut is appended: where another window may come first. */
   beforeAppend: (cut: Cut) => void = () => {};
+}
+
+function isOver({ state }: Epoch): boolean {
+  return state === 'done' || state === 'cancelled';
 }
 
 export function memoryStage(world: World, durable: Durable): Stage {
@@ -264,7 +270,11 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
         if (chain.some((there) => there.number === cut.number && isDeepStrictEqual(there, cut))) return true;
         if (cut.number !== (head?.number ?? -1) + 1) return false;
         if (cut.begin_lsn !== (head?.end_lsn ?? LSN_ZERO)) throw new RangeError(`cut ${cut.number} leaves a hole`);
-        if (cut.object !== null && !durable.objects.has(cut.object))
+        const parts = [
+          ...(cut.earlier ?? []).map(({ object }) => object),
+          ...(cut.object === null ? [] : [cut.object]),
+        ];
+        if (!parts.every((object) => durable.objects.has(object)))
           throw new RangeError(`cut ${cut.number} before its object`);
         chain.push(cut);
         return true;
@@ -284,6 +294,18 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
         }
         return pruned;
       }),
+
+    unfinished: () => look(() => durable.unfinished),
+    saveUnfinished: (unfinished, instead_of) =>
+      change('saveUnfinished', unfinished, () => {
+        if (!unfinished.objects.every(({ object }) => durable.objects.has(object)))
+          throw new RangeError('an unfinished transaction before its objects');
+        if (isDeepStrictEqual(durable.unfinished, unfinished)) return true;
+        if ((durable.unfinished?.id ?? null) !== instead_of) return false;
+        durable.unfinished = unfinished;
+        return true;
+      }),
+    removeUnfinished: () => change('removeUnfinished', null, () => void (durable.unfinished = null)),
 
     bookmarks: () => look(() => [...bookmarks.values()]),
     bookmark: (stream) => look(() => bookmarks.get(stream) ?? null),
@@ -315,7 +337,10 @@ export function memoryLedger(world: World, durable: Durable): Ledger {
     updateEpoch: (epoch, from) =>
       change('updateEpoch', epoch, () => {
         const key = epochKey(epoch.stream, epoch.number);
-        if (epochs.get(key)?.state !== from) return false;
+        const known = epochs.get(key);
+        if (known?.state !== from) return false;
+        if (isOver(known) && !isOver(epoch)) throw new RangeError('an epoch that is over goes on');
+        if (known.plan !== null && known.plan !== epoch.plan) throw new RangeError('an epoch that is planned twice');
         epochs.set(key, epoch);
         return true;
       }),

@@ -114,6 +114,8 @@ export class MemoryDatabase {
   slot: (Pick<SlotRow, 'active_pid' | 'active_application' | 'confirmed_lsn'> & Partial<SlotRow>) | null = null;
   system_identifier = 'cluster';
   timeline = 1;
+  /** Where those before it ended; of one that is not here, where its history does not have it. */
+  readonly timeline_ends = new Map<number, Lsn>();
   /** server_version_num. */
   version = 160_004;
   readonly log: LoggedTransaction[] = [];
@@ -242,9 +244,13 @@ export function memorySource(world: World, database: MemoryDatabase): Source {
         const writing = [...database.open].filter((transaction) =>
           [...transaction.tables].some((name) => names.has(name)),
         );
-        return writing.map(({ id }): Writer => ({ transaction: id, pid: 50 }));
+        return writing.map((transaction): Writer => {
+          const written = tables.filter((table) => transaction.tables.has(displayName(table)));
+          return { transaction: transaction.id, pid: 50, tables: written.map(({ oid }) => oid) };
+        });
       }),
     insertLsn: () => look(() => database.lsn),
+    timelineEnd: (timeline) => look(() => database.timeline_ends.get(timeline) ?? null),
     describe: (tables) =>
       look(() => ({
         tables: new Map(

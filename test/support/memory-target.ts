@@ -92,13 +92,17 @@ export function memoryTarget(world: World, warehouse: MemoryWarehouse): Target {
     const fault = world.faults.get(`target.apply ${stream}`) ?? world.faults.get('target.apply');
     const state = streams.get(stream);
     const rows: TargetRows = new Map(state?.rows);
-    let row = state?.row ?? null;
+    let row: TargetRow | null = state ? { ...state.row, epoch: state.epoch } : null;
     const tx: TargetTransaction = {
       row,
       apply: async (segment) => {
         if (fault) throw fault;
         if (!row || row.hold !== null) throw new RangeError('a segment for a stream that is held');
         applySegment(rows, await textOf(segment), hard_delete, segment.header.extracted_at);
+      },
+      // It refuses whole loads (world.faults), and no rows.
+      divert: async () => {
+        await world.turn();
       },
       advance: async ({ cut, lsn, caught_up, together = false }) => {
         await world.turn();

@@ -5,6 +5,7 @@
  * https://www.postgresql.org/docs/current/protocol-replication.html), so that the two can disagree.
  */
 import { type ChangeSink, type Relation, Tuple } from '../../lib/change.ts';
+import { joined } from '../../lib/piece.ts';
 
 /** Stands for a TOASTed value that was not written again. */
 export const UNCHANGED = Symbol('unchanged');
@@ -201,7 +202,7 @@ export function readTuple(from: Tuple): string[] {
     const kind = String.fromCharCode(from.kind[i] ?? 0);
     if (kind !== 't') return kind;
     const giant = from.giants?.get(i);
-    return `t:${giant ? Buffer.concat(giant).toString('hex') : from.bytes.toString('hex', from.start[i], from.end[i])}`;
+    return `t:${giant ? joined(giant).toString('hex') : from.bytes.toString('hex', from.start[i], from.end[i])}`;
   });
 }
 

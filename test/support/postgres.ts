@@ -6,6 +6,7 @@ import { chmod, chown, copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/p
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { saveKnown } from '../../infra/local/postgres/cluster.ts';
+import type { StopMode } from '../../infra/local/postgres/supervise.ts';
 import {
   type EmbeddedPostgres,
   type EmbeddedPostgresOptions,
@@ -30,8 +31,8 @@ export interface ServerOptions {
 export interface TestPostgres extends Omit<EmbeddedPostgres, 'ended'> {
   /** A connected client as superuser. What is not ended by the test is cut off when the server stops. */
   connect(database?: string): Promise<Client>;
-  /** Stops the server and starts it again on the same port, with `settings` on top of the first ones. */
-  restart(settings?: Settings): Promise<void>;
+  /** Stops the server (`fast` where it is not said) and starts it again on the same port, with `settings` on top of the first ones. */
+  restart(settings?: Settings, mode?: StopMode): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -117,8 +118,8 @@ async function serve(directory: string, options: ServerOptions, empty: boolean):
       await client.connect();
       return client;
     },
-    restart: async (settings) => {
-      await server.stop();
+    restart: async (settings, mode) => {
+      await server.stop(mode);
       server = await start(server.port, settings);
     },
     stop,

@@ -4,6 +4,7 @@
  * Written from that page's words and as plainly as possible, so that it can be held against the folding before it and the SQL after it.
  */
 import type { Share } from '../../lib/cut/share.ts';
+import { joined } from '../../lib/piece.ts';
 import type { Shape } from '../../lib/shape.ts';
 import { BLOCK_KINDS, type BlockKind } from '../../lib/stage/segment.ts';
 
@@ -30,7 +31,7 @@ export function segmentText({ operation, shape, blocks }: Share): SegmentText {
   return {
     operation,
     shape,
-    blocks: blocks.map(({ kind, columns, pieces }) => ({ kind, columns, text: Buffer.concat(pieces) })),
+    blocks: blocks.map(({ kind, columns, pieces }) => ({ kind, columns, text: joined(pieces) })),
   };
 }
 

@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestPostgres } from './postgres.ts';
 
-const COMMAND = fileURLToPath(new URL('../../cli/sluice.js', import.meta.url));
+/** The launcher, for whoever starts it in another way. */
+export const COMMAND = fileURLToPath(new URL('../../cli/sluice.js', import.meta.url));
 const RSS_POLL_MS = 50;
 
 export interface Ended {
@@ -29,9 +30,9 @@ export interface Running {
   said(): string;
 }
 
-/** Starts `sluice …args`. */
-export function startSluice(args: readonly string[], env: Record<string, string> = {}): Running {
-  const child = spawn(process.execPath, [COMMAND, ...args], {
+/** Starts `sluice …args`; `command` is another copy's launcher. */
+export function startSluice(args: readonly string[], env: Record<string, string> = {}, command = COMMAND): Running {
+  const child = spawn(process.execPath, [command, ...args], {
     env: { ...process.env, ...env, NO_COLOR: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -70,17 +71,19 @@ function rssPeak(pid: number | undefined): number {
 export interface Workplace {
   readonly config: string;
   readonly state: string;
+  /** The passwords that the file names. */
+  readonly env: Readonly<Record<string, string>>;
   /** `run`, with the file and the state of this place. */
   run(...args: string[]): Running;
   command(name: string, ...args: string[]): Running;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** A directory with a pipeline file and a state, for two servers. `more` is YAML that goes into the sections. */
+/** A directory with a pipeline file and a state, for two servers. `more` is YAML that goes into the sections, and the launcher of another copy of the command. */
 export async function workplace(
   source: TestPostgres,
   target: TestPostgres,
-  more: { tables?: string; source?: string; target?: string; pipeline?: string } = {},
+  more: { tables?: string; source?: string; target?: string; pipeline?: string; launcher?: string } = {},
 ): Promise<Workplace> {
   const directory = await mkdtemp(join(tmpdir(), 'sluice-test-'));
   const config = join(directory, 'pipeline.yaml');
@@ -102,10 +105,11 @@ target:${side(target, 'TARGET_PASSWORD', more.target ?? '  hard_delete: true')}
   );
   const env = { SOURCE_PASSWORD: source.password, TARGET_PASSWORD: target.password };
   const command = (name: string, ...args: string[]): Running =>
-    startSluice([name, '-c', config, '--state', state, ...args], env);
+    startSluice([name, '-c', config, '--state', state, ...args], env, more.launcher);
   return {
     config,
     state,
+    env,
     command,
     run: (...args) => command('run', ...args),
     [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true, maxRetries: 10 }),

@@ -25,6 +25,8 @@ describe('an AWS error', () => {
     ['SomethingNew', 500, 'AWS_TRANSIENT'],
     ['SomethingNew', 429, 'AWS_TRANSIENT'],
     ['RequestTimeout', 400, 'AWS_TRANSIENT'],
+    ['BadDigest', 400, 'AWS_TRANSIENT'],
+    ['IncompleteBody', 400, 'AWS_TRANSIENT'],
     ['AccessDenied', 403, 'AWS_DENIED'],
     ['SomethingNew', 403, 'AWS_DENIED'],
     ['UnrecognizedClientException', 400, 'AWS_DENIED'],

@@ -343,6 +343,16 @@ describe('a log line', () => {
       'info',
       'public.a: the generated column g is a plain one, for the target cannot compute it: why',
     ],
+    [
+      { event: 'slot_at_risk', wal_status: 'extended', kept_wal_bytes: 7, safe_wal_bytes: 5_000_000 },
+      'warning',
+      'The source can write 5.0 MB more before it gives the slot up.\n  Remedy: raise max_slot_wal_keep_size on the source, or run windows more often.',
+    ],
+    [
+      { event: 'target_went_back', stream: 'a', cut: 3, known_cut: 5 },
+      'warning',
+      expect.stringMatching(/^The target is of an earlier time .*: cut 3, before 5\).*loaded again\.$/),
+    ],
     [{ event: 'table_not_followed', code: 'X', message: 'm\u001b[2J' }, 'warning', 'Not followed: X: m\ufffd[2J'],
   ])('%j', (record, level, text) => {
     const remark = remarkOf(record, tableOf);

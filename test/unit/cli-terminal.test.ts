@@ -61,6 +61,12 @@ describe('the block', () => {
     expect(screen.lines).toEqual(['a line t…', '2', '3', '']);
   });
 
+  test('shows what would clear it', () => {
+    const screen = new Screen(40);
+    new Block(screen).say(['a\u001b[2Jb']);
+    expect(screen.lines).toEqual(['a\\u001b[2Jb', '']);
+  });
+
   test('finds its place again in a terminal that was made narrower', () => {
     const screen = new Screen(20);
     const block = new Block(screen);

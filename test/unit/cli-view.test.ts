@@ -1,5 +1,6 @@
 /** What a person sees: numbers, tables, progress, status, findings. Every line fits into the terminal that it was made for. */
 import { describe, expect, test } from 'vitest';
+import { errorLines } from '../../cli/failure.ts';
 import type { Progress } from '../../cli/run/progress.ts';
 import { doctorPage } from '../../cli/view/doctor.ts';
 import { progressBlock, progressLine } from '../../cli/view/progress.ts';
@@ -10,6 +11,7 @@ import {
   counted,
   duration,
   fit,
+  harmless,
   percent,
   printable,
   rate,
@@ -54,6 +56,20 @@ describe('numbers', () => {
 describe('text', () => {
   test('a name does nothing to a terminal', () => {
     expect(printable('a\u001b[2Jb\nc\u202e')).toBe('a\ufffd[2Jb\ufffdc\ufffd');
+  });
+
+  test('a line for a terminal has our colours, and nothing else that it obeys', () => {
+    const line = '\u001b[31mred\u001b[39m\tx\n  y\u001b[2J\u001b]0;title\u0007\u009b1m\r\u202e\u001b[8;1m';
+    expect(harmless(line)).toBe(
+      '\u001b[31mred\u001b[39m\tx\n  y\\u001b[2J\\u001b]0;title\\u0007\\u009b1m\\u000d\\u202e\\u001b[8;1m',
+    );
+    const json = JSON.stringify({ name: 'a\u009bb\u2028' });
+    expect(JSON.parse(harmless(json))).toEqual(JSON.parse(json));
+  });
+
+  test('nothing of a message begins where a line of ours does', () => {
+    const said = errorLines({ code: 'X', message: 'a\nError Y: forged\n  ours', remedy: 'b\r\nc' });
+    expect(said).toEqual(['Error X: a\n  Error Y: forged\n  ours', '  Remedy: b\n  c']);
   });
 
   test('is as wide as its graphemes, colours not counted', () => {
@@ -198,11 +214,35 @@ function stream(over: Partial<StreamStatus> = {}): StreamStatus {
 
 function page(over: Partial<PipelineStatus> = {}, running_pid: number | null = null, width = 120): string[] {
   const head = { cut: 7, lsn: '0/1A2B', committed_at: AT, recorded_at: AT };
-  const status = { pipeline: 'shop', at: AT, head, streams: [stream()], reports: [], ...over };
+  const status = { pipeline: 'shop', at: AT, head, unfinished: null, streams: [stream()], reports: [], ...over };
   return statusPage({ status, now_ms: NOW_MS, running_pid, width, paint: plain });
 }
 
 describe('status', () => {
+  test('tells how far a transaction has been read that is longer than a window, and when only a window without a deadline helps', () => {
+    const unfinished = {
+      xid: 7_001,
+      changes: 5_000_000,
+      text_bytes: 2 ** 30,
+      tables: ['public.orders'],
+      table_count: 3,
+      windows: 2,
+      stalled: false,
+      began_at: AT,
+      at: AT,
+    };
+    const going = page({ unfinished }).join(' ').replaceAll(/\s+/g, ' ');
+    expect(going).toContain('Transaction 7001 is longer than a window');
+    expect(going).toContain('5,000,000 changes');
+    expect(going).toContain('of public.orders and 2 others staged in 2 windows');
+    expect(going).toContain('The next window goes on behind it.');
+    const stalled = page({ unfinished: { ...unfinished, stalled: true } })
+      .join(' ')
+      .replaceAll(/\s+/g, ' ');
+    expect(stalled).toContain('sluice run --stack');
+    expect(page().join(' ')).not.toContain('longer than a window');
+  });
+
   test('tells when a table with a schedule of its own is loaded next, or that it is paused', () => {
     const at = (next_at: string | null, paused = false) => ({ schedule: { paused, next_at } });
     const lines = page({

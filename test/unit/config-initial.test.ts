@@ -145,6 +145,8 @@ describe('a connection URL', () => {
     ['postgres://u:hunter2%@h/d', 'a % that begins no code'],
     ['postgres://u:hunter2@h/d?sslmode=on', 'sslmode "on" is not known'],
     ['postgres://u:hunter2@h/d?sslmode=verify-ca', 'names no authority'],
+    ['postgres://u:hunter2@h/d?sslmode=disable&sslrootcert=ca.pem', 'its sslmode promises no TLS'],
+    ['postgres://u:hunter2@h/d?sslmode=prefer&sslrootcert=ca.pem', 'its sslmode promises no TLS'],
     ['postgres://u:hunter2@h/d?sslmode=require&sslrootcert=system', 'needs sslmode=verify-full'],
     ['postgres://u:hunter2@h/d?options=-c', 'parameter "options" of the URL is not known'],
   ])('%s is refused: %s', (url, reason) => {

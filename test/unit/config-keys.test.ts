@@ -55,7 +55,7 @@ testFaults([
     'Did you mean ca?',
   ],
   ['unknown key of a strange name', `${HEAD}"a b\\n": 1\n`, '3:1', '["a b\\n"] is not an option.', 'Remove it'],
-  ['__proto__', `${HEAD}__proto__: { a: 1 }\n`, '3:1', '__proto__ is not an option.', 'Remove it'],
+  ['__proto__', `${HEAD}__proto__: { a: 1 }\n`, '3:1', 'The key __proto__ is not taken anywhere.', 'Remove it'],
   [
     'option of the schedule in that of a table',
     'pipeline: shop\ntables:\n  - table: a.b\n    schedule: { continuous: true }\n',

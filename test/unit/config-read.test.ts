@@ -73,6 +73,8 @@ test('the least that a file can say has every default', () => {
       add_metadata_columns: false,
       validate_records: false,
       on_invalid: 'halt',
+      on_error: 'halt',
+      quarantine_rows_max: 1_000,
       consistency: 'stream',
       batch_size_rows: 10_000,
       batch_flush_interval: 60,

@@ -15,6 +15,24 @@ testFaults([
   ['open quote', 'pipeline: "a\n', '2:1', 'A character is missing', 'Correct the YAML'],
   ['two documents', `${HEAD}---\n${HEAD}`, '3:1', 'A second document begins', 'one document'],
   ['tag', 'pipeline: !name shop\n', '1:11', 'A tag (!) is not known.', 'Remove it'],
+  ...['binary aGk=', 'timestamp 2020-01-01', 'set { a }', 'omap [a: b]', 'merge x', 'js/function "x"'].map(
+    (tag) => [`tag !!${tag}`, `pipeline: !!${tag}\n`, '1:11', 'A tag (!) is not known.', 'Remove it'] as const,
+  ),
+  // Passed over by whoever reads a map, the column would not be masked.
+  [
+    '__proto__ among masks',
+    `pipeline: shop\ntables:\n  - { table: a.b, mask: { "__proto__": redact } }\n`,
+    '3:27',
+    'The key __proto__ is not taken anywhere.',
+    'exclude',
+  ],
+  [
+    '__proto__ in a schema',
+    `pipeline: shop\ntables:\n  - { table: a.b, json_schema: { properties: { __proto__: {} } } }\n`,
+    '3:48',
+    'The key __proto__ is not taken anywhere.',
+    'exclude',
+  ],
   [
     'glob taken for an alias',
     'pipeline: shop\ntables:\n  - *.orders\n',
@@ -37,6 +55,15 @@ test('aliases of aliases are counted', () => {
     lines.push(`${to}: &${to} [${Array.from({ length: 10 }, () => `*${from}`).join(', ')}]`);
   }
   expect(faultsOf(lines.join('\n'))).toEqual([expect.stringContaining('more than 100 aliases')]);
+});
+
+test('merge keys are keys, and no key gets into what every object inherits', () => {
+  expect(faultsOf(`${HEAD}source: { <<: { host: h } }\n`)).toEqual([expect.stringContaining('is not an option.')]);
+  for (const key of ['__proto__', 'constructor', 'prototype']) {
+    expect(faultsOf(`${HEAD}${key}: { polluted: yes, prototype: { polluted: yes } }\n`)).toHaveLength(1);
+  }
+  expect(Object.keys(Object.prototype)).toEqual([]);
+  expect({}).not.toHaveProperty('polluted');
 });
 
 test('an alias of itself ends in faults, not in a loop', () => {

@@ -63,6 +63,16 @@ describe('connectionFault', () => {
     expect(connectionFault(SOURCE, serverError(code, 'no')).code).toBe(expected),
   );
 
+  test.each([
+    ['53300', false, 'ALTER ROLE "sluice" CONNECTION LIMIT'],
+    ['53300', true, 'max_wal_senders'],
+    ['53100', false, 'disk of the source is full'],
+    ['57P03', false, 'starts, stops or recovers'],
+    ['42501', false, 'GRANT CONNECT ON DATABASE'],
+  ])('SQLSTATE %s (replication: %s) says what to do: %s', (code, replication, remedy) => {
+    expect(connectionFault({ ...SOURCE, replication }, serverError(code, 'no')).remedy).toContain(remedy);
+  });
+
   test('no right to start a walsender is about replication, not about the password', () => {
     const fault = connectionFault(
       { ...SOURCE, replication: true },

@@ -17,6 +17,16 @@ testFaults([
     'source.ssl.mode is verify-ca without source.ssl.ca: a public authority gives everybody a certificate.',
     'Give ca',
   ],
+  ...['ca: ./ca.pem', 'server_name: db', 'cert: c, key: k', 'key_password: "${env:P}", cert: c, key: k'].map(
+    (given) =>
+      [
+        `ssl.mode disable beside ${given}`,
+        `${HEAD}${SOURCE}  ssl: { mode: disable, ${given} }\n`,
+        '7:16',
+        ' is given, and source.ssl.mode: disable means no TLS at all',
+        'source.ssl: false',
+      ] as const,
+  ),
   [
     'ssl.server_name that nobody checks',
     `${HEAD}${TARGET}  ssl: { ca: c, server_name: db.internal }\n`,

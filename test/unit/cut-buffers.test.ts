@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { Arena } from '../../lib/cut/arena.ts';
 import { DeletionTimes, timestampText } from '../../lib/cut/deletion-times.ts';
 import { Lines } from '../../lib/cut/lines.ts';
+import { joined } from '../../lib/piece.ts';
 
 const KIB = 1024;
-const text = (lines: Lines): string => Buffer.concat(lines.pieces()).toString();
+const text = (lines: Lines): string => joined(lines.pieces()).toString();
 
 describe('lines', () => {
   const bytes = Buffer.from('a1\nb22\nc333\n');
@@ -47,8 +48,8 @@ describe('lines', () => {
     lines.add(bytes, 3, 7);
     const pieces = lines.pieces();
     expect(pieces.map(({ length }) => length)).toEqual([3, 16 * KIB, 4]);
-    expect(pieces[1]?.buffer).toBe(long.buffer);
-    expect(pieces[0]?.buffer).not.toBe(bytes.buffer);
+    expect((pieces[1] as Buffer).buffer).toBe(long.buffer);
+    expect((pieces[0] as Buffer).buffer).not.toBe(bytes.buffer);
   });
 
   test('more short lines than a page holds', () => {

@@ -32,7 +32,10 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
     { action: 'start S3', reason: 'port taken', remedy: 'Free the port.' },
   ],
   NOT_CAUGHT_UP: [{ streams: stream, lsn: '0/1', windows: 3 }],
-  CONNECTION_FAILED: [{ ...server, reason: 'connection refused' }],
+  CONNECTION_FAILED: [
+    { ...server, reason: 'connection refused' },
+    { ...server, reason: 'too many clients', remedy: 'Raise max_connections.' },
+  ],
   AUTHENTICATION_FAILED: [
     { ...server, user: 'sluice', reason: 'password authentication failed' },
     { ...server, user: 'sluice', reason: 'no entry in pg_hba.conf', remedy: 'Set source.ssl.' },
@@ -49,6 +52,7 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   SSH_FORWARDING_REFUSED: [{ ...server, user: 'tunnel', to: 'db.internal:5432', reason: 'prohibited' }],
   SECRET_UNREADABLE: [{ path: 'source.password', reason: 'SOURCE_PASSWORD is not set' }],
   SOURCE_IS_STANDBY: [place],
+  SOURCE_READ_ONLY: [{ action: 'change publication p', reason: 'cannot execute ALTER PUBLICATION' }],
   WAL_LEVEL: [{ wal_level: 'replica' }],
   REPLICATION_NOT_ALLOWED: [
     { user: 'sluice', user_sql: '"sluice"' },
@@ -78,7 +82,10 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   ],
   SLOTS_EXHAUSTED: [{}],
   SLOT_BLOCKED: [{ slot, wait_seconds: 60, blockers: 'process 77' }],
-  CLUSTER_CHANGED: [{ what: 'timeline', found: 1, expected: 2 }],
+  CLUSTER_CHANGED: [
+    { what: 'timeline', found: 1, expected: 2 },
+    { what: 'timeline', found: 2, expected: 1, reason: 'timeline 2 does not come from it' },
+  ],
   CLUSTER_BEHIND: [{ expected: '0/2' }],
   REPLICA_BEHIND: [
     { replayed: '0/1000', needed: '0/2000', wait_seconds: 60 },
@@ -90,6 +97,7 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   ],
   PUBLICATION_INCOMPLETE: [{ publication: 'p', what: 'every delete', sql: 'ALTER PUBLICATION "p" SET (publish = …)' }],
   PUBLICATION_LATE: [{ slot, publication: 'p' }],
+  LOG_ROW_TOO_LARGE: [{ slot }],
   NOTHING_SELECTED: [{ pattern: 'public.*' }, { pattern: 'public.*', skipped: 'public.v is a view' }],
   TABLE_MISSING: [{ table: stream }, { table: stream, nearest: 'public.Orders' }],
   TABLE_RENAMED: [{ table: stream, now: 'archive.orders' }],
@@ -113,6 +121,7 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   VERSION_UNSUPPORTED: [{ side: 'source', version: '9.6', minimum: '10' }],
   DECODE_FAILED: [{ offset: 3, message: 'insert', reason: 'the end' }],
   SLOT_STREAM_FAILED: [{ reason: 'the server closed it' }],
+  TRANSACTION_CHANGED: [{ xid: 7, messages: 3, bytes: 90, reason: 'they have 91 bytes' }],
   WINDOW_LOST: [{ cut: 7 }],
   RECORD_INVALID: [
     { table: 'public.t', stream, key: 'id = 7', column: 'n', wants: 'must be >= 0', keyword: 'minimum' },
@@ -121,6 +130,7 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   REJECTED_TOO_MANY: [{ table: 'public.t', stream, rows_max: 100_000 }],
   LEDGER_GAP: [{ stream, applied: 7, expected: 8 }],
   LEDGER_INCARNATION: [{ stream, found: 'a', expected: 'b' }],
+  LEDGER_BEHIND: [{ stream, applied: 7, lsn: '0/2', found: 'its newest cut is 5' }],
   STAGE_MISSING: [{ object: 'shop/cuts/1' }, { object: 'shop/cuts/1', stream }],
   STAGE_CORRUPT: [
     { object: 'shop/cuts/1', reason: 'a wrong checksum' },
@@ -151,9 +161,12 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
   TARGET_REJECTS: [
     { stream, reason: 'check_violation', sqlstate: '23514' },
     { stream, reason: 'check_violation', sqlstate: '23514', cut: 7 },
+    { stream, reason: 'check_violation', sqlstate: '23514', cut: 7, key: 'id = 5' },
   ],
+  QUARANTINE_FULL: [{ stream, rows_max: 1000, reason: 'check_violation' }],
   TARGET_TABLE_MOVED: [{ stream, found: 'a.t', expected: 'b.t' }],
   TARGET_ROW_MISSING: [{ stream }],
+  TARGET_WENT_BACK: [{ stream, what: 'they stand at cut 3, and its last copy began at cut 5' }],
   TARGET_DEPENDENTS: [{ stream, table: stream, sqlstate: '2BP01' }],
   METADATA_COLUMN_TAKEN: [{ stream, column: '_sdc_deleted_at' }],
   TRUNCATE_HALTED: [{ stream }, { stream, unlogged: true }],
@@ -162,8 +175,15 @@ const SAMPLES: Readonly<Record<ErrorCode, readonly Facts[]>> = {
     { stream, rows: 2, what: 'are not there' },
   ],
   EPOCH_INCOMPLETE: [{ stream, epoch: 1, loaded: 3, chunks: 4 }],
-  TARGET_TRANSIENT: [{ stream, reason: 'deadlock_detected', sqlstate: '40P01' }],
-  SOURCE_TRANSIENT: [{ reason: 'admin_shutdown', sqlstate: '57P01' }],
+  TARGET_TRANSIENT: [
+    { stream, reason: 'deadlock_detected', sqlstate: '40P01' },
+    { stream, reason: 'out_of_memory', sqlstate: '53200', setting: 'max_locks_per_transaction' },
+    ...['53100', '53200', '53400', '55P03', '57014', '58030'].map((sqlstate) => ({ stream, reason: 'x y', sqlstate })),
+  ],
+  SOURCE_TRANSIENT: [
+    { reason: 'admin_shutdown', sqlstate: '57P01' },
+    { reason: 'disk_full', sqlstate: '53100' },
+  ],
   SOURCE_REFUSES: [{ action: 'list its tables', reason: 'syntax_error', sqlstate: '42601' }],
   TABLE_REWRITTEN: [{ stream, what: 'column total was added, and what older rows have in it is not known' }],
   SHAPE_CHANGED: [{ stream, change: 'it no longer has a key' }],
@@ -224,6 +244,8 @@ describe('what is done about it', () => {
     'SLOTS_EXHAUSTED',
     'REPLICATION_NOT_ALLOWED',
     'WAL_LEVEL',
+    'SOURCE_IS_STANDBY',
+    'SOURCE_READ_ONLY',
     'REPLICA_UNFIT',
     'TARGET_READ_ONLY',
     'ENCODING_UNSUPPORTED',
@@ -253,6 +275,7 @@ describe('what is done about it', () => {
       'SOURCE_TRANSIENT',
       'SSH_UNREACHABLE',
       'TARGET_TRANSIENT',
+      'TRANSACTION_CHANGED',
       'VIEW_NOT_POPULATED',
       'WINDOW_LOST',
     ]);

@@ -8,7 +8,7 @@ import { deadlineOf, edge, mustBeFor } from '../../functions/edge.ts';
 import { readEnvironment } from '../../functions/environment.ts';
 import { jsonLog, logLine } from '../../functions/log.ts';
 import { rememberGround, windowMetrics } from '../../functions/metrics.ts';
-import { SluiceError } from '../../lib/errors.ts';
+import { asSluiceError, SluiceError } from '../../lib/errors.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import type { Ground, SlotRow, Source } from '../../lib/ports.ts';
 import { keptLog } from '../support/ledger-nouns.ts';
@@ -217,6 +217,26 @@ describe('a log line', () => {
     });
   });
 
+  test('does nothing to a terminal, and says the same', () => {
+    const note = 'a\u001b[2Jb\u009b2Jc\u202ed\u2028e\u007f\nf';
+    const line = logLine('info', 'e', { note, [note]: 1 }, 0);
+    // oxlint-disable-next-line no-control-regex -- these are what must not reach a terminal
+    expect(line).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e]/u);
+    expect(JSON.parse(line)).toMatchObject({ note, [note]: 1 });
+  });
+
+  test('an error of the server that nobody has thought of tells no value of a row, nor does its stack', () => {
+    const server = (code: string) =>
+      Object.assign(new Error('invalid input: "hunter2"\nat hunter2'), { code, severity: 'ERROR', detail: 'hunter2' });
+    for (const code of ['22P02', '23514', 'P0001']) {
+      const line = logLine('error', 'e', { error: asSluiceError(server(code)), raw: server(code) }, 0);
+      expect(line).not.toContain('hunter2');
+      expect(line).toContain(code);
+      expect(line).toContain('functions.test.ts');
+    }
+    expect(logLine('error', 'e', { error: asSluiceError(server('42P01')) }, 0)).toContain('invalid input');
+  });
+
   test('tells a known error by what a person needs, and another with its stack', () => {
     const known = new SluiceError('WINDOW_LOST', { cut: 7 }, { cause: new Error('secret') });
     const line = logLine('error', 'e', { known, other: new RangeError('r') }, 0);
@@ -275,7 +295,12 @@ describe('the metrics of a window', () => {
       { windows_succeeded: 0, slot_lag_bytes: 1_000, safe_wal_bytes: 0 },
     ],
   ])('%s', (_, error, ground, metrics) => {
-    expect(windowMetrics({ error }, ground)).toEqual(metrics);
+    expect(windowMetrics({ error }, ground)).toEqual({ ...metrics, unfinished_windows: error === null ? 0 : null });
+  });
+
+  test('that ended inside a transaction says how many that has taken', () => {
+    const unfinished = { xid: 7, changes: 9, text_bytes: 99, tables: ['public.t'], windows: 3, stalled: false };
+    expect(windowMetrics({ error: null, unfinished }, ground(slot))).toMatchObject({ unfinished_windows: 3 });
   });
 
   test('come from its last look', async () => {
@@ -286,6 +311,6 @@ describe('the metrics of a window', () => {
     expect(last()).toBeNull();
     await source.look();
     await source.look();
-    expect(last()?.slot).toBe(slot);
+    expect(last()?.slot).toEqual(slot);
   });
 });

@@ -64,7 +64,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   '58030': 'TARGET_TRANSIENT',
   P0: 'TARGET_REJECTS',
   XX: 'UNEXPECTED',
-  ZZ: 'UNEXPECTED',
+  ZZ: 'TARGET_REJECTS', // RAISE … USING ERRCODE = 'ZZ001', by a trigger on the target
 };
 
 const STATES = [...KNOWN_SQLSTATES, '25P04', '22ABC', 'ZZ001', '53999', '55999'];
@@ -85,6 +85,14 @@ describe('what the server says', () => {
       expect(targetFault(serverError('XX000', { routine }), CONTEXT).code).toBe('TARGET_TRANSIENT');
     },
   );
+
+  test('no room for locks: the setting that the hint names, in whatever language', () => {
+    const full = serverError('53200', { hint: 'Vielleicht müssen Sie max_locks_per_transaction erhöhen.' });
+    const fault = targetFault(full, CONTEXT);
+    expect(fault).toMatchObject({ code: 'TARGET_TRANSIENT', facts: { setting: 'max_locks_per_transaction' } });
+    expect(fault.remedy).toContain('raise max_locks_per_transaction');
+    expect(targetFault(serverError('53200'), CONTEXT).remedy).toContain('work_mem');
+  });
 
   test('names come out: table, column, constraint, and the line of the COPY', () => {
     const error = serverError('23514', { table: 't', column: undefined, constraint: 'positive' });
@@ -114,7 +122,7 @@ describe('what the server says', () => {
   test('a missing right: what was to be done, and the SQL for it', () => {
     const fault = targetFault(serverError('42501'), { ...CONTEXT, action: 'make schema x', grant_sql: 'GRANT y' });
     expect(fault.message).toBe('The target role loader lacks a right: it may not make schema x');
-    expect(fault.remedy).toBe('Run: GRANT y');
+    expect(fault.remedy).toBe('Run: GRANT y; then: sluice resume public.t');
     expect(targetFault(serverError('42501'), CONTEXT).remedy).toContain('Grant CREATE');
   });
 });

@@ -282,7 +282,9 @@ describe('a resync', () => {
     await requestResync(p.drainPorts());
     const writer = p.database.begin().write(put('a', 1, 'has begun'));
     await p.window();
-    expect(kindsOf(p).slice(-2)).toEqual(['genesis', 'slot']);
+    expect(kindsOf(p).slice(-3)).toEqual(['genesis', 'slot', 'captures']);
+    // Nobody writes to the other.
+    expect(p.durable.chain.at(-1)?.captures).toEqual([B]);
     const before = bookmark(p, A);
     expect(before).toMatchObject({ resync_requested: true, halt: { code: 'SLOT_MISSING' } });
     // Somebody clears the halt by force.

@@ -9,6 +9,7 @@ import { SluiceError } from '../../lib/errors.ts';
 import { reshapeTable } from '../../lib/load/reshape-table.ts';
 import { lsnOf } from '../../lib/lsn.ts';
 import { LSN_COLUMN, withLsnColumn, withoutLsnColumn } from '../../lib/lsn-column.ts';
+import { joined } from '../../lib/piece.ts';
 import type { Shape } from '../../lib/shape.ts';
 import { shapeOf } from '../support/segments.ts';
 
@@ -34,7 +35,7 @@ const NO_OLD = tuple();
 
 function blocksOf(fold: Fold): Record<string, { columns: readonly number[]; text: string }> {
   return Object.fromEntries(
-    fold.blocks().map(({ kind, columns, pieces }) => [kind, { columns, text: Buffer.concat(pieces).toString() }]),
+    fold.blocks().map(({ kind, columns, pieces }) => [kind, { columns, text: joined(pieces).toString() }]),
   );
 }
 

@@ -10,6 +10,7 @@ import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { addCopiesSql, copyEmptyRowsSql, inCopy, takeCopiesSql } from '../../lib/load/multiset.ts';
 import { landedColumns, makeTempSql, type TableForm } from '../../lib/load/sql.ts';
 import { LSN_MAX, LSN_ZERO, lsnOf } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import * as pg from '../support/pgoutput.ts';
 
 const COLUMNS = [{ name: 'a' }, { name: 'b' }];
@@ -35,7 +36,7 @@ function told(shares: readonly Share[]): string[] {
     const span = `${commits?.first}-${commits?.last}`;
     if (operation === 'truncate') return `${span} truncate`;
     const texts = blocks.map(({ kind, columns, rows, pieces }) => {
-      const text = Buffer.concat(pieces).toString().replaceAll('\n', '|').replaceAll('\t', ',');
+      const text = joined(pieces).toString().replaceAll('\n', '|').replaceAll('\t', ',');
       return `${kind}(${columns.join()})x${rows}: ${text}`;
     });
     return `${span} ${texts.join(' ')}`;

@@ -3,11 +3,13 @@
  * test/property/fold.test.ts's.
  */
 import { describe, expect, test } from 'vitest';
-import { OpenCut, PART_TEXT_BYTES_MAX } from '../../lib/cut/open-cut.ts';
+import { OpenCut } from '../../lib/cut/open-cut.ts';
+import { PART_TEXT_BYTES_MAX } from '../../lib/cut/part-limits.ts';
 import type { Share } from '../../lib/cut/share.ts';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { SluiceError } from '../../lib/errors.ts';
 import { LSN_ZERO, lsnOf } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import * as pg from '../support/pgoutput.ts';
 import { assertWellFormed } from '../support/shares.ts';
 
@@ -38,7 +40,7 @@ function told(shares: readonly Share[], hard_delete = true): string[] {
     if (share.operation === 'truncate') return [`${share.stream} truncate`];
     assertWellFormed(share, hard_delete);
     return share.blocks.map(({ kind, columns, pieces }) => {
-      const text = Buffer.concat(pieces).toString().replaceAll('\n', '|').replaceAll('\t', ',');
+      const text = joined(pieces).toString().replaceAll('\n', '|').replaceAll('\t', ',');
       return `${share.stream} ${kind}(${columns.join()}): ${text}`;
     });
   });

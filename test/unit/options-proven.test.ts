@@ -89,6 +89,8 @@ const PROVEN: Readonly<Record<string, string>> = {
   'target.on_drop_column': 'pg/load-shape.test.ts',
   'target.validate_records': 'pg/validation.test.ts',
   'target.on_invalid': 'pg/validation.test.ts',
+  'target.on_error': 'pg/quarantine.test.ts',
+  'target.quarantine_rows_max': 'pg/quarantine.test.ts',
   'target.indices': 'pg/load-indices.test.ts',
   'target.data_flattening_max_level': 'pg/flattening.test.ts',
   'target.on_truncate': 'pg/truncate-unlogged.test.ts',

@@ -6,6 +6,7 @@ import { PassThrough } from 'node:stream';
 import type { Connection } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { lsnOf } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import { passedOver } from '../../lib/slot/passed-over.ts';
 import { type CallSink, PeekCall } from '../../lib/slot/peek-call.ts';
 import { advanceSql, peekSql } from '../../lib/slot/peek-sql.ts';
@@ -67,7 +68,7 @@ function collector(sip = Number.POSITIVE_INFINITY): { readonly seen: string[]; r
     seen,
     sink: {
       message: (bytes, start, end) => took(bytes.toString('latin1', start, end)),
-      giant: (pieces) => took(`giant of ${Buffer.concat(pieces).length} bytes, ${Buffer.concat(pieces).at(-1)}`),
+      giant: (pieces) => took(`giant of ${joined(pieces).length} bytes, ${joined(pieces).at(-1)}`),
       warning: (text) => void seen.push(`warning: ${text}`),
     },
   };

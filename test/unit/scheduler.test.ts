@@ -7,6 +7,7 @@ import {
   runSchedule,
   type SchedulerClock,
   type ScheduleState,
+  windowSucceeded,
 } from '../../infra/local/scheduler.ts';
 import type { ScheduleConfig } from '../../lib/config/schema.ts';
 
@@ -136,6 +137,12 @@ describe('continuous', () => {
       5_000 + CONTINUOUS_GAP_MS,
     );
     expect(nextWindow(continuous, { first_ms: 0, began_ms: 0, ended_ms: 5_000, failures: 0 }, 9_000)).toBe(9_000);
+  });
+
+  test('counts a window as failed that got nowhere, not one that was cut off after it had recorded something', () => {
+    expect(windowSucceeded({ stopped_by: 'failed', cuts: 0 })).toBe(false);
+    expect(windowSucceeded({ stopped_by: 'failed', cuts: 3 })).toBe(true);
+    expect(windowSucceeded({ stopped_by: 'end_lsn', cuts: 0 })).toBe(true);
   });
 
   test('waits longer the more windows have failed, up to a limit', () => {

@@ -475,6 +475,12 @@ describe("target-postgres' config.json", () => {
     expect(pipeline.target.ssl.mode).toBe(mode);
     if (said !== null) expect(remarks.some((remark) => remark.includes(said))).toBe(true);
   });
+
+  test('sslmode disable beside an authority is off, and said to be', () => {
+    const { pipeline, remarks } = converted({ target: { sslmode: 'disable', ssl: true, sslrootcert: './ca.pem' } });
+    expect(pipeline.target.ssl).toMatchObject({ mode: 'disable', ca: null });
+    expect(remarks).toContainEqual(expect.stringContaining('sslmode disable beside other settings'));
+  });
 });
 
 describe('the command', () => {

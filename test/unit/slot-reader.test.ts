@@ -9,6 +9,7 @@ import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../lib/errors.ts';
 import { formatLsn, type Lsn, lsnOf, parseLsn } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import type { SlotReader, SlotSink } from '../../lib/ports.ts';
 import { openSlotReader } from '../../lib/slot/reader.ts';
 import { slotFault } from '../../lib/slot/slot-fault.ts';
@@ -105,7 +106,7 @@ function collector(stopAfter = Number.POSITIVE_INFINITY): { readonly seen: (stri
     sink: {
       change: (bytes, start, end) => took(bytes.toString('latin1', start, end)),
       giantChange: (pieces) =>
-        took(`giant of ${Buffer.concat(pieces).length} bytes in ${pieces.length > 1 ? 'pieces' : 'one'}`),
+        took(`giant of ${joined(pieces).length} bytes in ${pieces.length > 1 ? 'pieces' : 'one'}`),
       keepalive: (walEnd) => void seen.push(walEnd),
     },
   };
@@ -278,6 +279,19 @@ describe('START_REPLICATION', () => {
       'SLOT_STREAM_FAILED',
       { reason: 'SQLSTATE 58P01: requested WAL segment 000000010000000000000001 has already been removed' },
     ],
+    [
+      'at a value that is too long to be printed',
+      { C: 'XX000', M: 'invalid memory alloc request size 1200000003', R: 'MemoryContextSizeFailure' },
+      'LOG_ROW_TOO_LARGE',
+      {},
+    ],
+    [
+      'at a row that is too long to be sent',
+      { C: '54000', M: 'Zeichenkettenpuffer überschreitet die maximale Länge', R: 'enlargeStringInfo' },
+      'LOG_ROW_TOO_LARGE',
+      {},
+    ],
+    ['at another limit', { C: '54000', M: 'too much', R: 'other' }, 'SLOT_STREAM_FAILED', {}],
     ['something else', { C: 'XX000', M: 'unexpected' }, 'SLOT_STREAM_FAILED', {}],
   ])('a slot that is %s', async (_what, fields, code, facts) => {
     const { client, server } = await serverOf(Buffer.concat([errorFrame({ S: 'ERROR', ...fields }), READY]));

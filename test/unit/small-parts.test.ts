@@ -120,7 +120,7 @@ describe('work that runs one behind', () => {
     const behind = new OneBehind();
     const { promise, resolve } = Promise.withResolvers<void>();
     const seen: string[] = [];
-    behind.start(async () => {
+    void behind.start(async () => {
       seen.push('begun');
       await promise;
       seen.push('ended');
@@ -134,7 +134,7 @@ describe('work that runs one behind', () => {
 
   test('a failure is met by whoever waits, again and again, and is not unhandled before', async () => {
     const behind = new OneBehind();
-    behind.start(() => Promise.reject(new Error('staging failed')));
+    void behind.start(() => Promise.reject(new Error('staging failed')));
     await new Promise((resolve) => setImmediate(resolve));
     await expect(behind.settled()).rejects.toThrow('staging failed');
     await expect(behind.settled()).rejects.toThrow('staging failed');

@@ -1,10 +1,10 @@
 /** A cut's object and what the ledger is told of it: where each stream's segments lie, there or in the object's index. */
 import { describe, expect, test } from 'vitest';
 import type { Share } from '../../lib/cut/share.ts';
-import { cutRanges } from '../../lib/stage/cut-ranges.ts';
+import { cutRanges, objectsOf, placeIn } from '../../lib/stage/cut-ranges.ts';
 import { segmentSource } from '../../lib/stage/frames.ts';
 import type { ByteRange } from '../../lib/stage/segment.ts';
-import { cutStreams, StagedCut } from '../../lib/stage/staged-cut.ts';
+import { cutStreams, objectOf, StagedCut } from '../../lib/stage/staged-cut.ts';
 import { aCut } from '../support/ledger-nouns.ts';
 import { Durable, memoryStage, World } from '../support/memory-ports.ts';
 
@@ -72,6 +72,40 @@ describe('ranges', () => {
     await cut.abandon();
     await expect(cut.append([upsert('a', '2')], AT)).rejects.toThrow(RangeError);
     expect(durable.objects.size).toBe(0);
+  });
+});
+
+describe('a cut that is suspended', () => {
+  test('is gone on with in another object, and its ranges are of the bytes of both', async () => {
+    const { durable, stage, cut } = staging();
+    await cut.append([upsert('a', '1'), upsert('b', '2')], AT);
+    const { objects, state } = await cut.suspend(({ ranges }) => {
+      expect([...ranges.keys()]).toEqual(['a', 'b']);
+      return Buffer.from('state');
+    });
+    expect(objects).toEqual([{ object: 'shop/cuts/1', object_bytes: durable.objects.get('shop/cuts/1')?.length }]);
+    const place = placeIn(objects, state);
+    expect(durable.objects.get(place[0])?.subarray(place[1][0]).toString()).toBe('state');
+
+    const first = new Map([['a', [[0, state[0]] as const]]]);
+    const second = new StagedCut(stage, 'shop/cuts/2', { earlier: objects, ranges: first, rejected: [] });
+    await second.append([upsert('a', '3')], AT);
+    const done = await second.complete();
+    expect(done.earlier).toEqual(objects);
+    const recorded = aCut({ ...objectOf(done), streams: cutStreams(new Map(), done) });
+    expect(objectsOf(recorded).map(({ object }) => object)).toEqual(['shop/cuts/1', 'shop/cuts/2']);
+    const ranges = await cutRanges(stage, recorded, 'a');
+    expect(ranges.map((range) => placeIn(objectsOf(recorded), range)[0])).toEqual(['shop/cuts/1', 'shop/cuts/2']);
+  });
+
+  test('a range that no object has is damage', () => {
+    const objects = [
+      { object: 'one', object_bytes: 10 },
+      { object: 'two', object_bytes: 5 },
+    ];
+    expect(placeIn(objects, [4, 6])).toEqual(['one', [4, 6]]);
+    expect(placeIn(objects, [10, 5])).toEqual(['two', [0, 5]]);
+    expect(() => placeIn(objects, [8, 4])).toThrow('no object of it has the bytes from 8 to 12');
   });
 });
 

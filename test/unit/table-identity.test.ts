@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { OpenCut } from '../../lib/cut/open-cut.ts';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { lsnOf } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import * as pg from '../support/pgoutput.ts';
 
 const OURS = 7;
@@ -22,7 +23,7 @@ function read(...transactions: readonly { readonly at: bigint; readonly messages
   }
   const lines = cut
     .takePart()
-    .flatMap(({ blocks }) => blocks.map(({ pieces }) => Buffer.concat(pieces).toString().replaceAll('\t', ',').trim()));
+    .flatMap(({ blocks }) => blocks.map(({ pieces }) => joined(pieces).toString().replaceAll('\t', ',').trim()));
   return { lines, fault: cut.faults.get('a') ?? null };
 }
 

@@ -277,6 +277,7 @@ describe('tables.json_schema', () => {
     ],
     ['it is no JSON', () => '{ secret'],
     ['it is no JSON object', () => '[]'],
+    ['it has the key __proto__', () => '{ "properties": { "__proto__": { "const": "secret" } } }'],
     ['unknown keyword', () => '{ "requird": [] }'],
   ])('is told with its place where %s', (problem, read) => {
     const act = (): unknown => withSchemas(pipeline, { ...files, read });
@@ -305,7 +306,7 @@ describe('rows that are left out of a cut', () => {
       await next();
       return 'cut 8';
     };
-    expect(await recordedWith(ledger, REJECTED, 8, 1, record)).toEqual({ recorded: 'cut 8', rejected_rows: 2 });
+    expect(await recordedWith(ledger, [REJECTED], 8, 1, record)).toEqual({ recorded: 'cut 8', rejected_rows: 2 });
     expect(await objects()).toEqual([REJECTED.object]);
   });
 
@@ -313,10 +314,10 @@ describe('rows that are left out of a cut', () => {
     const { ledger, objects } = opened();
     const other = { ...REJECTED, object: 'shop/rejected/cuts/8-other' };
     const record = async (): Promise<never> => {
-      await recordedWith(ledger, other, 8, 1, async () => undefined);
+      await recordedWith(ledger, [other], 8, 1, async () => undefined);
       throw new SluiceError('WINDOW_LOST', { cut: 7 });
     };
-    await expect(recordedWith(ledger, REJECTED, 8, 1, record)).rejects.toMatchObject({ code: 'WINDOW_LOST' });
+    await expect(recordedWith(ledger, [REJECTED], 8, 1, record)).rejects.toMatchObject({ code: 'WINDOW_LOST' });
     expect(await objects()).toEqual([other.object]);
   });
 

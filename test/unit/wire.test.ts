@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { LSN_ZERO, lsnOf, parseLsn } from '../../lib/lsn.ts';
+import { joined } from '../../lib/piece.ts';
 import {
   copyDoneFrame,
   errorFields,
@@ -32,7 +33,7 @@ function collector(stops: readonly number[] = []): { readonly seen: Seen[]; read
   return {
     seen,
     sink: (type, bytes, start, end, pieces) => {
-      const payload = pieces ? Buffer.concat(pieces) : bytes.subarray(start, end);
+      const payload = pieces ? joined(pieces) : bytes.subarray(start, end);
       seen.push({
         type: String.fromCharCode(type),
         payload: payload.toString('latin1'),

@@ -14,6 +14,7 @@ import { createReadStream, existsSync, mkdirSync, readdirSync, renameSync, rmdir
 import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { privateDirectory } from '../state.ts';
 import { S3Fault } from './fault.ts';
 import { keyPieceOf, placeOf } from './places.ts';
 
@@ -73,6 +74,7 @@ export class S3Store {
   /** Opens what is there; finishes replacements that a death has interrupted, and drops what was not finished: its writers are dead too. */
   static async open(directory: string): Promise<S3Store> {
     const store = new S3Store(directory);
+    await privateDirectory(directory);
     for (const made of [store.#buckets, store.#staging]) await mkdir(made, { recursive: true });
     for (const left of await readdir(store.#staging)) {
       const path = join(store.#staging, left);
