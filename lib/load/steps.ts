@@ -339,10 +339,12 @@ export async function finishEpoch(
           applied_at_ms: done_at_ms,
           rows_copied: courseOf(epoch.kind).into === 'shadow' ? rows : bookmark.rows_copied + rows,
         };
-  // Captured anew meanwhile: the stream waits for the next epoch, and does not catch up.
   const state = isLogged ? 'catching_up' : 'live';
   const read = isLogged ? {} : { ...replicationAfter(bookmark, epoch), as_of_ms: epoch.opened_at_ms };
-  await ledger.updateBookmark(stream, { ...ended, ...read, state, given_up: null }, captureOf(bookmark));
+  // Captured anew since it was opened, or in this moment: the stream waits for the epoch of that, and does not catch up.
+  if (!isLogged || epoch.held_cut >= bookmark.captured_cut) {
+    await ledger.updateBookmark(stream, { ...ended, ...read, state, given_up: null }, captureOf(bookmark));
+  }
   await forgetCovered(ports, epoch);
   await ledger.updateEpoch({ ...epoch, state: 'done', done_at_ms }, 'planned');
   const compared = epoch.kind === 'resync' ? { chunks_equal: equal.length } : {};

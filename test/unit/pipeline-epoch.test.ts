@@ -139,6 +139,19 @@ describe('an epoch', () => {
     expect(callsOf(p)).toEqual([]);
   });
 
+  test('of a capture before the last ends without a word: the stream waits for the copy of the last', async () => {
+    const { p, chunk } = await planned();
+    for (const number of [0, 1]) {
+      await p.extract(chunk(number) as ExtractBell);
+      await p.load(chunk(number));
+    }
+    // As when another method has it captured anew, by a window that dies before it opens the epoch.
+    const captured_cut = p.durable.chain.length + 1;
+    p.durable.bookmarks.set(A, { ...bookmark(p), state: 'captured', captured_cut });
+    expect(await p.load(FINISH)).toMatchObject({ outcome: 'finished' });
+    expect(bookmark(p)).toMatchObject({ state: 'captured', captured_cut });
+  });
+
   test('a chunk that is not staged yet is not loaded', async () => {
     const { p, chunk } = await planned();
     expect(await p.load(chunk(0))).toMatchObject({ outcome: 'nothing' });
