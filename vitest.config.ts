@@ -19,7 +19,7 @@ export default defineConfig({
     projects: [
       project('unit', 10_000),
       project('property', 60_000),
-      project('infra', 120_000),
+      project('infra', 240_000),
       project('pg', 120_000),
       project('e2e', 240_000),
     ],

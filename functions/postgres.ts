@@ -48,10 +48,17 @@ export class Connector {
 
   /** A connected client of `side`, for the caller to close. Throws what secrets and connecting throw. */
   async connect(side: Side, options: ConnectOptions = {}): Promise<Client> {
+    // As the same role, on the same server.
+    const { secondary = false } = options;
+    return await this.#open(side, options, { ask: () => this.#open(side, { secondary }, {}) });
+  }
+
+  async #open(side: Side, options: ConnectOptions, asked: Pick<Endpoint, 'ask'>): Promise<Client> {
     const { application_name, replication = false, secondary = false } = options;
     const primary = await this.#connection(side);
     const connection = secondary ? { ...primary, ...this.#secondary() } : primary;
     const endpoint = {
+      ...asked,
       side,
       connection: {
         ...connection,

@@ -126,7 +126,12 @@ export function awsFault(service: AwsService, operation: string, thrown: unknown
   // An error that no service sent is a fault of ours: its stack is worth keeping, and it has seen no request.
   return seen.fromService
     ? new SluiceError('UNEXPECTED', { reason: `${service} refuses ${operation}: ${seen.name}${seen.request}` })
-    : new SluiceError('UNEXPECTED', { reason: `${service} ${operation}: ${seen.name}` }, { cause: thrown });
+    : new SluiceError(
+        'UNEXPECTED',
+        // Errors of Node's own, of TLS too, say what they are by their code.
+        { reason: `${service} ${operation}: ${[seen.name, seen.code].filter(Boolean).join(' ')}` },
+        { cause: thrown },
+      );
 }
 
 /** Whether a conditional write found its condition false. */

@@ -55,6 +55,7 @@ import { prune } from './window/prune.ts';
 import { endSlotless, openRuns, openRunsDue } from './window/queries.ts';
 import { RunLog } from './window/run-log.ts';
 import { rememberTold, shapeNews, tellNews } from './window/shape-news.ts';
+import { unlessOvertaken } from './window/slot-in-place.ts';
 import { TableSchedules } from './window/table-schedules.ts';
 import { logsTruncate, noteTruncated } from './window/truncated.ts';
 
@@ -85,6 +86,8 @@ export interface Window {
   readonly runs_since_ms?: number;
   /** Tables are loaded and read by query as if none had a schedule of its own, or were paused. */
   readonly ignore_schedules?: boolean;
+  /** ReadBy. */
+  readonly objects_max?: number;
   /** Shall the window end now? */
   readonly asked?: () => boolean;
 }
@@ -230,7 +233,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
 
   /** Inside a transaction: what is staged of it stays, for the next window to go on behind it. */
   const suspendCut = async (): Promise<void> => {
-    if (reading.isPassing || !unfinished.hasRoom) return run.unfinished(await unfinished.stall());
+    if (reading.isPassing || !unfinished.hasRoom(chain.head)) return run.unfinished(await unfinished.stall());
     if (reading.read.messages === 0) return;
     const { into, shares, extracted_at } = await takePart();
     await run.timed('stage', async () => into.append(await describing.describe(shares), extracted_at));
@@ -278,7 +281,7 @@ async function drainSlot(ports: DrainPorts, pipeline: Pipeline, window: Window, 
     await announcer.ringAll(reason, run.started_at_ms);
     return reason;
   } catch (thrown) {
-    throw await unfinished.failed(thrown);
+    throw await unlessOvertaken(ports, chain.head, await unfinished.failed(thrown));
   } finally {
     await behind.settled().catch(() => {}); // It is what is being thrown, or it came after that.
     await reader.close();

@@ -3,8 +3,12 @@
  * (infra/aws/stateful-stack.ts). Region and credentials are the SDK's own settings.
  */
 import { CloudFormationClient, DescribeStacksCommand } from '@aws-sdk/client-cloudformation';
+import { clientOptions } from '../../functions/clients.ts';
 import { awsFault } from '../../lib/aws-faults.ts';
 import { SluiceError } from '../../lib/errors.ts';
+
+/** Until an answer begins. */
+const ANSWER_MS_MAX = 10_000;
 
 /** The environment's variables by the outputs that they are read from. */
 const OUTPUTS = {
@@ -37,7 +41,7 @@ export async function stackEnvironment(name: string, pipeline: string): Promise<
 }
 
 async function outputsOf(stack: string): Promise<ReadonlyMap<string, string>> {
-  const client = new CloudFormationClient({});
+  const client = new CloudFormationClient(clientOptions(ANSWER_MS_MAX));
   try {
     const { Stacks: [found] = [] } = await client.send(new DescribeStacksCommand({ StackName: stack }));
     const outputs = found?.Outputs ?? [];

@@ -22,7 +22,7 @@ import type {
 } from '../ports.ts';
 import { closeClient } from '../postgres/connection.ts';
 import { CopyOut } from '../postgres/copy-out.ts';
-import { reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
+import { isOfProcedure, isServerError, reasonOf, sourceFault, sqlstateOf } from '../postgres/faults.ts';
 import { awaitFlushed, lastRecordEnd, readInsertLsn, WAL_SIZES_SQL, type WalSizes } from '../postgres/log-position.ts';
 import { beginReadOnlySql } from '../postgres/read-only.ts';
 import { type Connect, one, onSource, serverVersion } from '../postgres/session.ts';
@@ -325,10 +325,15 @@ function unfinished(table: SourceTable): SluiceError {
 async function tableFault(client: Client, table: SourceTable, error: unknown): Promise<SluiceError> {
   const options = { cause: error };
   const name = displayName(table);
+  // A function behind a view: what it reports says nothing of the table.
+  if (isServerError(error) && isOfProcedure(error)) return sourceFault(error, `read ${name}`);
   switch (sqlstateOf(error)) {
     case '42P01': // undefined_table
     case '3F000': // invalid_schema_name
-      return new SluiceError('TABLE_MISSING', { table: name }, options);
+      // Also where a view makes a name of a value.
+      return (await isThere(client, table))
+        ? sourceFault(error, `read ${name}`)
+        : new SluiceError('TABLE_MISSING', { table: name }, options);
     case '42703': // undefined_column
       return new SluiceError('TABLE_REWRITTEN', { stream: name, what: reasonOf(error) }, options);
     case '55000': // object_not_in_prerequisite_state
@@ -339,6 +344,19 @@ async function tableFault(client: Client, table: SourceTable, error: unknown): P
       return (await deniedRead(client, table, options)) ?? sourceFault(error, `read ${name}`);
     default:
       return sourceFault(error, `read ${name}`);
+  }
+}
+
+async function isThere(client: Client, { oid, schema, table }: SourceTable): Promise<boolean> {
+  try {
+    await client.query('ROLLBACK');
+    const { rows } = await client.query(
+      'SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1 AND nspname = $2 AND relname = $3',
+      [oid, schema, table],
+    );
+    return rows.length > 0;
+  } catch {
+    return false; // The first error is the one to tell.
   }
 }
 

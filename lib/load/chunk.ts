@@ -125,7 +125,8 @@ async function formOf({ session, owner }: Loading, plan: PlanRow): Promise<Chunk
 async function diverterOf({ session, owner, aside }: Loading, { shadow }: PlanRow): Promise<Diverter | null> {
   if (aside === null) return null;
   if (shadow === null) return await Diverter.open(session, owner, aside, true);
-  return new Diverter(session, owner, aside, { checks: true, keys: QuarantinedKeys.none(session, owner, aside) });
+  const keys = await QuarantinedKeys.ofCopy(session, owner, aside);
+  return new Diverter(session, owner, aside, { checks: true, keys });
 }
 
 /** In place: a chunk's rows are written as those of a cut are. */

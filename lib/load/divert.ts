@@ -21,6 +21,8 @@ import type { Session } from './session.ts';
 
 /** Beyond those that may wait. */
 const SEARCHED_ROWS = 16;
+/** Of refused rows that are held until the others are in; beyond, they are put aside at once. */
+const HELD_BYTES_MAX = 32 * 1024 * 1024;
 /** Rows that are refused are tried again, all together, as long as that takes some of them in; at most so often. */
 const ROUNDS_MAX = 3;
 
@@ -104,10 +106,19 @@ export class Diverter {
   async apply(segment: SegmentSource, groups: Groups): Promise<number> {
     const { header } = segment;
     this.#first = null;
-    const final: Refused[] = [];
+    let final: Refused[] = [];
     let left: Refused[] = [];
     const last: Batch[] = [];
     let rows = 0;
+    let found = 0;
+    const hold = async (to: Refused[], refused: readonly Refused[]): Promise<void> => {
+      found += refused.length;
+      to.push(...refused);
+      const all = [...final, ...left];
+      if (all.reduce((bytes, { lines }) => bytes + lines.text.length, 0) <= HELD_BYTES_MAX) return;
+      await this.#leaveOut(header, groups, all);
+      [final, left] = [[], []];
+    };
     for (const [index, block] of header.blocks.entries()) {
       if (groups.isUnused(block)) {
         await drain(segment, index);
@@ -121,28 +132,34 @@ export class Diverter {
           last.push(batch);
           continue;
         }
-        const refused = await this.#take(header, groups, await this.#withoutResting(header, batch));
+        const refused = await this.#take(header, groups, await this.#withoutResting(header, batch), found);
         // When the old keys are deleted, a change of key would find no row, and come to nothing without a word.
-        (block.kind === 'rekey' ? final : left).push(...refused);
+        await hold(block.kind === 'rekey' ? final : left, refused);
       }
       assertRows(this.#stream, block, of_block);
       rows += of_block;
     }
-    for (const batch of last) left.push(...(await this.#take(header, groups, batch)));
+    for (const batch of last) await hold(left, await this.#take(header, groups, batch, found));
     // One that came alone waits for nobody.
     const rounds = rows > 1 ? ROUNDS_MAX : 0;
     for (let round = 0; round < rounds && left.length > 0; round++) {
       const again: Refused[] = [];
-      for (const batch of together(left, round % 2 === 0)) again.push(...(await this.#take(header, groups, batch)));
+      for (const batch of together(left, round % 2 === 0)) {
+        again.push(...(await this.#take(header, groups, batch, again.length)));
+      }
       if (again.length === left.length) break;
       left = again;
     }
-    for (const refused of guiltyFirst([...final, ...left], this.#first)) {
+    await this.#leaveOut(header, groups, [...final, ...left]);
+    await groups.finish();
+    return rows;
+  }
+
+  async #leaveOut(header: SegmentHeader, groups: Groups, all: readonly Refused[]): Promise<void> {
+    for (const refused of guiltyFirst(all, this.#first)) {
       await this.#putAside(header, refused);
       await groups.refused(keyLine(header.shape, refused.block, refused.lines));
     }
-    await groups.finish();
-    return rows;
   }
 
   /** A row that is known by its values alone (refill.ts). */
@@ -150,7 +167,7 @@ export class Diverter {
     const { refuses, rows_max } = this.#aside;
     if (!refuses || row.key.columns.length === 0) throw withKey(refusal, row.key);
     this.#keys.add(keyText(row.key));
-    if (this.#keys.size > rows_max) throw this.tooMany(refusal);
+    if (this.#keys.waiting > rows_max) throw this.tooMany(refusal);
     await this.#aside.add({ stream: this.#stream, committed_at: null, faults: [faultOf(refusal)], ...row });
   }
 
@@ -160,8 +177,8 @@ export class Diverter {
     await this.#aside.keep(this.#before, this.#keys.byId());
   }
 
-  /** Applies what can be; what is left was refused, each row by itself. */
-  async #take(header: SegmentHeader, groups: Groups, batch: Batch): Promise<Refused[]> {
+  /** Applies what can be; what is left was refused, each row by itself. `found`: rows of the segment that were before. */
+  async #take(header: SegmentHeader, groups: Groups, batch: Batch, found: number): Promise<Refused[]> {
     const { block, index, lines } = batch;
     const refused: Refused[] = [];
     const most = this.searched_max;
@@ -185,7 +202,7 @@ export class Diverter {
         refuse: (line, refusal) => {
           // A copy: the batch it came in need not be held for it.
           refused.push({ block, index, lines: new Lines(Buffer.from(lines.slice(line, line + 1))), refusal });
-          if (refused.length <= most) return;
+          if (found + refused.length <= most) return;
           const first = guiltyFirst(refused, this.#first)[0] as Refused;
           throw this.tooMany(withKey(first.refusal, rowKey(header.shape, block, first.lines.fields(0))));
         },
@@ -198,14 +215,14 @@ export class Diverter {
 
   /** Whole rows, and deletions, end the waiting of their keys. */
   #passed({ shape }: SegmentHeader, { block, lines }: Batch, from: number, to: number): void {
-    if (this.#keys.size === 0 || block.kind === 'update') return;
+    if (this.#keys.isEmpty || block.kind === 'update') return;
     for (let line = from; line < to; line++) this.#keys.clear(keyText(rowKey(shape, block, lines.fields(line))));
   }
 
   /** Puts aside those rows that lack values of a row that waits; the others are left. */
   async #withoutResting(header: SegmentHeader, batch: Batch): Promise<Batch> {
     const { block, index, lines } = batch;
-    if (this.#keys.size === 0 || (block.kind !== 'update' && block.kind !== 'rekey')) return batch;
+    if (this.#keys.isEmpty || (block.kind !== 'update' && block.kind !== 'rekey')) return batch;
     const kept: Buffer[] = [];
     for (let line = 0; line < lines.count; line++) {
       const fields = lines.fields(line);

@@ -61,9 +61,10 @@ class Quarantine implements Aside {
   readonly #refusals: Refusals;
   /** As the ledger had them when this one was opened. */
   readonly #known: readonly Reject[];
-  readonly #writer: RejectWriter;
+  #writer: RejectWriter;
   #own: Reject | null = null;
-  #before: Quarantined = new Map();
+  /** Null: nothing was done with this one. */
+  #before: Quarantined | null = null;
   #now: Quarantined = new Map();
 
   private constructor(ports: Ports, stream: string, place: Place, refusals: Refusals, known: readonly Reject[]) {
@@ -94,6 +95,8 @@ class Quarantine implements Aside {
     this.#before = before;
     this.#now = now;
     const object = await this.#writer.complete();
+    // Where the transaction is given up after this, and tried once more (finish.ts), the same rows come again.
+    this.#writer = new RejectWriter(this.#ports.stage, this.#refusals.newObject(this.#stream));
     if (object === null) return;
     this.#own = {
       stream: this.#stream,
@@ -112,23 +115,26 @@ class Quarantine implements Aside {
   /** After the commit. Doing it late or not at all leaves in the list what is over: the next load of the stream sees to it. */
   async settle(): Promise<void> {
     const { ledger, log } = this.#ports;
-    const own = this.#own;
+    const [own, before] = [this.#own, this.#before];
+    if (before === null) return;
     const stale: Reject[] = [];
     const changed: Reject[] = [];
     for (const reject of own === null ? this.#known : [...this.#known.filter(({ id }) => id !== own.id), own]) {
       const waiting = this.#now.get(reject.id)?.size ?? 0;
       // A chunk beside this one may be about to commit what it has put aside.
-      const isKnown = reject === own || this.#before.has(reject.id) || 'cut' in this.#place;
+      const isKnown = reject.id === this.id || before.has(reject.id) || 'cut' in this.#place;
       if (waiting === 0 && isKnown) stale.push(reject);
       else if (waiting > 0 && waiting !== reject.rows) changed.push(reject);
     }
     if (stale.length > 0) await ledger.removeRejects(stale);
     for (const reject of changed) await this.#shorten(reject);
-    if (own !== null) log.warn('rows_quarantined', { stream: this.#stream, rows: own.rows, id: own.id });
+    if (own !== null && this.#now.has(own.id)) {
+      log.warn('rows_quarantined', { stream: this.#stream, rows: own.rows, id: own.id });
+    }
   }
 
   async abandon(): Promise<void> {
-    if (this.#own === null) await this.#writer.abandon();
+    await this.#writer.abandon();
   }
 
   /** Leaves what waits still: of each key the last line. */

@@ -15,14 +15,17 @@ export class QuarantinedKeys {
   #aside: Aside;
   /** By key: under which id it waits. */
   #ids: Map<string, string>;
+  /** Beside these. */
+  readonly #others: number;
   readonly #added = new Set<string>();
   readonly #gone = new Set<string>();
 
-  private constructor(session: Session, owner: Owner, aside: Aside, ids: Map<string, string>) {
+  private constructor(session: Session, owner: Owner, aside: Aside, ids: Map<string, string>, others = 0) {
     this.#session = session;
     this.#owner = owner;
     this.#aside = aside;
     this.#ids = ids;
+    this.#others = others;
   }
 
   /** Of the stream's own table. What is not `aside.kept` has been read again, discarded or expired: it is forgotten here as well. */
@@ -36,13 +39,23 @@ export class QuarantinedKeys {
     return keys;
   }
 
-  /** Of a table that takes its place: it has none yet. */
-  static none(session: Session, owner: Owner, aside: Aside): QuarantinedKeys {
-    return new QuarantinedKeys(session, owner, aside, new Map());
+  /** Of a copy that takes its place: a chunk has to do with no key of another, but all of them count. */
+  static async ofCopy(session: Session, owner: Owner, aside: Aside): Promise<QuarantinedKeys> {
+    const { rows } = await session.query<{ others: string }>(
+      `SELECT count(*)::text AS others FROM ${TABLE} WHERE ${isOwner(owner)} AND epoch = $1::int8 AND plan = $2`,
+      [aside.epoch, aside.plan],
+    );
+    return new QuarantinedKeys(session, owner, aside, new Map(), Number(rows[0]?.others));
   }
 
-  get size(): number {
-    return this.#ids.size;
+  /** None of these waits. */
+  get isEmpty(): boolean {
+    return this.#ids.size === 0;
+  }
+
+  /** Rows that wait, of the stream or of its copy. */
+  get waiting(): number {
+    return this.#ids.size + this.#others;
   }
 
   has(key: string): boolean {

@@ -38,7 +38,7 @@ const amongRows = (ctids: readonly string[]): string =>
 
 /** Throws what `Diverter.refuse` throws. Rows that are refused are tried once more when all others are in. */
 export async function refillBut(session: Session, owner: Owner, aside: Aside, refill: Refill): Promise<void> {
-  const keys = QuarantinedKeys.none(session, owner, aside);
+  const keys = await QuarantinedKeys.ofCopy(session, owner, aside);
   const diverter = new Diverter(session, owner, aside, { checks: true, keys });
   const take = (where: string): Promise<SluiceError | null> =>
     attempt(session, async () => {

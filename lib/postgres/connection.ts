@@ -9,7 +9,7 @@ import { remedyIfItLasts } from '../error-catalogue/lasting.ts';
 import { SluiceError } from '../errors.ts';
 import { quoteIdentifier } from '../sql-text.ts';
 import { isServerError, isTransientState, lockSetting, networkReason, reasonOf } from './faults.ts';
-import { limitSilence, SILENCE_MS_MAX } from './silence.ts';
+import { type Ask, limitSilence, SILENCE_MS_MAX } from './silence.ts';
 import { type Tls, tlsFault, tlsOptions } from './tls.ts';
 
 export type { Tls } from './tls.ts';
@@ -52,6 +52,8 @@ export interface Endpoint {
   readonly replication?: boolean;
   /** SILENCE_MS_MAX (silence.ts) where it is not said. */
   readonly silence_ms?: number;
+  /** Whether the server is at work for a session that is silent for so long; left out: nobody asks. */
+  readonly ask?: Ask;
 }
 
 /** How long a connection may be silent before TCP asks whether the other side is there; Node then gives up after ten more seconds. */
@@ -158,7 +160,7 @@ export async function connectClient(make: () => Client, endpoint: Endpoint): Pro
     const { silence_ms = SILENCE_MS_MAX, connection } = endpoint;
     limitSilence(client, Math.min(connectMs(connection) || silence_ms, silence_ms));
     if (!endpoint.replication) await client.query(`${pinSettingsSql('SESSION')}; ${LATER_TIMEOUTS_SQL}`);
-    limitSilence(client, silence_ms);
+    limitSilence(client, silence_ms, endpoint.ask);
     return client;
   } catch (error) {
     client.connection.stream.destroy();

@@ -8,7 +8,7 @@
 import { SluiceError } from '../errors.ts';
 import { isServerError, type ServerError, serverReason } from './server-error.ts';
 
-export { hidesNoValue, isServerError, type ServerError } from './server-error.ts';
+export { hidesNoValue, isOfProcedure, isServerError, type ServerError } from './server-error.ts';
 
 /** The SQLSTATE; empty where no server said anything. */
 export function sqlstateOf(error: unknown): string {

@@ -8,10 +8,7 @@
 import type { Duplex, Writable } from 'node:stream';
 import type { Client } from 'pg';
 
-/**
- * Longer than anything is silent that is asked of a source, and shorter than a function lives, so that it ends with a word of its own. What may take longer has
- * limits of its own: waiting for others' transactions, and the statements of a load.
- */
+/** Shorter than a function lives, so that it ends with a word of its own. Whom the server works for longer, and says so on another connection, is waited for. */
 export const SILENCE_MS_MAX = 10 * 60_000;
 /** Silence on the target after which it is asked, on another connection, whether it is at work: a statement there may take its time. */
 const ASK_MS = 60_000;
@@ -20,8 +17,12 @@ const BEATS = 10;
 /** A socket, TLS over one, or a channel of SSH. */
 type Wire = Duplex & { readonly bytesRead: number; readonly bytesWritten: number };
 
+/** Another connection to the same server, to ask what a session does there. */
+export type Ask = () => Promise<Client>;
+
 interface Watch {
   readonly silence_ms: number;
+  readonly ask: Ask | null;
   readonly stop: () => void;
 }
 
@@ -48,7 +49,11 @@ function isWaiting(client: Client, wire: Wire): boolean {
 }
 
 /** Calls `silent` when nothing has moved for `silence_ms` while somebody waited, and again after as long. It is told how to give the connection up. */
-function watch(client: Client, silence_ms: number, silent: (giveUp: () => void) => void): void {
+function watch(
+  client: Client,
+  { silence_ms, ask }: Pick<Watch, 'silence_ms' | 'ask'>,
+  silent: (giveUp: () => void) => void,
+): void {
   watches.get(client)?.stop();
   isReady(client);
   const wire = wireOf(client);
@@ -71,12 +76,46 @@ function watch(client: Client, silence_ms: number, silent: (giveUp: () => void) 
     wire.off('close', stop);
   };
   wire.once('close', stop);
-  watches.set(client, { silence_ms, stop });
+  watches.set(client, { silence_ms, ask, stop });
 }
 
-/** From now on, in the place of an earlier limit: whoever waits for an answer on this connection waits no longer than `silence_ms` without a byte. */
-export function limitSilence(client: Client, silence_ms: number): void {
-  watch(client, silence_ms, (giveUp) => giveUp());
+/** Whether nothing has moved since, and somebody still waits. */
+function silentSince(client: Client): () => boolean {
+  const wire = wireOf(client);
+  const moved = wire.bytesRead + wire.bytesWritten;
+  return () => wire.bytesRead + wire.bytesWritten === moved && isWaiting(client, wire);
+}
+
+/**
+ * From now on, in the place of an earlier limit: whoever waits for an answer on this connection waits no longer than `silence_ms` without a byte; unless the
+ * server, asked by `ask`, is at work for it. Where nobody can tell, and where the server does not answer that either, it is broken off.
+ */
+export function limitSilence(client: Client, silence_ms: number, ask: Ask | null = null): void {
+  let isAsking = false;
+  const judge = async (giveUp: () => void): Promise<void> => {
+    isAsking = true;
+    const isSilent = silentSince(client);
+    const works = await isAtWork(client);
+    isAsking = false;
+    if (!works && isSilent()) giveUp();
+  };
+  watch(client, { silence_ms, ask }, (giveUp) => {
+    if (ask === null || isAsking) giveUp();
+    else void judge(giveUp);
+  });
+}
+
+/**
+ * Whether the server works for a session that is silent: told by the way that was given with its limit. A session that waits for its client, or for
+ * something to do, does not; one that waits for a lock does. False where nobody can tell.
+ */
+export async function isAtWork(client: Client): Promise<boolean> {
+  const ask = watches.get(client)?.ask ?? null;
+  if (ask === null) return false;
+  return await worksFor(client, ask).then(
+    (works) => works === true,
+    () => false,
+  );
 }
 
 /**
@@ -91,12 +130,13 @@ export function askAfterSilence(client: Client, connect: () => Promise<Client>):
   let suspected = -1;
   const ask = async (giveUp: () => void): Promise<void> => {
     const moved = wire.bytesRead + wire.bytesWritten;
-    const waits = await waitsForClient(client, connect);
-    if (wire.bytesRead + wire.bytesWritten !== moved || !isWaiting(client, wire)) return;
+    const isSilent = silentSince(client);
+    const waits = (await worksFor(client, connect)) === false;
+    if (!isSilent()) return;
     if (waits && suspected === moved) giveUp();
     suspected = waits ? moved : -1;
   };
-  watch(client, ask_ms, (giveUp) => {
+  watch(client, { silence_ms: ask_ms, ask: connect }, (giveUp) => {
     if (isAsking) return;
     isAsking = true;
     ask(giveUp)
@@ -107,20 +147,23 @@ export function askAfterSilence(client: Client, connect: () => Promise<Client>):
   });
 }
 
-const SESSION_SQL = `SELECT state <> 'active' OR wait_event_type IS NOT DISTINCT FROM 'Client' AS waits
+/** A walsender that has nothing to send waits for activity, in whatever state it is shown. */
+const SESSION_SQL = `SELECT (state = 'active' OR backend_type = 'walsender')
+    AND COALESCE(wait_event_type, '') NOT IN ('Client', 'Activity') AS works
   FROM pg_stat_activity WHERE pid = $1 AND usename = current_user AND application_name = $2`;
 
-async function waitsForClient(client: Client, connect: () => Promise<Client>): Promise<boolean> {
+/** Null: no such session is seen. Throws what connecting and the query throw. */
+async function worksFor(client: Client, ask: Ask): Promise<boolean | null> {
   const { processID, connectionParameters } = client as unknown as {
     readonly processID: number | null;
     readonly connectionParameters: { readonly application_name?: string };
   };
-  const other = await connect();
+  const other = await ask();
   other.on('error', () => undefined); // The query fails by it.
   try {
     const named = [processID, connectionParameters.application_name];
-    const { rows } = await other.query<{ waits: boolean | null }>(SESSION_SQL, named);
-    return rows[0]?.waits === true;
+    const { rows } = await other.query<{ works: boolean | null }>(SESSION_SQL, named);
+    return rows[0]?.works ?? null;
   } finally {
     other.end().catch(() => undefined); // It is not waited for, and goes with its socket.
   }

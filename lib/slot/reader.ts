@@ -13,7 +13,7 @@ import { headOf, type Piece } from '../piece.ts';
 import type { Clock, SlotDialect, SlotReader, SlotSink } from '../ports.ts';
 import { closeClient } from '../postgres/connection.ts';
 import { sourceFault } from '../postgres/faults.ts';
-import { SILENCE_MS_MAX } from '../postgres/silence.ts';
+import { isAtWork, SILENCE_MS_MAX } from '../postgres/silence.ts';
 import type { TableName } from '../shape.ts';
 import { refusesOptions } from './plugin-options.ts';
 import { slotFault } from './slot-fault.ts';
@@ -45,7 +45,10 @@ export interface SlotReaderOptions {
   readonly from: Lsn;
   /** Session setting of the connection, from 12 on. */
   readonly wal_sender_timeout_ms: number;
-  /** How long the server may be silent although it was asked for a word: SILENCE_MS_MAX where it is not said. */
+  /**
+   * How long the server may be silent although it was asked for a word, and is not at work: SILENCE_MS_MAX where it is not said. Before 15 it has no word
+   * while it passes over a transaction that is not for us, however long that takes.
+   */
   readonly silence_ms?: number;
 }
 
@@ -95,6 +98,7 @@ function takeSocket(client: Client): Duplex {
 
 class SocketSlotReader implements SlotReader {
   dialect: SlotDialect = { plugin: 'pgoutput' };
+  #client: Client;
   #socket: Duplex;
   #clock: Clock;
   #slot: string;
@@ -117,8 +121,11 @@ class SocketSlotReader implements SlotReader {
   readonly #silence_ms: number;
   /** Since when a word is waited for that the server was asked for; null: it is not. */
   #asked_ms: number | null = null;
+  /** It has been silent for too long, and is asked on another connection whether it is at work. */
+  #judging = false;
 
   constructor(socket: Duplex, options: SlotReaderOptions, version: number) {
+    this.#client = options.client;
     this.#socket = socket;
     this.#clock = options.clock;
     this.#slot = options.slot;
@@ -178,14 +185,32 @@ class SocketSlotReader implements SlotReader {
     } finally {
       this.#sink = null;
     }
-    if (!had && this.#asked_ms !== null && this.#clock.now() - this.#asked_ms >= this.#silence_ms) {
-      this.#fail(`the server has not answered for ${this.#silence_ms} ms`);
-    }
+    if (!had && this.#asked_ms !== null) this.#limitSilence(this.#clock.now() - this.#asked_ms);
     if (this.#failure) throw this.#failure;
     if (!this.#copying || (this.#ended && !had)) {
       throw new SluiceError('SLOT_STREAM_FAILED', { reason: 'the server closed it' });
     }
     return had ? 'data' : 'nothing';
+  }
+
+  #limitSilence(silent_ms: number): void {
+    if (silent_ms < this.#silence_ms) return;
+    // It does not answer that question either.
+    if (silent_ms >= 2 * this.#silence_ms) this.#failSilent();
+    if (!this.#judging) void this.#judge(this.#asked_ms);
+  }
+
+  async #judge(asked_ms: number | null): Promise<void> {
+    this.#judging = true;
+    const works = await isAtWork(this.#client);
+    this.#judging = false;
+    if (this.#asked_ms !== asked_ms) return; // It has spoken.
+    if (works) this.#asked_ms = this.#clock.now();
+    else this.#failSilent();
+  }
+
+  #failSilent(): void {
+    this.#fail(`the server has not answered for ${this.#silence_ms} ms`);
   }
 
   askKeepalive(): void {

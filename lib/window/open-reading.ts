@@ -41,8 +41,10 @@ export async function openReading(
   const appends = streams.some(({ keyless }) => keyless?.rows === 'append');
   const reader = await ports.source.openSlot(begin_lsn, String(keeper.token), appends, streams);
   try {
-    await assertSlotInPlace(ports.source, pipeline, chain.head);
-    const by = { head: chain.head, dialect: reader.dialect, appends, streams, captured: open.captured };
+    await assertSlotInPlace(ports, pipeline, chain.head);
+    const { captured } = open;
+    const { objects_max } = window;
+    const by = { head: chain.head, dialect: reader.dialect, appends, streams, captured, objects_max };
     const unfinished = await UnfinishedCut.open(ports, pipeline, by);
     return { reader, reading: readingOf(ports, pipeline, window, open, { reader, unfinished }), unfinished };
   } catch (thrown) {

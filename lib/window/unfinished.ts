@@ -59,6 +59,8 @@ export interface ReadBy {
   readonly appends: boolean;
   readonly streams: readonly CapturedStream[];
   readonly captured: readonly Bookmark[];
+  /** Of one cut; OBJECTS_MAX where it is not said. */
+  readonly objects_max?: number | undefined;
 }
 
 export class UnfinishedCut {
@@ -152,7 +154,7 @@ export class UnfinishedCut {
       crc = crc32(text);
       return text;
     });
-    const before = this.#resumed?.after_cut === head.number ? this.#resumed : null;
+    const before = this.#before(head);
     const names = new Map(this.#by.streams.map((stream) => [stream.stream, displayName(stream)]));
     const byChanges = [...counts].sort(([, a], [, b]) => b.changes - a.changes);
     const at_ms = this.#ports.clock.now();
@@ -174,9 +176,14 @@ export class UnfinishedCut {
     });
   }
 
-  /** Whether another object may be added. */
-  get hasRoom(): boolean {
-    return (this.#resumed?.objects.length ?? 0) < OBJECTS_MAX;
+  /** Whether another object may be added to the cut behind `head`. */
+  hasRoom(head: Cut): boolean {
+    return (this.#before(head)?.objects.length ?? 0) < (this.#by.objects_max ?? OBJECTS_MAX);
+  }
+
+  /** What former windows have staged of the cut behind `head`: the one that this window has gone on with may be over by now. */
+  #before(head: Cut): Unfinished | null {
+    return this.#resumed?.after_cut === head.number ? this.#resumed : null;
   }
 
   /** What the reading failed with. What cannot be gone on with is given up. */

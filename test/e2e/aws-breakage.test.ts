@@ -21,9 +21,9 @@ import { aBookmark, aChunk, aCut, anEpoch, aReport, HandClock, keptLog, STAGED }
 import { seededBelow } from '../support/seeded.ts';
 
 const LIMITS = { item: [700, 700], part: [8_000, 8_000] } as const;
-/** Two attempts, each with an answer and a body that do not come, and the wait between them. */
 /** Of a body that is read. */
 const STALL_MS = 300;
+/** Two attempts, each with an answer and a body that do not come, and the wait between them. */
 const CALL_MS_MAX = 40_000;
 
 /** A few of the cases of each test, others each time; SLUICE_AWS_FAULTS=all: every one, which takes minutes. */
@@ -345,31 +345,37 @@ describe('the stage', () => {
     ['a checksum that S3 found to be wrong', { status: 400, code: 'XAmzContentChecksumMismatch' }],
   ];
 
-  test.each(WRITES)('%s of %s: whole when the fault has passed, whatever it was', async (operation, _, bytes) => {
-    await each([...some(PASSING, 1), ...some(DAMAGED, 1)], aws.s3_endpoint, async (way, fault) => {
-      const object = nextName();
-      way.faults.break(operation, fault);
-      await inTime(write(way, object, bytes));
-      expect(way.faults.met).toBe(1);
-      expect(await read(way, object, 0, bytes.length)).toBe(sha(bytes));
-    });
-  });
+  test.each(some(WRITES, 2))(
+    '%s of %s: whole when the fault has passed, whatever it was',
+    async (operation, _, bytes) => {
+      await each([...some(PASSING, 1), ...some(DAMAGED, 1)], aws.s3_endpoint, async (way, fault) => {
+        const object = nextName();
+        way.faults.break(operation, fault);
+        await inTime(write(way, object, bytes));
+        expect(way.faults.met).toBe(1);
+        expect(await read(way, object, 0, bytes.length)).toBe(sha(bytes));
+      });
+    },
+  );
 
-  test.each(WRITES)('%s of %s: an error while it lasts, and nothing left behind', async (operation, _, bytes) => {
-    const names = new Set<string>();
-    const damaged = DAMAGED.map(([name, fault]) => [name, fault, 'AWS_TRANSIENT'] as const);
-    await each(some([...LASTING, ...damaged], 2), aws.s3_endpoint, async (way, fault, [, , code]) => {
-      way.faults.break(operation, fault, Number.POSITIVE_INFINITY);
-      const object = nextName();
-      names.add(object);
-      await expect(inTime(write(way, object, bytes))).rejects.toMatchObject({ code });
-    });
-    // An upload that S3 made and nobody heard of is for the bucket's own rule.
-    if (operation === 'CreateMultipartUpload') return;
-    const uploads = await aws.s3.send(new ListMultipartUploadsCommand({ Bucket: aws.bucket }));
-    const kept = (uploads.Uploads ?? []).filter(({ Key = '' }) => names.has(Key));
-    expect(kept).toEqual([]);
-  });
+  test.each(some(WRITES, 2))(
+    '%s of %s: an error while it lasts, and nothing left behind',
+    async (operation, _, bytes) => {
+      const names = new Set<string>();
+      const damaged = DAMAGED.map(([name, fault]) => [name, fault, 'AWS_TRANSIENT'] as const);
+      await each(some([...LASTING, ...damaged], 2), aws.s3_endpoint, async (way, fault, [, , code]) => {
+        way.faults.break(operation, fault, Number.POSITIVE_INFINITY);
+        const object = nextName();
+        names.add(object);
+        await expect(inTime(write(way, object, bytes))).rejects.toMatchObject({ code });
+      });
+      // An upload that S3 made and nobody heard of is for the bucket's own rule.
+      if (operation === 'CreateMultipartUpload') return;
+      const uploads = await aws.s3.send(new ListMultipartUploadsCommand({ Bucket: aws.bucket }));
+      const kept = (uploads.Uploads ?? []).filter(({ Key = '' }) => names.has(Key));
+      expect(kept).toEqual([]);
+    },
+  );
 
   test('GetObject: read whole when the fault has passed, in whatever byte of it', async () => {
     await using way = await wayTo(aws.s3_endpoint);

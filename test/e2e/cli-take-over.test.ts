@@ -121,7 +121,7 @@ async function pump(): Promise<void> {
   }
 }
 
-test('a transaction that the stack does not come to the end of', { timeout: 120_000 }, async () => {
+test('a transaction that the stack does not come to the end of', { timeout: 480_000 }, async () => {
   const sql = await source.connect();
   const there = await target.connect();
   try {

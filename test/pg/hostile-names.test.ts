@@ -157,10 +157,7 @@ test.each(['pgoutput', 'wal2json'].filter((plugin) => plugin === 'pgoutput' || !
         tables: "['*.*']",
         source: `plugin: ${plugin}`,
       });
-      const equal = async (): Promise<void> => {
-        await fresh.settle();
-        for (const { schema } of made) await fresh.equal(schema);
-      };
+      const equal = (): Promise<void> => fresh.equal(...made.map(({ schema }) => schema));
       await equal();
       await fresh.from.query(all('change'));
       await equal();

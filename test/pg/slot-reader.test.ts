@@ -4,6 +4,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { PgoutputDecoder } from '../../lib/decode/pgoutput.ts';
 import { type Lsn, parseLsn } from '../../lib/lsn.ts';
 import type { SlotReader } from '../../lib/ports.ts';
+import { clientConfig, connectClient, type Endpoint } from '../../lib/postgres/connection.ts';
+import { openPeekReader } from '../../lib/slot/peek-reader.ts';
 import { openSlotReader } from '../../lib/slot/reader.ts';
 import { type Call, recorder } from '../support/pgoutput.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
@@ -169,3 +171,67 @@ test('what a server refuses is told by its kind', async () => {
   await expect(ended).rejects.toMatchObject({ code: 'SLOT_STREAM_FAILED' });
   await reader.close();
 });
+
+/** A source that does something for so long without a word that whoever waits would give it up, were it not asked. */
+test.each(['stream', 'peek'] as const)(
+  'a server that is at work is waited for, however silent it is: %s',
+  async (how) => {
+    const SILENCE_MS = 300;
+    const slot = `works_${how}`;
+    const from = await makeSlot(slot);
+    let asked = 0;
+    const connect = async (endpoint: Pick<Endpoint, 'ask' | 'replication'>): Promise<Client> => {
+      const { host, port, user, password, database } = server;
+      const connection = {
+        host,
+        port,
+        user,
+        password,
+        database,
+        connect_timeout_seconds: 10,
+        application_name: 'works',
+      };
+      const whole = { side: 'source' as const, silence_ms: SILENCE_MS, connection, ...endpoint };
+      return await connectClient(() => new Client(clientConfig(whole)), whole);
+    };
+    const ask = (): Promise<Client> => {
+      asked.times++;
+      return connect({});
+    };
+    const read = { clock, slot, publication: 'odd_name', from };
+    const reader =
+      how === 'peek'
+        ? await openPeekReader({ ...read, connect: () => connect({ ask }) })
+        : await openSlotReader({
+            ...read,
+            client: await connect({ ask, replication: true }),
+            wal_sender_timeout_ms: 60_000,
+            silence_ms: SILENCE_MS,
+          });
+    const locker = await server.connect();
+    try {
+      await sql.query("INSERT INTO t VALUES (77, 'late')");
+      // It needs to know what is published before it can pass over a change, or send it.
+      await locker.query('BEGIN; LOCK TABLE pg_publication_rel IN ACCESS EXCLUSIVE MODE');
+      const seen: number[] = [];
+      const sink = {
+        change: (bytes: Buffer, start: number) => seen.push(bytes[start] ?? 0) > 0,
+        giantChange: () => true,
+        keepalive: () => {},
+      };
+      const until_ms = Date.now() + 30_000;
+      while (asked.times < 4 && Date.now() < until_ms) {
+        reader.askKeepalive();
+        await reader.read(sink, 100);
+      }
+      expect({ ...asked, seen }).toEqual({ times: 4, seen: [] });
+      await locker.query('COMMIT');
+      while (!seen.includes('C'.charCodeAt(0)) && Date.now() < until_ms) await reader.read(sink, 100);
+      expect(String.fromCharCode(...seen)).toBe('BRIC');
+    } finally {
+      await locker.end();
+      await reader.close();
+      await sql.query('DELETE FROM t WHERE id = 77');
+    }
+  },
+);

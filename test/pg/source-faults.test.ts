@@ -180,12 +180,12 @@ describe('a server of its own', () => {
       await write(
         `INSERT INTO a SELECT i, repeat('x', 100) FROM generate_series(100, 12000) i; INSERT INTO bag SELECT i % 10 FROM generate_series(1, 1000) i`,
       );
-      let isOver = false;
+      const state = { over: false };
       const reading = attempt(line).finally(() => {
-        isOver = true;
+        state.over = true;
       });
       const readers = `SELECT FROM pg_replication_slots WHERE slot_name = '${slotOf(fresh)}' AND active_pid IS NOT NULL`;
-      while (!isOver && (await query(primary, readers)).length === 0) await sleep(5);
+      while (!state.over && (await query(primary, readers)).length === 0) await sleep(5);
       await crash(primary);
       const { window, halts } = await reading;
       if (window !== null) expect(window.code).toMatch(/^(SLOT_STREAM_FAILED|SOURCE_TRANSIENT|CONNECTION_FAILED)$/);

@@ -90,10 +90,19 @@ async function rowsOf(made: FreshLine, table: string): Promise<unknown> {
 }
 
 describe('a staged object that a load needs', () => {
-  test.each(DAMAGES)('%s', { timeout: 60_000 }, async (_how, code, reason, damage) => {
-    await using made = await freshLine({ source, target }, TABLES);
-    const { line, from } = made;
+  let made: FreshLine;
+  beforeAll(async () => {
+    made = await freshLine({ source, target }, TABLES);
     await made.equal();
+  });
+  afterAll(async () => {
+    await made?.[Symbol.asyncDispose]();
+  });
+
+  let passed = 100;
+  test.each(DAMAGES)('%s', { timeout: 60_000 }, async (_how, code, reason, damage) => {
+    const { line, from } = made;
+    const id = ++passed;
     // Cuts of the same rows, so that they have as many bytes.
     const both = (v: string): string => `UPDATE t SET v = '${v}' WHERE id < 5; UPDATE u SET v = '${v}' WHERE id < 5`;
     const before = await staged(made, both('one'));
@@ -110,12 +119,13 @@ describe('a staged object that a load needs', () => {
     expect(halt?.remedy).toContain(`sluice backfill ${stream} --reset`);
 
     // The others go on; trying again is no way out while it is as it is; a copy is.
-    await from.query("INSERT INTO w VALUES (100, 'goes on')");
+    await from.query('DELETE FROM w');
+    await from.query("INSERT INTO w VALUES ($1, 'goes on')", [id]);
     const { ledger, doorbell, log, clock } = line.ports();
     await resume({ ledger, doorbell, log, clock }, 'public.t');
     await line.window();
     await line.pump();
-    expect(await rowsOf(made, 'w')).toEqual([{ id: 100, v: 'goes on' }]);
+    expect(await rowsOf(made, 'w')).toEqual([{ id, v: 'goes on' }]);
     expect(streamOf(made, 't').halt).toMatchObject({ code });
     expect(await rowsOf(made, 't')).toEqual(stood);
     await requestResets({ ledger, log }, ['public.t', 'public.u']);

@@ -12,8 +12,8 @@ export interface FreshLine extends AsyncDisposable {
   readonly to: pg.Client;
   /** Replicates until all is there. Throws the first halt, as `CODE: message`. */
   settle(): Promise<void>;
-  /** The same, and compares every table of the schema: the columns that the source has, as text. Throws where they differ. */
-  equal(schema?: string): Promise<void>;
+  /** The same, and compares every table of the schemas (none named: of public): the columns that the source has, as text. Throws where they differ. */
+  equal(...schemas: string[]): Promise<void>;
 }
 
 let databases = 0;
@@ -58,10 +58,10 @@ export async function freshLine(
     from,
     to,
     settle,
-    equal: async (schema = 'public') => {
+    equal: async (...schemas) => {
       await settle();
       try {
-        await assertEqual(from, to, schema);
+        for (const schema of schemas.length > 0 ? schemas : ['public']) await assertEqual(from, to, schema);
       } finally {
         // What comparing has pinned, the search path too.
         await Promise.all([from.query('RESET ALL'), to.query('RESET ALL')]);

@@ -153,8 +153,14 @@ export async function openLine({
       connection: { host, port, user, password, database, application_name, connect_timeout_seconds: 10 },
       replication: replication !== undefined,
     };
-    if (through) return await through(endpoint);
-    return await connectClient(() => new Client(clientConfig(endpoint)), endpoint);
+    const open = (asked: Endpoint): Promise<Client> =>
+      through ? through(asked) : connectClient(() => new Client(clientConfig(asked)), asked);
+    const plain = {
+      ...endpoint,
+      replication: false,
+      connection: { ...endpoint.connection, application_name: 'sluice/line' },
+    };
+    return await open({ ...endpoint, ask: () => open(plain) });
   };
   const connectSlot = async (application_name: string, reader: 'stream' | 'peek'): Promise<Client> => {
     const client = await (reader === 'stream'

@@ -4,7 +4,9 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -207,12 +209,28 @@ ${side(target, 'TARGET_PASSWORD', more.target)}
 `;
 }
 
-/** As the stack ships them (infra/aws/bundle.ts), but for the minifying. */
+/** Puts them into `directory`. */
 async function bundles(directory: string): Promise<Readonly<Record<OwnFunctionName, string>>> {
+  built ??= bundled();
+  await mkdir(directory);
+  for (const [name, text] of await built) await writeFile(join(directory, name), text);
+  return {
+    drain: `${directory}/drain.mjs`,
+    extract: `${directory}/extract.mjs`,
+    load: `${directory}/load.mjs`,
+  };
+}
+
+/** The same for all that one process asks for. */
+let built: Promise<ReadonlyMap<string, Uint8Array>> | null = null;
+
+/** By name of file: as the stack ships them (infra/aws/bundle.ts), but for the minifying. */
+async function bundled(): Promise<ReadonlyMap<string, Uint8Array>> {
   const entry = (name: string): string => fileURLToPath(new URL(`../../functions/${name}.ts`, import.meta.url));
-  await build({
+  const { outputFiles } = await build({
     entryPoints: Object.fromEntries(NAMES.map((name) => [name, entry(name)])),
-    outdir: directory,
+    outdir: tmpdir(),
+    write: false,
     outExtension: { '.js': '.mjs' },
     bundle: true,
     splitting: true,
@@ -225,11 +243,7 @@ async function bundles(directory: string): Promise<Readonly<Record<OwnFunctionNa
     loader: { '.node': 'empty' },
     logLevel: 'silent',
   });
-  return {
-    drain: `${directory}/drain.mjs`,
-    extract: `${directory}/extract.mjs`,
-    load: `${directory}/load.mjs`,
-  };
+  return new Map(outputFiles.map(({ path, contents }) => [basename(path), contents]));
 }
 
 async function start(name: OwnFunctionName, module: string, backend: Backend, lines: string[]): Promise<Own> {

@@ -234,7 +234,8 @@ describe('a log line', () => {
       expect(line).toContain(code);
       expect(line).toContain('functions.test.ts');
     }
-    expect(logLine('error', 'e', { error: asSluiceError(server('42P01')) }, 0)).toContain('invalid input');
+    const ours = Object.assign(server('42P01'), { position: '15' });
+    expect(logLine('error', 'e', { error: asSluiceError(ours) }, 0)).toContain('invalid input');
   });
 
   test('tells a known error by what a person needs, and another with its stack', () => {

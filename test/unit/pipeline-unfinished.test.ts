@@ -3,6 +3,7 @@
  * not fit any more is begun anew (lib/window/unfinished.ts).
  */
 import { describe, expect, test } from 'vitest';
+import { CUT_AGE_MS_MAX } from '../../lib/cut/due.ts';
 import type { Cut, RunReport } from '../../lib/ports.ts';
 import { MemoryPipeline } from '../support/memory-pipeline.ts';
 import type { Write } from '../support/memory-source.ts';
@@ -32,12 +33,15 @@ async function windowOf(
   p: MemoryPipeline,
   messages: number,
   more: Parameters<MemoryPipeline['window']>[0] = {},
+  /** The cut is old by then. */
+  aged = 0,
 ): Promise<RunReport> {
   const { now_ms } = p.world.clock;
   p.database.messages_per_read = 1;
   let reads = 0;
   p.database.onRead = () => {
-    if (++reads === messages) p.world.clock.now_ms = now_ms + 800_000;
+    if (++reads === aged) p.world.clock.now_ms += CUT_AGE_MS_MAX;
+    if (reads === messages) p.world.clock.now_ms = now_ms + 800_000;
   };
   try {
     return await p.window({ deadline_ms: now_ms + 800_000, break_at_end_lsn: true, ...more });
@@ -113,6 +117,23 @@ describe('a transaction longer than a window', () => {
     expect(p.durable.objects.size).toBe(objects);
     await p.settle();
     expect(head(p).earlier ?? p.durable.chain.at(-2)?.earlier).toHaveLength(1);
+    expectEqual(p);
+  });
+
+  test('has only so many objects; a transaction behind it is another one, and has its own', async () => {
+    const p = await live();
+    p.database.write(...many(10, 60));
+    p.database.write(...many(100, 140));
+    const more = { objects_max: 2 };
+    for (const messages of [15, 25]) expect((await windowOf(p, messages, more)).unfinished?.stalled).toBe(false);
+    const objects = p.durable.objects.size;
+    expect((await windowOf(p, 35, more)).unfinished).toMatchObject({ windows: 3, stalled: true });
+    expect(p.durable.objects.size).toBe(objects);
+    const { unfinished, cuts } = await windowOf(p, 70, more, 40);
+    expect(cuts).toBe(1);
+    expect(unfinished).toMatchObject({ windows: 1, stalled: false });
+    await p.settle();
+    expect(p.durable.chain.flatMap(({ earlier }) => (earlier ? [earlier.length] : []))).toEqual([2, 1]);
     expectEqual(p);
   });
 
