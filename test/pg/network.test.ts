@@ -179,9 +179,15 @@ async function survives(
   return errors;
 }
 
+/** One of them, another each time, where not all are asked for. */
+function sampled<Case>(cases: readonly Case[]): readonly Case[] {
+  const at = below(cases.length);
+  return FAULTS > 0 ? cases : cases.slice(at, at + 1);
+}
+
 describe.each([
   { slot_reader: 'stream', faults: FAULTS > 0 ? KINDS : (['stall', 'lose_client'] as const) },
-  { slot_reader: 'peek', faults: FAULTS > 0 ? KINDS : (['stall', 'reset'] as const) },
+  { slot_reader: 'peek', faults: FAULTS > 0 ? KINDS : (['stall'] as const) },
 ])('a slot that is read by $slot_reader', ({ slot_reader, faults }) => {
   let way: Way;
   beforeAll(async () => {
@@ -204,8 +210,7 @@ describe.each([
     },
   );
 
-  const roles = ['query', 'slot', 'target'] as const;
-  test.each(FAULTS > 0 ? roles : [roles[below(3)] ?? 'slot'])('%s: faults at random bytes', async (role) => {
+  test.each(sampled(['query', 'slot', 'target'] as const))('%s: faults at random bytes', async (role) => {
     for (let i = 0; i < Math.max(FAULTS, 1); i++) {
       const fault = KINDS[below(KINDS.length)] ?? 'cut';
       const direction = below(2) === 0 ? 'up' : 'down';
@@ -217,7 +222,7 @@ describe.each([
 
   test.runIf(slot_reader === 'stream')('slow lines everywhere are no fault', async () => {
     await way.write();
-    for (const proxy of Object.values(way.proxies)) proxy.slow(5_000_000);
+    for (const proxy of Object.values(way.proxies)) proxy.slow(20_000_000);
     expect(await way.through()).toEqual([]);
     for (const proxy of Object.values(way.proxies)) await proxy.heal();
   });
@@ -245,7 +250,7 @@ describe('a server that says nothing from the beginning', () => {
     await way[Symbol.asyncDispose]();
   });
 
-  test.each(['query', 'slot', 'target'] as const)(
+  test.each(sampled(['query', 'slot', 'target'] as const))(
     '%s: an error in time, and all is well when it speaks',
     async (role) => {
       await way.write();

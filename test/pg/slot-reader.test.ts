@@ -179,7 +179,7 @@ test.each(['stream', 'peek'] as const)(
     const SILENCE_MS = 300;
     const slot = `works_${how}`;
     const from = await makeSlot(slot);
-    let asked = 0;
+    const asked = { times: 0 };
     const connect = async (endpoint: Pick<Endpoint, 'ask' | 'replication'>): Promise<Client> => {
       const { host, port, user, password, database } = server;
       const connection = {
@@ -210,9 +210,9 @@ test.each(['stream', 'peek'] as const)(
           });
     const locker = await server.connect();
     try {
-      await sql.query("INSERT INTO t VALUES (77, 'late')");
       // It needs to know what is published before it can pass over a change, or send it.
       await locker.query('BEGIN; LOCK TABLE pg_publication_rel IN ACCESS EXCLUSIVE MODE');
+      await sql.query("INSERT INTO t VALUES (77, 'late')");
       const seen: number[] = [];
       const sink = {
         change: (bytes: Buffer, start: number) => seen.push(bytes[start] ?? 0) > 0,
