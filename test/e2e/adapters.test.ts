@@ -93,8 +93,12 @@ describe('the ledger', () => {
   });
 
   test('refuses a cut that no item can hold', async () => {
+    // Names that nothing makes smaller.
     const streams = Object.fromEntries(
-      Array.from({ length: 6000 }, (_, i) => [`public.${'x'.repeat(50)}${i}`, { changes: i, text_bytes: i }]),
+      Array.from({ length: 20_000 }, (_, i) => [
+        `public.${randomBytes(36).toString('hex')}`,
+        { changes: i, text_bytes: i },
+      ]),
     );
     await expect(ledger.append(aCut({ streams }))).rejects.toMatchObject({ code: 'LEDGER_ITEM_TOO_LARGE' });
     expect(await ledger.head()).toBeNull();
