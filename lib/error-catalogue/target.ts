@@ -15,7 +15,7 @@ export const TARGET_ERRORS = {
     disposition: 'halt',
     meaning: (f) => `The target role ${f.user} lacks a right: ${f.reason}`,
     remedy: (f) =>
-      `${f.sql ? `Run: ${f.sql}` : 'Grant CREATE on the database, or on the schemas, to the role'}${f.stream ? `; then: sluice resume ${f.stream}` : '.'}`,
+      `${f.sql ? `Run: ${f.sql}` : 'Grant CREATE on the database, or on the schemas, to the role'}${f.stream ? `; then: sluice resume ${f.stream}` : ''}`,
   },
   TARGET_TABLE_TAKEN: {
     disposition: 'halt',

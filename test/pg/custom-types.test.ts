@@ -246,15 +246,15 @@ describe('not made', () => {
     const mood = (schema: string, ...labels: string[]): SourceType => ({ kind: 'enum', schema, name: 'mood', labels });
     expect(await prepared(mood('theirs', 'a', 'b'))).toEqual([
       'TARGET_NOT_ALLOWED',
-      'Run: ALTER TYPE "theirs"."mood" OWNER TO "writer"',
+      'Run: ALTER TYPE "theirs"."mood" OWNER TO "writer"; then: sluice resume ours.t',
     ]);
     expect(await prepared({ kind: 'composite', schema: 'theirs', name: 'pair', attributes: [] })).toEqual([
       'TARGET_NOT_ALLOWED',
-      'Run: GRANT USAGE, CREATE ON SCHEMA "theirs" TO "writer"',
+      'Run: GRANT USAGE, CREATE ON SCHEMA "theirs" TO "writer"; then: sluice resume ours.t',
     ]);
     expect(await prepared(mood('fresh', 'a'))).toEqual([
       'TARGET_NOT_ALLOWED',
-      'Run: GRANT CREATE ON DATABASE "postgres" TO "writer"',
+      'Run: GRANT CREATE ON DATABASE "postgres" TO "writer"; then: sluice resume ours.t',
     ]);
     await admin.query('GRANT USAGE ON SCHEMA theirs TO writer');
     expect(await prepared(mood('theirs', 'a'), mood('ours', 'x'))).toBeUndefined();
