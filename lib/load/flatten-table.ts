@@ -11,7 +11,7 @@ import { displayName, type Flattened, type FlattenedColumn, type Shape, type Tab
 import { quoteIdentifier, quoteTable } from '../sql-text.ts';
 import { METADATA_COLUMNS } from './columns.ts';
 import { dependentsFault } from './faults.ts';
-import { FLATTENED_COLUMNS_MAX, type FoundKey, grown, type JsonColumn, jsonColumnsOf, NONE } from './flatten.ts';
+import { FLATTENED_COLUMNS_MAX, type FoundKey, grown, type JsonColumn, jsonColumnsOf, keyId, NONE } from './flatten.ts';
 import {
   alterFlattenedSql,
   FIND_PLAINLY_SQL,
@@ -61,12 +61,8 @@ export async function flattenLanded(on: FlattenedTable, landed: Landed): Promise
   if ((on.level === 0 && known.length === 0) || !BRINGING.has(landed.kind)) return landed;
   const json = jsonColumnsOf(on.form().shape).filter(({ name }) => landed.columns.includes(name));
   if (json.length === 0) return landed;
-  if (on.level > 0) {
-    const at = (name: string): string => `s.c${landed.columns.indexOf(name)}`;
-    await grow(on, await findKeys(on.session, `${landed.temp} s`, json, at, on.level, known));
-  } else {
-    await makeReadFunction(on.session, json);
-  }
+  const at = (name: string): string => `s.c${landed.columns.indexOf(name)}`;
+  await grow(on, await findKeys(on.session, `${landed.temp} s`, json, at, on.level, known));
   const columns = besides(on.form().shape, json);
   return columns.length === 0 ? landed : withFlattened(landed, json, columns);
 }
@@ -81,13 +77,15 @@ export function isShallow(shape: Shape, level: number): boolean {
 }
 
 /**
- * Makes true what the option says by now: looks for keys in all rows where it is deeper than before, and notes where it is not; columns that are there stay, and stay true.
+ * Makes true what the option says by now: looks for keys in all rows where it is another level than before, and notes where it is 0; columns that are there stay, and stay true.
  * `added`: names of json columns that have come with values for rows that are there. Throws TABLE_REWRITTEN where the table is too large to be filled.
  */
 export async function deepen(on: FlattenedTable, added: readonly string[]): Promise<void> {
   const { shape } = on.form();
   const before = shape.flattened?.level ?? 0;
   if (isShallow(shape, on.level)) return await fill(on, jsonColumnsOf(shape));
+  // An object at what is the last level now is shown, in older rows too.
+  if (on.level > 0 && on.level < before && jsonColumnsOf(shape).length > 0) return await fill(on, jsonColumnsOf(shape));
   if (on.level < before) await on.change({ ...on.form(), shape: withFlattenedOf(shape, { level: on.level }) });
   const late = on.level === 0 ? [] : jsonColumnsOf(shape).filter(({ name }) => added.includes(name));
   if (late.length > 0) await fill(on, late);
@@ -117,11 +115,6 @@ function withFlattenedOf(shape: Shape, changed: Partial<Flattened>): Shape {
   return { ...shape, flattened: { ...(shape.flattened ?? NONE), ...changed } };
 }
 
-async function makeReadFunction(session: Session, json: readonly JsonColumn[]): Promise<void> {
-  const statements = readFunctionSql(json);
-  if (statements.length > 0) await session.run(statements.join('; '), mayRead(session));
-}
-
 /** Any role may write in plpgsql, unless somebody has revoked that. */
 function mayRead(session: Session): Purpose {
   return {
@@ -130,7 +123,8 @@ function mayRead(session: Session): Purpose {
   };
 }
 
-export async function findKeys(
+/** Keys down to the level; and below it, where it was deeper before, those that have columns: these stay true whatever comes there. */
+async function findKeys(
   session: Session,
   from: string,
   json: readonly JsonColumn[],
@@ -138,9 +132,18 @@ export async function findKeys(
   level: number,
   known: readonly FlattenedColumn[],
 ): Promise<FoundKey[]> {
-  const statements = [...readFunctionSql(json), FIND_PLAINLY_SQL, foundKeysSql(from, json, at, level, known)];
-  const { rows } = await session.run(statements.join('; '), mayRead(session));
-  return foundKeysOf(rows, json);
+  const look = async (deep: number): Promise<FoundKey[]> => {
+    const statements = [...readFunctionSql(json), FIND_PLAINLY_SQL, foundKeysSql(from, json, at, deep, known)];
+    const { rows } = await session.run(statements.join('; '), mayRead(session));
+    return foundKeysOf(rows, json);
+  };
+  const found = level > 0 ? await look(level) : [];
+  const deepest = Math.max(0, ...known.map(({ path }) => path.length));
+  if (deepest <= level) return found;
+  const below = new Set(known.filter(({ path }) => path.length > level).map(keyId));
+  const left = (await look(deepest)).filter((key) => below.has(keyId(key)));
+  // Whether they show objects was decided when they were made.
+  return [...found, ...left.map((key) => ({ ...key, kinds: key.kinds.filter((kind) => kind !== 'object') }))];
 }
 
 /** Alters the table for keys that it has no columns for, or columns of another type. */

@@ -112,8 +112,8 @@ class S3Writer implements StageWriter {
   }
 
   #mustBeOpen(): void {
-    if (this.#failure) throw this.#failure;
     if (this.#state !== 'open') throw new RangeError(`object ${this.object} is ${this.#state}`);
+    if (this.#failure) throw this.#failure;
   }
 
   /** Starts the upload of one part; resolves when there is room for the next. */

@@ -9,6 +9,7 @@
  * whose commit lies before the chain's end may not be seen by snapshots yet (it waits for a synchronous standby), and holds its locks until it is.
  */
 import type { StreamDefinition } from '../config/selection.ts';
+import { courseOf } from '../epoch/kinds.ts';
 import { dropRequests, openAllRequested } from '../epoch/request.ts';
 import { SluiceError } from '../errors.ts';
 import { isLogBased } from '../ledger/method.ts';
@@ -262,7 +263,9 @@ async function openEpoch(
   const { ledger, clock } = ports;
   if (bookmark.state !== 'captured' || !isLogBased(bookmark)) return;
   const newest = bookmark.epoch > 0 ? await ledger.epoch(bookmark.stream, bookmark.epoch) : null;
-  if (newest && newest.held_cut >= bookmark.captured_cut) return;
+  // One that was asked for of a stream which was captured in that moment is not of the capture, whatever it says of its cuts.
+  const isOfCapture = newest !== null && courseOf(newest.kind).goes_on_from === 'held';
+  if (isOfCapture && newest.held_cut >= bookmark.captured_cut) return;
   const now_ms = clock.now();
   const epoch: Epoch = {
     stream: bookmark.stream,
