@@ -230,7 +230,13 @@ async function bookmarkCapture(
   if (known) {
     // It may have been read by query before.
     const followedBy = isLogBased(known) ? {} : ({ method: 'LOG_BASED', replication: null } as const);
-    await ledger.updateBookmark(id, { target, ...at, ...followedBy, state: 'captured', halt: null });
+    // A window that was faster has captured it by the same cut, or somebody has opened an epoch: what asked for the capture asks still, or is done.
+    const { captured_cut, epoch } = known;
+    await ledger.updateBookmark(
+      id,
+      { target, ...at, ...followedBy, state: 'captured', halt: null },
+      { captured_cut, epoch },
+    );
     return;
   }
   await ledger.addBookmark({
