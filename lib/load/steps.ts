@@ -301,6 +301,7 @@ export async function finishEpoch(
   const epoch = await ledger.epoch(stream, number);
   if (!epoch || bookmark.epoch !== number) return NOTHING;
   if (epoch.state === 'cancelled') return await endCancelled(ports, bookmark, epoch);
+  if (epoch.state === 'done') return await endDone(ports, bookmark);
   if (epoch.state !== 'planned' || epoch.plan === null) return NOTHING;
   const chunks = await ledger.chunks(stream, number, epoch.plan);
   const loaded = await target.loadedChunks(streamOf(bookmark), epoch, epoch.plan);
@@ -352,6 +353,16 @@ export async function finishEpoch(
   if (isLogged) await ringLoad(ports, [{ kind: 'cuts', stream, cut: epoch.held_cut }]);
   await openNext(ports, stream);
   return { ...NOTHING, outcome: 'finished', rows };
+}
+
+/** Whoever planned the epoch has said so when it was over already, and after whoever ended it: nobody else takes that back. */
+async function endDone(ports: StepPorts, bookmark: Bookmark): Promise<LoadOutcome> {
+  const { stream, applied_cut } = bookmark;
+  if (bookmark.state !== 'syncing') return NOTHING;
+  const isLogged = isLogBased(bookmark);
+  await ports.ledger.updateBookmark(stream, { state: isLogged ? 'catching_up' : 'live' }, captureOf(bookmark));
+  if (isLogged) await ringLoad(ports, [{ kind: 'cuts', stream, cut: applied_cut }]);
+  return { ...NOTHING, outcome: 'finished' };
 }
 
 /** An epoch in place that was cancelled: the stream goes on from what was applied. */

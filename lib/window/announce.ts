@@ -189,6 +189,8 @@ async function ringEpoch(ports: AnnouncePorts, bookmark: Bookmark, all: boolean,
   const now_ms = ports.clock.now();
   if (!epoch || (!all && now_ms - epoch.rung_at_ms < EPOCH_RING_AGAIN_MS)) return;
   if (!unscheduled && isHeldBack(bookmark, epoch)) return;
+  // One that waits for the epoch of its last capture.
+  if (epoch.state === 'done' && bookmark.state === 'captured') return;
   await ports.ledger.updateEpoch({ ...epoch, rung_at_ms: now_ms }, epoch.state);
   await ringEpochWork(ports, epoch);
 }
@@ -219,9 +221,8 @@ export async function ringEpochWork(ports: AnnouncePorts, epoch: Epoch): Promise
       return;
     }
     case 'cancelled':
-      return await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
     case 'done':
-      return;
+      return await ringLoad(ports, [{ kind: 'finish', stream, epoch: number }]);
     default:
       epoch.state satisfies never;
   }
