@@ -14,8 +14,9 @@ import { holdsGiants } from './cut/share.ts';
 import { planEpoch, readChunk } from './epoch/extract.ts';
 import { queryExtractor } from './epoch/stream-extractor.ts';
 import { asSluiceError, type SluiceError } from './errors.ts';
+import { finishEpoch, loadChunk } from './load/epoch-steps.ts';
 import { noteHalts } from './load/note-halts.ts';
-import { applyCuts, finishEpoch, type LoadLimits, type LoadOutcome, loadChunk, type StepPorts } from './load/steps.ts';
+import { applyCuts, type LoadLimits, type LoadOutcome, type StepPorts } from './load/steps.ts';
 import { loadTogether } from './load/together.ts';
 import type {
   Clock,

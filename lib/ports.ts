@@ -8,6 +8,7 @@
 export type * from './ports/comparer.ts';
 export type * from './ports/doorbell.ts';
 export * from './ports/ledger.ts';
+export * from './ports/report.ts';
 export type * from './ports/slot.ts';
 export type * from './ports/source.ts';
 export type * from './ports/stage.ts';

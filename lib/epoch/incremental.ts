@@ -1,7 +1,7 @@
 /**
  * INCREMENTAL, the planning of a run: what is new by the replication key, as pages in order; and how far the rows are in the target when it is done.
  *
- * The bookmark moves only with the end of an epoch, when all of its rows are in (lib/load/steps.ts): a run that is broken off anywhere is gone on with, or read again
+ * The bookmark moves only with the end of an epoch, when all of its rows are in (lib/load/epoch-steps.ts): a run that is broken off anywhere is gone on with, or read again
  * from where it began.
  */
 import { SluiceError } from '../errors.ts';

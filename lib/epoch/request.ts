@@ -1,7 +1,7 @@
 /**
  * Epochs that somebody has asked for (backfill, repair): kept as requests, opened one after another when their stream is free.
  *
- * On the path: whoever asks opens at once where he can; so do the end of an epoch (lib/load/steps.ts) and each window (lib/window/capture.ts), for
+ * On the path: whoever asks opens at once where he can; so do the end of an epoch (lib/load/epoch-steps.ts) and each window (lib/window/capture.ts), for
  * whoever died in between. A stream of the log stays captured all the while, so that no cut is needed (I11): `held_cut` says which capture it is of.
  */
 import { createHash } from 'node:crypto';

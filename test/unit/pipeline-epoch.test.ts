@@ -151,6 +151,21 @@ describe('an epoch', () => {
     expect(bookmark(p)).toMatchObject({ state: 'captured', captured_cut });
   });
 
+  test('that is over leaves nobody waiting: whoever planned it said so after whoever ended it', async () => {
+    const { p, chunk } = await planned();
+    for (const number of [0, 1]) await p.extract(chunk(number));
+    for (const number of [0, 1]) await p.load(chunk(number));
+    expect(bookmark(p).state).toBe('catching_up');
+    p.durable.bookmarks.set(A, { ...bookmark(p), state: 'syncing' });
+    p.durable.loadBells.length = 0;
+    await p.window({ ring_all: true });
+    expect(p.durable.loadBells).toContainEqual(FINISH);
+    expect(await p.load(FINISH)).toMatchObject({ outcome: 'finished' });
+    expect(bookmark(p).state).toBe('catching_up');
+    await p.pump();
+    expect(bookmark(p).state).toBe('live');
+  });
+
   test('a chunk that is not staged yet is not loaded', async () => {
     const { p, chunk } = await planned();
     expect(await p.load(chunk(0))).toMatchObject({ outcome: 'nothing' });
