@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Bundle, bundleOf, PIPELINE_FILE } from '../../infra/aws/bundle.ts';
+import { type Bundle, bundleOf, PIPELINE_FILE, startBytes } from '../../infra/aws/bundle.ts';
 import { FUNCTION_NAMES } from '../../infra/aws/limits.ts';
 import { readDeployedPipeline } from '../../infra/aws/pipeline-file.ts';
 import { EXAMPLE, ROOT, temporaryDirectory } from './support.ts';
@@ -36,19 +36,6 @@ function bundleNamed(name: string): Bundle {
   const bundle = bundles.get(name);
   if (!bundle) throw new Error(`no bundle of ${name}`);
   return bundle;
-}
-
-/** Bytes of the entry and of all that it imports at its start, which import() does not. */
-function startBytes({ metafile }: Bundle): number {
-  const entry = Object.entries(metafile.outputs).find(([, { entryPoint }]) => entryPoint?.includes('functions/'));
-  const files = new Set<string>();
-  const add = (file: string): void => {
-    if (files.has(file)) return;
-    files.add(file);
-    for (const { path, kind } of metafile.outputs[file]?.imports ?? []) if (kind === 'import-statement') add(path);
-  };
-  if (entry) add(entry[0]);
-  return [...files].reduce((sum, file) => sum + (metafile.outputs[file]?.bytes ?? 0), 0);
 }
 
 describe.each(FUNCTION_NAMES)('%s', (name) => {

@@ -155,7 +155,8 @@ property("the walsender's stream", fc.tuple(ARRIVALS, WHOLE), async ([{ messages
         giantChange: (pieces) => taking.take(bytesTold(joined(pieces), taking.seen.length)),
         keepalive: (end_lsn) => taking.note(`note ${end_lsn}`),
       },
-      0,
+      // Longer than the socket is left alone for.
+      10,
     );
     if (found === 'nothing') idle = next() ? 0 : idle + 1;
     await turn();

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { FUNCTION_LIMITS } from '../../infra/aws/limits.ts';
 import { type Backend, openBackend } from '../../infra/local/backend.ts';
+import type { WindowOptions } from '../../infra/local/engine.ts';
 import { type Poller, startPoller } from '../../infra/local/poller.ts';
 import { VISIBILITY_SECONDS } from '../../infra/local/resources.ts';
 import { readPipeline } from '../../lib/config/read.ts';
@@ -30,10 +31,21 @@ const CALL_MS_MAX = 15 * 60_000;
 /** Lambda gives Node's heap nine tenths of a function's memory, or a little less. */
 const HEAP_OF_MEMORY = 0.9;
 const WINDOWS_MAX = 60;
-const BETWEEN_WINDOWS_MS = 300;
+const LOOK_MS = 50;
+/** Looks at which nothing runs and not all is applied: another window. */
+const LOOKS_MAX = 10;
 
 /** By function, bytes. */
 export type Peaks = Readonly<Record<OwnFunctionName, number>>;
+
+/** What a function was called for, so far. */
+export interface Usage {
+  readonly calls: number;
+  /** From call to answer: what Lambda counts. */
+  readonly busy_ms: number;
+  /** Of its present processes. */
+  readonly cpu_ms: number;
+}
 
 export interface OwnFunctions extends AsyncDisposable {
   readonly ledger: Ledger;
@@ -42,18 +54,27 @@ export interface OwnFunctions extends AsyncDisposable {
   readonly lines: readonly string[];
   /** New processes from here on; resolves when they can be called. */
   renew(): Promise<void>;
-  /** One window, up to the source's end. */
-  window(): Promise<Record<string, unknown>>;
+  /** One window, up to the source's end where `event` does not say otherwise. */
+  window(event?: WindowOptions): Promise<Record<string, unknown>>;
   /** Windows until every stream has applied the chain's end. Throws the first halt, a window that failed, and when that does not come. */
   settle(): Promise<void>;
-  /** The greatest resident size of each of the processes since `renew`. */
+  /** The greatest resident size of a process of each since `renew`. */
   peaks(): Peaks;
+  usage(): Readonly<Record<OwnFunctionName, Usage>>;
+}
+
+export interface OwnFunctionsOptions {
+  /** Functions whose doorbells are answered; both where it is not said. */
+  readonly answered?: readonly ('load' | 'extract')[];
+  /** Invocations of load at once, each in a process of its own; 1 where it is not said. */
+  readonly loaders?: number;
 }
 
 interface Own {
   readonly process: ChildProcess;
   readonly waiting: Map<number, { done(result: unknown): void; fail(error: Error): void }>;
   rss_bytes_max: number;
+  cpu_ms: number;
 }
 
 /** Lines of the pipeline file, as they stand in their section. */
@@ -62,11 +83,13 @@ export interface PipelineLines {
   readonly source?: string;
   readonly target?: string;
   readonly tables?: string;
+  readonly schedule?: string;
 }
 
 export async function ownFunctions(
   servers: { readonly source: TestPostgres; readonly target: TestPostgres },
   more: PipelineLines = {},
+  { answered = ['load', 'extract'], loaders = 1 }: OwnFunctionsOptions = {},
 ): Promise<OwnFunctions> {
   await using stack = new AsyncDisposableStack();
   const directory = stack.adopt(await scratchDirectory(), removeDirectory);
@@ -102,36 +125,51 @@ export async function ownFunctions(
   });
 
   const lines: string[] = [];
-  const owned = new Map<OwnFunctionName, Own>();
+  const processes = { drain: 1, extract: 1, load: loaders };
+  const owned = new Map<OwnFunctionName, Own[]>();
   const end = async (): Promise<void> => {
-    await Promise.all([...owned.values()].map(({ process }) => ended(process)));
+    await Promise.all([...owned.values()].flat().map(({ process }) => ended(process)));
     owned.clear();
   };
   stack.defer(end);
   const renew = async (): Promise<void> => {
     await end();
-    for (const name of NAMES) owned.set(name, await start(name, modules[name], backend, lines));
+    for (const name of NAMES) {
+      const starting = Array.from({ length: processes[name] }, () => start(name, modules[name], backend, lines));
+      owned.set(name, await Promise.all(starting));
+    }
   };
   let calls = 0;
+  const used: Record<OwnFunctionName, { calls: number; busy_ms: number }> = {
+    drain: { calls: 0, busy_ms: 0 },
+    extract: { calls: 0, busy_ms: 0 },
+    load: { calls: 0, busy_ms: 0 },
+  };
   const call = async (name: OwnFunctionName, event: unknown): Promise<unknown> => {
-    const own = owned.get(name);
+    const own = owned.get(name)?.find(({ waiting }) => waiting.size === 0) ?? owned.get(name)?.[0];
     if (own === undefined) throw new RangeError(`no process for ${name}`);
     calls += 1;
     const id = calls;
     const answer = new Promise<unknown>((done, fail) => own.waiting.set(id, { done, fail }));
+    const began_ms = performance.now();
     own.process.send({ id, event, deadline_ms: Date.now() + CALL_MS_MAX } satisfies FunctionCall);
-    return await answer;
+    try {
+      return await answer;
+    } finally {
+      used[name].calls += 1;
+      used[name].busy_ms += performance.now() - began_ms;
+    }
   };
   await renew();
   const faults: unknown[] = [];
-  const pollers = (['load', 'extract'] as const).map(
+  const pollers = answered.map(
     (name): Poller =>
       startPoller({
         sqs: backend.clients.sqs,
         queue: backend.resources[name],
         region: 'us-east-1',
         visibility_seconds: VISIBILITY_SECONDS,
-        concurrency: 1,
+        concurrency: processes[name],
         invoke: (event) => call(name, event),
         onError: (error) => faults.push(error),
       }),
@@ -140,8 +178,8 @@ export async function ownFunctions(
     await Promise.all(pollers.map((poller) => poller.stop()));
   });
 
-  const window = async (): Promise<Record<string, unknown>> => {
-    const event = { kind: 'window', pipeline: pipeline.pipeline, break_at_end_lsn: true, ring_all: true };
+  const window = async (options: WindowOptions = {}): Promise<Record<string, unknown>> => {
+    const event = { kind: 'window', pipeline: pipeline.pipeline, break_at_end_lsn: true, ring_all: true, ...options };
     const report = (await call('drain', event)) as Record<string, unknown>;
     if (report.stopped_by === 'failed') throw new Error(`the window failed: ${JSON.stringify(report.error)}`);
     return report;
@@ -170,18 +208,26 @@ export async function ownFunctions(
     settle: async () => {
       for (let windows = 0; windows < WINDOWS_MAX; windows += 1) {
         await window();
-        for (let looks = 0; looks < 20; looks += 1) {
+        for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
           const isBusy = pollers.some(({ running }) => running > 0);
           if (!isBusy && (await isSettled())) return;
-          await sleep(BETWEEN_WINDOWS_MS);
+          await sleep(LOOK_MS);
           if (isBusy) looks = 0;
         }
       }
       throw new Error(`not settled after ${WINDOWS_MAX} windows:\n${lines.slice(-20).join('\n')}`);
     },
     peaks: () => {
-      const peak = (name: OwnFunctionName): number => owned.get(name)?.rss_bytes_max ?? 0;
+      const peak = (name: OwnFunctionName): number =>
+        Math.max(0, ...(owned.get(name) ?? []).map(({ rss_bytes_max }) => rss_bytes_max));
       return { drain: peak('drain'), extract: peak('extract'), load: peak('load') };
+    },
+    usage: () => {
+      const of = (name: OwnFunctionName): Usage => {
+        const cpu_ms = (owned.get(name) ?? []).reduce((sum, own) => sum + own.cpu_ms, 0);
+        return { ...used[name], cpu_ms };
+      };
+      return { drain: of('drain'), extract: of('extract'), load: of('load') };
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -206,6 +252,7 @@ ${side(source, 'SOURCE_PASSWORD', more.source)}
 tables: ${more.tables ?? '[public.*]'}
 target:
 ${side(target, 'TARGET_PASSWORD', more.target)}
+${more.schedule === undefined ? '' : `schedule: ${more.schedule}`}
 `;
 }
 
@@ -256,9 +303,10 @@ async function start(name: OwnFunctionName, module: string, backend: Backend, li
   for (const output of [child.stdout, child.stderr]) {
     output?.on('data', (chunk: Buffer) => lines.push(...chunk.toString().split('\n').filter(Boolean)));
   }
-  const own: Own = { process: child, waiting: new Map(), rss_bytes_max: 0 };
+  const own: Own = { process: child, waiting: new Map(), rss_bytes_max: 0, cpu_ms: 0 };
   await once(child, 'message');
-  child.on('message', ({ id, result, error, rss_bytes_max }: FunctionAnswer) => {
+  child.on('message', ({ id, result, error, rss_bytes_max, cpu_ms }: FunctionAnswer) => {
+    own.cpu_ms = cpu_ms;
     own.rss_bytes_max = Math.max(own.rss_bytes_max, rss_bytes_max);
     const waiting = own.waiting.get(id);
     own.waiting.delete(id);
