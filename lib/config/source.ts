@@ -26,7 +26,7 @@ export const sourceOptions = z.strictObject({
   }),
   slot_reader: option(z.enum(SLOT_READERS).optional(), {
     sentence:
-      'How the slot is read. `stream`: over a replication connection, each change as it comes. `peek`: by calls of `pg_logical_slot_peek_binary_changes` over an ordinary connection, faster through a backlog, and where a replication connection is refused; the source spools each call on its disk.',
+      'How the slot is read. `stream`: over a replication connection, each change as it comes. `peek`: by calls of `pg_logical_slot_peek_binary_changes` over an ordinary connection, where a replication connection is refused; the source spools each call on its disk.',
     default_text: '`stream`; `peek` where `password` is an IAM token',
     example: 'peek',
   }),

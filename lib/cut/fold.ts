@@ -23,7 +23,6 @@ import { Lines } from './lines.ts';
 
 /** Different sets of present columns in one share; each costs the loader a COPY. More of them, and the share is staged. */
 const COLUMN_SETS_MAX = 64;
-const ENTRIES_MIN = 32;
 const NO_LINE = -1;
 const FULL = -1;
 
@@ -40,12 +39,14 @@ export class Fold {
   #arena: Arena;
   /** Rows outlive their deletion (soft delete): the last values stay beside the mark. */
   #keepsDeleted: boolean;
-  #keys = new KeyTable();
-  #lineAt = new Int32Array(ENTRIES_MIN).fill(NO_LINE);
-  #lineEnd = new Int32Array(ENTRIES_MIN);
-  #lineSet = new Int32Array(ENTRIES_MIN);
+  #keys: KeyTable;
+  #lineAt: Int32Array;
+  #lineEnd: Int32Array;
+  #lineSet: Int32Array;
   /** Microseconds since the Unix epoch; NaN: not deleted. */
-  #deletedAt = new Float64Array(ENTRIES_MIN).fill(Number.NaN);
+  #deletedAt: Float64Array;
+  /** 1: the source did not have the key before this share. Of no use where rows outlive their deletion. */
+  #isNew: Uint8Array;
   #sets = new ColumnSets();
   #rekeys: { at: number; end: number; set: number }[] = [];
   /** Entries of the keys that rows were moved from by a `rekey`. */
@@ -58,7 +59,15 @@ export class Fold {
   /** Where rows have them: the last column of the shape is their position, and no row of the log has that. */
   #positions: CommitPositions | null;
 
-  constructor(arena: Arena, shape: Shape, keepsDeleted: boolean) {
+  /** `expected`: what the stream's last share had; this one is likely to have as much. */
+  constructor(arena: Arena, shape: Shape, keepsDeleted: boolean, expected?: Pick<Fold, 'keys' | 'keyBytes'>) {
+    this.#keys = new KeyTable(expected && { size: expected.keys, keyBytes: expected.keyBytes });
+    const entries = this.#keys.room;
+    this.#lineAt = new Int32Array(entries);
+    this.#lineEnd = new Int32Array(entries);
+    this.#lineSet = new Int32Array(entries);
+    this.#deletedAt = new Float64Array(entries);
+    this.#isNew = new Uint8Array(entries);
     this.#arena = arena;
     this.shape = shape;
     this.#keepsDeleted = keepsDeleted;
@@ -86,7 +95,10 @@ export class Fold {
   insert(row: Tuple): boolean {
     this.#key.read(row);
     if (this.#isLeft()) return false;
-    this.#put(this.#entry(), row);
+    const before = this.#keys.size;
+    const index = this.#entry();
+    if (index === before && !this.#keepsDeleted) this.#isNew[index] = 1;
+    this.#put(index, row);
     return true;
   }
 
@@ -101,9 +113,10 @@ export class Fold {
     return true;
   }
 
-  delete(old: Tuple, deleted_at_us: number): void {
+  delete(old: Tuple, deleted_at_us: number): true {
     this.#key.read(old);
     this.#mark(this.#entry(), deleted_at_us);
+    return true;
   }
 
   /** The time of a change of key's deletion is its transaction's: set before the transaction's changes. */
@@ -193,13 +206,15 @@ export class Fold {
   #openEntry(index: number): void {
     if (index === this.#lineAt.length) {
       const size = this.#lineAt.length * 2;
-      this.#lineAt = grown(this.#lineAt, new Int32Array(size).fill(NO_LINE));
+      this.#lineAt = grown(this.#lineAt, new Int32Array(size));
       this.#lineEnd = grown(this.#lineEnd, new Int32Array(size));
       this.#lineSet = grown(this.#lineSet, new Int32Array(size));
-      this.#deletedAt = grown(this.#deletedAt, new Float64Array(size).fill(Number.NaN));
+      this.#deletedAt = grown(this.#deletedAt, new Float64Array(size));
+      this.#isNew = grown(this.#isNew, new Uint8Array(size));
     }
     this.#lineAt[index] = NO_LINE;
     this.#deletedAt[index] = Number.NaN;
+    this.#isNew[index] = 0;
   }
 
   #put(index: number, row: Tuple): void {
@@ -309,6 +324,7 @@ export class Fold {
   blocks(): FoldedBlock[] {
     const { bytes } = this.#arena;
     const deletes = new Lines();
+    const inserts = new Lines();
     const upserts = new Lines();
     const updates = new Map<number, Lines>();
     const deletedAt = new DeletionTimes();
@@ -325,7 +341,8 @@ export class Fold {
       const lineAt = this.#lineAt[index] as number;
       if (lineAt === NO_LINE) continue;
       const set = this.#lineSet[index] as number;
-      const lines = set === FULL ? upserts : linesOf(updates, set);
+      const whole = this.#isNew[index] === 1 ? inserts : upserts;
+      const lines = set === FULL ? whole : linesOf(updates, set);
       lines.add(bytes, lineAt, this.#lineEnd[index] as number);
     }
     const rekeys = new Map<number, Lines>();
@@ -340,6 +357,7 @@ export class Fold {
     return [
       ...this.#partial('rekey', rekeys),
       block('delete', ofDelete, deletes),
+      block('insert', all, inserts),
       block('upsert', all, upserts),
       ...this.#partial('update', updates),
     ].filter(({ rows }) => rows > 0);
@@ -368,7 +386,7 @@ function isWhole(row: Tuple): boolean {
   return true;
 }
 
-function grown<T extends Int32Array | Float64Array>(from: T, to: T): T {
+function grown<T extends Int32Array | Float64Array | Uint8Array>(from: T, to: T): T {
   to.set(from);
   return to;
 }

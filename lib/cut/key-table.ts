@@ -4,14 +4,30 @@
  */
 const BUCKETS_MIN = 64;
 const KEY_BYTES_MIN = 1024;
+/** Keys get longer as they count up. */
+const KEY_BYTES_SPARE = 1.125;
 
 export class KeyTable {
-  #buckets = new Int32Array(BUCKETS_MIN).fill(-1);
-  #hashes = new Int32Array(BUCKETS_MIN / 2);
+  #buckets: Int32Array;
+  #hashes: Int32Array;
   /** Where each key ends in `#keys`; it begins where the one before ends. */
-  #ends = new Int32Array(BUCKETS_MIN / 2);
-  #keys = Buffer.allocUnsafeSlow(KEY_BYTES_MIN);
+  #ends: Int32Array;
+  #keys: Buffer;
   #size = 0;
+
+  /** Room for so many keys of so many bytes: what is more makes it grow. */
+  constructor(expected: Pick<KeyTable, 'size' | 'keyBytes'> = { size: 0, keyBytes: 0 }) {
+    const entries = Math.max(BUCKETS_MIN / 2, 2 ** Math.ceil(Math.log2(expected.size + 1)));
+    this.#buckets = new Int32Array(entries * 2).fill(-1);
+    this.#hashes = new Int32Array(entries);
+    this.#ends = new Int32Array(entries);
+    this.#keys = Buffer.allocUnsafeSlow(Math.max(KEY_BYTES_MIN, Math.ceil(expected.keyBytes * KEY_BYTES_SPARE)));
+  }
+
+  /** Entries that it has room for. */
+  get room(): number {
+    return this.#hashes.length;
+  }
 
   get size(): number {
     return this.#size;

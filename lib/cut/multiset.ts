@@ -85,8 +85,9 @@ export class Multiset {
     return true;
   }
 
-  delete(old: Tuple): void {
+  delete(old: Tuple): true {
     this.#count(old, 'erase');
+    return true;
   }
 
   #count(row: Tuple, kind: 'remove' | 'add' | 'erase'): void {

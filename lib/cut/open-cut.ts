@@ -224,10 +224,9 @@ export class OpenCut implements ChangeSink {
     if (!this.#isReadable(stream, relation, old)) return;
     stream.check?.deleted(old);
     // Of a key's values the bytes are taken as they come; without a key the whole row is.
-    this.#change(stream, stream.captured.keyless ? giantBytes(old) : 0, (fold) => {
-      fold.delete(old, this.#committed_at_us);
-      return true;
-    });
+    this.#change(stream, stream.captured.keyless ? giantBytes(old) : 0, (fold) =>
+      fold.delete(old, this.#committed_at_us),
+    );
   }
 
   truncate(relations: readonly number[]): void {
@@ -324,7 +323,7 @@ export class OpenCut implements ChangeSink {
     const keepsDeleted = !this.#options.hard_delete;
     stream.fold ??= keyless
       ? new Multiset(stream.shape, keepsDeleted)
-      : new Fold(this.#arena, stream.shape, keepsDeleted);
+      : new Fold(this.#arena, stream.shape, keepsDeleted, stream.expected);
     stream.fold.committedAt_us = this.#committed_at_us;
     if (stream.fold instanceof Multiset) {
       const last = this.#positionFor(stream);
@@ -339,6 +338,7 @@ export class OpenCut implements ChangeSink {
   #seal(stream: OpenStream): void {
     if (!stream.fold) return;
     this.#sealed.push({ stream, message: stream.message, shape: stream.shape, fold: stream.fold });
+    stream.expected = { keys: stream.fold.keys, keyBytes: stream.fold.keyBytes };
     stream.fold = null;
   }
 

@@ -28,7 +28,11 @@ export interface OpenStream {
   /** Null: any row is taken. */
   check: LogCheck | null;
   fold: Fold | Multiset | null;
+  /** Of its last share. */
+  expected: { readonly keys: number; readonly keyBytes: number };
 }
+
+const NOTHING_EXPECTED = { keys: 0, keyBytes: 0 };
 
 /** A share that has ended; without a fold it is a TRUNCATE, or tells of a shape. */
 export interface Sealed {
@@ -43,7 +47,8 @@ export interface Sealed {
 
 /** A stream that no row has come of. */
 export function noRows(captured: CapturedStream, oid: number, message: number, shape: Shape): OpenStream {
-  return { captured, oid, message, shape, chars: [], tuples: null, fault: null, check: null, fold: null };
+  const nothing = { chars: [], tuples: null, fault: null, check: null, fold: null, expected: NOTHING_EXPECTED };
+  return { captured, oid, message, shape, ...nothing };
 }
 
 /** The table as the stream has it: without what is hidden of it, and with the position of each row's commit where that is wanted. */

@@ -31,6 +31,7 @@ import { KeptKeys } from './kept-keys.ts';
 import { withKeyOperators } from './key-operators.ts';
 import { addCopiesSql, takeCopiesSql } from './multiset.ts';
 import { keysOf, landedKey, type Named, namesOf } from './named.ts';
+import { insertNew } from './new-rows.ts';
 import { type LoadOptions, wantsMetadata } from './options.ts';
 import { type Deletions, replaceSql } from './replace.ts';
 import type { Step } from './reshape.ts';
@@ -75,6 +76,8 @@ export class Applier {
   #temp_prefix: string;
   /** Where refused rows go; null: the first is thrown. */
   #diverter: Diverter | null = null;
+  /** Keys that are new to the source are taken to be new here, until one is not. */
+  #trustsNew: boolean;
 
   constructor({ session, owner, options, form, catchingUp, clock, log, saveForm, chunk, number }: Applied) {
     this.#session = session;
@@ -86,6 +89,7 @@ export class Applier {
     this.#saveForm = saveForm;
     this.#clock = clock;
     this.#chunk = chunk ?? null;
+    this.#trustsNew = !catchingUp && this.#chunk === null && options.hard_delete;
     this.#flattening = {
       session,
       stream: owner.stream.stream,
@@ -107,6 +111,7 @@ export class Applier {
   /** From now on refused rows go there; those of a table without a key are thrown all the same. */
   divert(diverter: Diverter): void {
     this.#diverter = diverter;
+    this.#trustsNew = false;
   }
 
   /**
@@ -317,6 +322,10 @@ export class Applier {
   async #applyLanded(landed: Landed, extracted_at: string, more: readonly string[] = []): Promise<void> {
     if (landed.kind === 'remove' || landed.kind === 'erase') await this.#take(landed, extracted_at);
     const whole = await flattenLanded(this.#flattening, landed);
+    if (landed.kind === 'insert' && this.#trustsNew) {
+      this.#trustsNew = await insertNew(this.#session, this.#form, whole, extracted_at, landed.temp);
+      if (this.#trustsNew) return;
+    }
     const statements = [...this.#statementsFor(whole, extracted_at), ...more, `TRUNCATE ${landed.temp}`];
     await this.#session.run(statements.join('; '), mayWrite(this.#session, this.#form));
   }
@@ -359,6 +368,7 @@ export class Applier {
         return [...doubts(beforeRekeySql), ...rekeySql(form, landed, extracted_at)];
       case 'delete':
         return [...this.#deleteSql(landed, extracted_at), ...doubts(besideDeleteSql)];
+      case 'insert':
       case 'upsert':
         return [upsertSql(form, landed, extracted_at), ...doubts(besideUpsertSql)];
       case 'update':

@@ -53,7 +53,7 @@ export interface FlattenedTable {
 }
 
 /** Kinds of blocks that bring values. */
-const BRINGING = new Set<Landed['kind']>(['upsert', 'update', 'rekey', 'add']);
+const BRINGING = new Set<Landed['kind']>(['insert', 'upsert', 'update', 'rekey', 'add']);
 
 /** What has landed, with the columns beside its json; these are made first where rows bring new keys. */
 export async function flattenLanded(on: FlattenedTable, landed: Landed): Promise<Landed> {

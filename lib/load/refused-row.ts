@@ -50,7 +50,7 @@ export function rejectedRow(
 export function operationOf({ kind }: Block, isCopy: boolean): RejectedOperation {
   if (isCopy) return 'copy';
   if (kind === 'delete') return 'delete';
-  return kind === 'upsert' ? 'write' : 'update';
+  return kind === 'insert' || kind === 'upsert' ? 'write' : 'update';
 }
 
 /** The reason, without the number of a line: of one that is refused by itself it says nothing. */

@@ -181,6 +181,11 @@ function metadataOf(table: TableForm, extracted_at: string): readonly (readonly 
   return table.metadata ? metadataValues(extracted_at) : [];
 }
 
+/** Whole rows of keys that the table does not have: a third cheaper than looking for each. One that is there fails all of them. */
+export function insertNewSql(table: TableForm, landed: Landed, extracted_at: string): string {
+  return insertSql(table, landed, extracted_at, '');
+}
+
 /** Whole rows: inserted, or written over the row of the same key. */
 export function upsertSql(table: TableForm, landed: Landed, extracted_at: string): string {
   return insertSql(table, landed, extracted_at, conflictSql(table, landed.columns, extracted_at));

@@ -18,6 +18,8 @@
  *             absent column taken from the row of the old key. The old key is among the deletes of the same segment, and nothing else in it
  *             has that key: who comes to it later comes in a later segment.
  * - `delete`: each line: the key's columns, `_sdc_lsn` where the shape has it (lib/lsn-column.ts), then the commit time (timestamptz) of the deletion.
+ * - `insert`: whole rows of keys that the source did not have when the segment begins: `columns` is every column of the shape. A target that is at the same place
+ *             does not have them either; one that is copied, or that keeps deleted rows, may: there it is what `upsert` is.
  * - `upsert`: whole rows: `columns` is every column of the shape.
  * - `update`: rows that lack some columns: `columns` is what they have, the key included; the others keep the target's value.
  *             One block for each set of columns. A key that the target does not have is left alone.
@@ -32,8 +34,8 @@
  *
  * A chunk of such a table is an `upsert` of whole rows, as they come.
  *
- * A key has at most one of upsert and update. Where rows are kept after deletion (soft delete), a key may have a delete beside its
- * upsert or update: the row was written, then deleted; there the loader marks deletions last. Otherwise a deleted key has nothing else.
+ * A key has at most one of insert, upsert and update. Where rows are kept after deletion (soft delete), a key may have a delete beside its
+ * upsert or update: the row was written, then deleted; there the loader marks deletions last. Otherwise a deleted key has nothing else, whether the target has it or not.
  *
  * `operation: 'truncate'` has no blocks: the stream's table was truncated at this place in the order.
  */
@@ -43,7 +45,7 @@ export const SEGMENT_VERSION = 1;
 
 export const FRAME_TEXT_BYTES_MAX = 4 * 1024 * 1024;
 
-export const BLOCK_KINDS = ['rekey', 'delete', 'upsert', 'update', 'remove', 'add', 'erase'] as const;
+export const BLOCK_KINDS = ['rekey', 'delete', 'insert', 'upsert', 'update', 'remove', 'add', 'erase'] as const;
 export type BlockKind = (typeof BLOCK_KINDS)[number];
 
 export interface Block {

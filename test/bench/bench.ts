@@ -7,6 +7,7 @@
 import { parseArgs } from 'node:util';
 import setUp from '../support/run-directory.ts';
 import { coldStart } from './cold-start.ts';
+import { cost } from './cost.ts';
 import { compared, type Figure, medians } from './figures.ts';
 import { GOALS } from './goals.ts';
 import { latency } from './latency.ts';
@@ -22,6 +23,7 @@ const WORKS: Readonly<Record<string, (scale: number) => Promise<Figure[]>>> = {
   W7: othersOnly,
   latency,
   cold: coldStart,
+  cost,
 };
 
 const { values } = parseArgs({

@@ -1,7 +1,7 @@
 /**
  * A source under pgbench's writes, and a process that is killed again and again: in the end every table is equal, row for row, as text.
  *
- * SLUICE_TPCB_SECONDS (default 12) is how long the writes last, SLUICE_TPCB_KILLS (default 20) how often the process is killed,
+ * SLUICE_TPCB_SCALE (default 1) is how many hundred thousand accounts there are, SLUICE_TPCB_SECONDS (default 6) is how long the writes last, SLUICE_TPCB_KILLS (default 6) how often the process is killed,
  * SLUICE_SEED the moments: printed, to be replayed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,10 +12,10 @@ import { seeded } from '../support/seeded.ts';
 import { workplace } from '../support/sluice.ts';
 import { makeTpcb, TPCB_TABLES, writeTpcb } from '../support/tpcb.ts';
 
-const SCALE = 10;
+const SCALE = Number(process.env.SLUICE_TPCB_SCALE ?? 1);
 const CLIENTS = 4;
-const SECONDS = Number(process.env.SLUICE_TPCB_SECONDS ?? 12);
-const KILLS = Number(process.env.SLUICE_TPCB_KILLS ?? 20);
+const SECONDS = Number(process.env.SLUICE_TPCB_SECONDS ?? 6);
+const KILLS = Number(process.env.SLUICE_TPCB_KILLS ?? 6);
 const KILL_AFTER_MS_MAX = 2_500;
 
 let source: TestPostgres;
@@ -55,7 +55,7 @@ async function dropSlot(): Promise<void> {
   }
 }
 
-describe('pgbench, 1,000,000 accounts', () => {
+describe(`pgbench, ${SCALE} × 100,000 accounts`, () => {
   test('run before, during and after the writes ends equal', async () => {
     await using target = await startPostgres({ large: true });
     await using place = await workplace(source, target);

@@ -28,6 +28,49 @@ onLoaderServer((opened) => {
 const streamWith = (options: TargetFor, shape?: Shape, rows?: readonly Line[]) =>
   threeRows(server, client, options, shape, rows);
 
+describe('insert', () => {
+  const block = (...lines: Line[]) => ({ kind: 'insert', lines }) as const;
+
+  test.each([HARD, SOFT, PLAIN])('brings rows of new keys: %o', async (options) => {
+    const { apply, rows } = await streamWith(options);
+    await apply({ blocks: [block(['4', 'a4', null], ['5', '', 'b5'])], extracted_at: '2026-05-06T07:08:09.000Z' });
+    const columns = options === PLAIN ? 'id, a, b' : `id, a, b, ("_sdc_extracted_at" AT TIME ZONE 'UTC')::text`;
+    expect((await rows(columns)).slice(3)).toEqual(
+      [
+        ['4', 'a4', null, '2026-05-06 07:08:09'],
+        ['5', '', 'b5', '2026-05-06 07:08:09'],
+      ].map((row) => (options === PLAIN ? row.slice(0, 3) : row)),
+    );
+  });
+
+  test.each([HARD, SOFT, PLAIN])('replaces what the target has all the same, and goes on: %o', async (options) => {
+    const { apply, rows } = await streamWith(options);
+    await apply(
+      { blocks: [block(['4', 'a4', 'b4'], ['2', 'new', null])] },
+      {
+        blocks: [
+          { kind: 'delete', columns: ['id'], lines: [['1', DELETED_AT]] },
+          block(['5', 'a5', 'b5'], ['4', 'again', null]),
+        ],
+      },
+    );
+    expect(await rows()).toEqual([
+      ...(options === HARD ? [] : [['1', 'a1', 'b1']]),
+      ['2', 'new', null],
+      ['3', 'a3', 'b3'],
+      ['4', 'again', null],
+      ['5', 'a5', 'b5'],
+    ]);
+  });
+
+  test('what another index refuses is refused, and nothing of it is there', async () => {
+    const { apply, rows, table } = await streamWith(HARD);
+    await client.query(`CREATE UNIQUE INDEX ON ${table.schema}.${table.table} (a)`);
+    await expect(apply({ blocks: [block(['4', 'a3', 'b4'])] })).rejects.toMatchObject({ facts: { sqlstate: '23505' } });
+    expect(await rows()).toHaveLength(3);
+  });
+});
+
 describe('upsert', () => {
   test.each([HARD, SOFT, PLAIN])('inserts what is missing and replaces what is there: %o', async (options) => {
     const { apply, rows } = await streamWith(options);

@@ -31,10 +31,11 @@ export class Doubts {
       applySegment(rows, { ...segment, blocks: [block] }, hard_delete, MARKED_BY_TRUNCATE);
       const keys = lines.map(({ key }) => key);
       if (block.kind === 'rekey') for (const key of keys) if (!rows.has(key)) this.unknown.add(key);
-      if (block.kind === 'upsert') this.#refill(keys);
+      const isWhole = block.kind === 'insert' || block.kind === 'upsert';
+      if (isWhole) this.#refill(keys);
       // A key that is left a second time was filled in between, though folding shows nothing of it.
       if (block.kind === 'delete') this.#refill(keys.filter((key) => this.#vacated.has(key)));
-      if (block.kind === 'delete' || block.kind === 'upsert') this.#know(keys);
+      if (block.kind === 'delete' || isWhole) this.#know(keys);
       if (block.kind === 'delete') for (const key of keys) this.#vacated.add(key);
     }
   }

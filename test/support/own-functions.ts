@@ -13,6 +13,7 @@ import { build } from 'esbuild';
 import { FUNCTION_LIMITS } from '../../infra/aws/limits.ts';
 import { type Backend, openBackend } from '../../infra/local/backend.ts';
 import type { WindowOptions } from '../../infra/local/engine.ts';
+import type { Environment } from '../../infra/local/environment.ts';
 import { type Poller, startPoller } from '../../infra/local/poller.ts';
 import { VISIBILITY_SECONDS } from '../../infra/local/resources.ts';
 import { readPipeline } from '../../lib/config/read.ts';
@@ -68,6 +69,8 @@ export interface OwnFunctionsOptions {
   readonly answered?: readonly ('load' | 'extract')[];
   /** Invocations of load at once, each in a process of its own; 1 where it is not said. */
   readonly loaders?: number;
+  /** What the functions have in the place of, or beside, the services' own environment. */
+  readonly environment?: (own: Environment) => Promise<Environment>;
 }
 
 interface Own {
@@ -89,7 +92,7 @@ export interface PipelineLines {
 export async function ownFunctions(
   servers: { readonly source: TestPostgres; readonly target: TestPostgres },
   more: PipelineLines = {},
-  { answered = ['load', 'extract'], loaders = 1 }: OwnFunctionsOptions = {},
+  { answered = ['load', 'extract'], loaders = 1, environment }: OwnFunctionsOptions = {},
 ): Promise<OwnFunctions> {
   await using stack = new AsyncDisposableStack();
   const directory = stack.adopt(await scratchDirectory(), removeDirectory);
@@ -111,6 +114,7 @@ export async function ownFunctions(
     },
   });
   stack.defer(() => backend.stop());
+  const env = { ...backend.environment, ...(await environment?.(backend.environment)) };
   const modules = await bundles(`${directory}/bundles`);
   const ledger = dynamoLedger({
     client: backend.clients.dynamodb,
@@ -135,7 +139,7 @@ export async function ownFunctions(
   const renew = async (): Promise<void> => {
     await end();
     for (const name of NAMES) {
-      const starting = Array.from({ length: processes[name] }, () => start(name, modules[name], backend, lines));
+      const starting = Array.from({ length: processes[name] }, () => start(name, modules[name], env, lines));
       owned.set(name, await Promise.all(starting));
     }
   };
@@ -293,11 +297,11 @@ async function bundled(): Promise<ReadonlyMap<string, Uint8Array>> {
   return new Map(outputFiles.map(({ path, contents }) => [basename(path), contents]));
 }
 
-async function start(name: OwnFunctionName, module: string, backend: Backend, lines: string[]): Promise<Own> {
+async function start(name: OwnFunctionName, module: string, env: Environment, lines: string[]): Promise<Own> {
   const heap_mb = Math.floor(FUNCTION_LIMITS[name].memory_mb * HEAP_OF_MEMORY);
   const child = fork(HOST, [module], {
     execArgv: [`--max-old-space-size=${heap_mb}`],
-    env: backend.environment,
+    env,
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   for (const output of [child.stdout, child.stderr]) {

@@ -1,13 +1,13 @@
 /**
  * Properties: random inputs for as long as a budget of wall-clock time lasts, and on failure one line that says how to see it again.
  *
- * SLUICE_SEED and SLUICE_PATH replay a failure; SLUICE_PROPERTY_SECONDS is the budget of each property (3 without it, or
+ * SLUICE_SEED and SLUICE_PATH replay a failure; SLUICE_PROPERTY_SECONDS is the budget of each property (1 without it, or
  * what a property on real servers asks for).
  */
 import * as fc from 'fast-check';
 import { test } from 'vitest';
 
-const SECONDS_DEFAULT = 3;
+const SECONDS_DEFAULT = 1;
 /** More than any budget allows: the time ends a property, not the count. */
 const RUNS_MAX = 10_000_000;
 /** Above the budget, for the run under way and for shrinking a counterexample. */

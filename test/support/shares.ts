@@ -109,7 +109,8 @@ export function applySegment(rows: TargetRows, segment: SegmentText, hard_delete
   for (const block of blocks) {
     for (const line of linesOf(shape, block)) {
       if (block.kind === 'rekey') rekey(rows, line);
-      else if (block.kind === 'upsert') rows.set(line.key, { values: line.values, deleted_at: null });
+      else if (block.kind === 'insert' || block.kind === 'upsert')
+        rows.set(line.key, { values: line.values, deleted_at: null });
       else if (block.kind === 'update') update(rows, line);
       else if (hard_delete) rows.delete(line.key);
       else marks.push(line);
@@ -143,6 +144,7 @@ export function assertWellFormed(share: Share, hard_delete: boolean): void {
   const keys: Record<BlockKind, string[]> = {
     rekey: [],
     delete: [],
+    insert: [],
     upsert: [],
     update: [],
     remove: [],
@@ -157,7 +159,8 @@ export function assertWellFormed(share: Share, hard_delete: boolean): void {
     claim(!sets.has(set), `${block.kind}: one block for each set of columns`);
     sets.add(set);
     const all = shape.columns.map((_, index) => index);
-    const expected = block.kind === 'delete' ? shape.key : block.kind === 'upsert' ? all : null;
+    const expected =
+      block.kind === 'delete' ? shape.key : block.kind === 'insert' || block.kind === 'upsert' ? all : null;
     if (expected) claim(JSON.stringify(block.columns) === JSON.stringify(expected), `${block.kind}: its columns`);
     else
       claim(
@@ -171,7 +174,7 @@ export function assertWellFormed(share: Share, hard_delete: boolean): void {
       keys.rekey.push(line.oldKey);
     }
   }
-  claim(isSet([...keys.upsert, ...keys.update]), 'a key has at most one of upsert and update');
+  claim(isSet([...keys.insert, ...keys.upsert, ...keys.update]), 'a key has at most one of insert, upsert and update');
   claim(isSet(keys.delete), 'a key has at most one delete');
   claim(isSet(keys.rekey), 'a key moves at most once, and nothing moves where something was');
   if (hard_delete) claim(isSet([...keys.delete, ...keys.upsert, ...keys.update]), 'a deleted key has nothing else');

@@ -55,7 +55,7 @@ describe('the fold', () => {
     fold.commit_lsn = lsnOf(0x1_0000_0030n);
     fold.update('none', NO_OLD, tuple('3', 'e', undefined)); // merged with its partial line
     expect(blocksOf(fold)).toEqual({
-      upsert: { columns: [0, 1, 2, 3], text: '1\tc\tx\t1/20\n2\tb\ty\t0/10\n' },
+      insert: { columns: [0, 1, 2, 3], text: '1\tc\tx\t1/20\n2\tb\ty\t0/10\n' },
       update: { columns: [0, 1, 3], text: '3\te\t1/30\n' },
     });
   });
@@ -96,7 +96,7 @@ describe('the fold', () => {
     fold.delete(tuple('2', null, null), 0);
     expect(blocksOf(fold)).toEqual({
       delete: { columns: [0], text: '2\t1970-01-01 00:00:00.000000+00\n' },
-      upsert: { columns: [0, 1, 2], text: '1\ta\tx\n' },
+      insert: { columns: [0, 1, 2], text: '1\ta\tx\n' },
     });
   });
 });

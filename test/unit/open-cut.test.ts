@@ -68,7 +68,7 @@ test('changes are counted as they come, whatever folding leaves of them', () => 
   expect(told(cut.takePart())).toEqual([
     'a delete(0): 1,2023-11-14 22:13:20.123999+00|',
     'a truncate',
-    'b upsert(0,1,2): 1,x,y|',
+    'b insert(0,1,2): 1,x,y|',
     'b truncate',
   ]);
   cut.restart();
@@ -126,7 +126,7 @@ describe('a table that changes', () => {
       pg.update(A, ['1', 'z', pg.UNCHANGED]),
     );
     const shares = cut.takePart();
-    expect(told(shares)).toEqual(['a upsert(0,1,2): 1,x,y|', 'a update(0,1): 1,z|']);
+    expect(told(shares)).toEqual(['a insert(0,1,2): 1,x,y|', 'a update(0,1): 1,z|']);
     const [first, second] = shares.map(({ relation }) => relation);
     expect(first).toMatchObject({ oid: A, newest: false });
     expect(second).toMatchObject({ oid: A, newest: true });
@@ -165,18 +165,18 @@ describe('a table that changes', () => {
       describeTable(77, 'a'),
       pg.insert(77, ['1', 'new', 'y']),
     );
-    expect(told(cut.takePart())).toEqual(['a upsert(0,1,2): 1,x,y|', 'a upsert(0,1,2): 1,new,y|']);
+    expect(told(cut.takePart())).toEqual(['a insert(0,1,2): 1,x,y|', 'a insert(0,1,2): 1,new,y|']);
     feed(pg.insert(77, ['2', 'x', 'y']));
-    expect(told(cut.takePart())).toEqual(['a upsert(0,1,2): 2,x,y|']);
+    expect(told(cut.takePart())).toEqual(['a insert(0,1,2): 2,x,y|']);
   });
 
   test.each([
     ['a name that is not captured', 'c', []],
-    ['the name of another stream', 'b', ['b upsert(0,1,2): 2,x,y|']],
+    ['the name of another stream', 'b', ['b insert(0,1,2): 2,x,y|']],
   ])('renamed to %s, it keeps what it did before under its old one', (_what, name, after) => {
     const { cut, feed } = open();
     feed(describeTable(A, 'a'), pg.insert(A, ['1', 'x', 'y']), describeTable(A, name), pg.insert(A, ['2', 'x', 'y']));
-    expect(told(cut.takePart())).toEqual(['a upsert(0,1,2): 1,x,y|', ...after]);
+    expect(told(cut.takePart())).toEqual(['a insert(0,1,2): 1,x,y|', ...after]);
   });
 
   test.each<[string, Partial<pg.RelationOf>]>([
@@ -193,7 +193,7 @@ describe('a table that changes', () => {
     expect([...cut.faults].map(([stream, fault]) => [stream, fault.code, fault.facts.stream])).toEqual([
       ['a', 'SHAPE_CHANGED', 'public.a'],
     ]);
-    expect(told(cut.takePart())).toEqual(['a upsert(0,1,2): 1,x,y|']);
+    expect(told(cut.takePart())).toEqual(['a insert(0,1,2): 1,x,y|']);
     expect(cut.changes).toBe(1);
   });
 
@@ -248,7 +248,7 @@ describe('parts', () => {
     // A part may lie on its way while the next is filled.
     feed(pg.insert(A, ['next', 'y'.repeat(1000), '']));
     expect(told(shares)[0]?.endsWith(`${value},|`)).toBe(true);
-    expect(told(cut.takePart())).toEqual([`a upsert(0,1,2): next,${'y'.repeat(1000)},|`]);
+    expect(told(cut.takePart())).toEqual([`a insert(0,1,2): next,${'y'.repeat(1000)},|`]);
   });
 
   test('a hot row is one row, and its part is full all the same when its former lines have filled it', () => {
@@ -321,7 +321,7 @@ describe('rows of megabytes', () => {
     feedGiant(pg.insert(A, ['2', giant, null]));
     feed(pg.del(A, { key: ['2', null, null] }));
     expect(told(cut.takePart())).toEqual([
-      'a upsert(0,1,2): 1,x,y|',
+      'a insert(0,1,2): 1,x,y|',
       `a update(0,1): 1,${written}|`,
       'a update(0,2): 1,z|',
       `a upsert(0,1,2): 2,${written},\\N|`,
