@@ -5,17 +5,13 @@
  */
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { S3Client } from '@aws-sdk/client-s3';
-import { DeleteMessageCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
+import { SQSClient } from '@aws-sdk/client-sqs';
 import { expect, test } from 'vitest';
 import { clientOptions } from '../../functions/clients.ts';
 import { CATALOGUE } from '../../lib/error-catalogue.ts';
-import { asSluiceError, type ErrorCode } from '../../lib/errors.ts';
-import { parseExtractBell, parseLoadBell } from '../../lib/ledger/bells.ts';
-import { sqsDoorbell } from '../../lib/ledger/doorbell.ts';
-import { dynamoLedger } from '../../lib/ledger/dynamo.ts';
-import { drain, extract, load } from '../../lib/pipeline.ts';
-import { s3Stage } from '../../lib/stage/s3.ts';
+import type { SluiceError } from '../../lib/errors.ts';
 import { startAws } from '../support/aws.ts';
+import { awsLine } from '../support/aws-line.ts';
 import { type HttpFault, startHttpFaults } from '../support/http-faults.ts';
 import { openLine } from '../support/line.ts';
 import { startPostgres } from '../support/postgres.ts';
@@ -26,7 +22,6 @@ const SECONDS = Number(process.env.SLUICE_AWS_LINE_SECONDS ?? 8);
 /** Of all requests. The clients try twice, so that about one call in a hundred fails for good. */
 const SHARE = 0.12;
 const ROUNDS_MAX = 40;
-const WINDOW_MS = 60_000;
 
 const FAULTS: readonly HttpFault[] = [
   { status: 500, code: 'InternalServerError' },
@@ -63,67 +58,21 @@ test('a line over services that fail at random', { timeout: 180_000 + SECONDS * 
   await from.query('CREATE TABLE t (id int PRIMARY KEY, v text, w text)');
   const at = ({ host, port, user, password, database }: typeof source) => ({ host, port, user, password, database });
   const line = stack.use(await openLine({ source: at(source), target: at(target) }));
-  const { pipeline } = line;
-  const name = pipeline.pipeline;
-  const ports = () => {
-    const own = line.ports();
-    const { clock, log } = own;
-    const queues = { load_queue_url: aws.load_queue_url, extract_queue_url: aws.extract_queue_url };
-    return {
-      ...own,
-      ledger: dynamoLedger({ client: dynamo, table: aws.table, pipeline: name, clock }),
-      stage: s3Stage({ client: s3, bucket: aws.bucket, log, stall_ms: 500 }),
-      doorbell: sqsDoorbell({ client: sqs, pipeline: name, ...queues, clock }),
-    };
-  };
+  const { ports, ...broken } = awsLine(line, aws, { dynamo, s3, sqs });
 
-  const failures: ErrorCode[] = [];
+  const failures: string[] = [];
   /** What is tried again is counted; what would wait for a person is thrown. */
-  const passed = (code: ErrorCode, cause: unknown): void => {
-    if (CATALOGUE[code].disposition !== 'retry') throw new Error(`SLUICE_SEED=${SEED}: ${code}`, { cause });
+  const passed = ({ code, message }: Pick<SluiceError, 'code' | 'message'>): void => {
+    if (CATALOGUE[code].disposition !== 'retry') throw new Error(`SLUICE_SEED=${SEED}: ${code}: ${message}`);
     failures.push(code);
   };
-  let runs = 0;
   const window = async (): Promise<void> => {
-    const run = `run-${++runs}`;
-    try {
-      const deadline_ms = Date.now() + WINDOW_MS;
-      const report = await drain(ports(), pipeline, {
-        run,
-        owner: 'one',
-        lease_ms: WINDOW_MS,
-        deadline_ms,
-        ring_all: true,
-      });
-      if (report.error) passed(report.error.code as ErrorCode, report.error.message);
-    } catch (error) {
-      passed(asSluiceError(error).code, error);
-    }
+    const error = await broken.window();
+    if (error) passed(error);
   };
-  /** Hears what was rung, by a line that does not fail: a message that is lost is rung again by the next window. */
+  /** Hears what was rung, by a client that does not fail: a message that is lost is rung again by the next window. */
   const pump = async (): Promise<void> => {
-    for (const [queue, answer] of [
-      [aws.extract_queue_url, (body: string) => extract(ports(), pipeline, parseExtractBell(name, body))],
-      [
-        aws.load_queue_url,
-        (body: string) =>
-          load(ports(), parseLoadBell(name, body), {
-            deadline_ms: Date.now() + WINDOW_MS,
-            consistency: pipeline.target.consistency,
-          }),
-      ],
-    ] as const) {
-      for (let heard = true; heard; ) {
-        const { Messages = [] } = await aws.sqs.send(
-          new ReceiveMessageCommand({ QueueUrl: queue, MaxNumberOfMessages: 10 }),
-        );
-        heard = Messages.length > 0;
-        for (const { Body = '', ReceiptHandle } of Messages) {
-          await answer(Body).catch((error: unknown) => passed(asSluiceError(error).code, error));
-          await aws.sqs.send(new DeleteMessageCommand({ QueueUrl: queue, ReceiptHandle }));
-        }
-      }
-    }
+    for (const error of await broken.pump()) passed(error);
   };
 
   /** The target's table is there after the first copy. */

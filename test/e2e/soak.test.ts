@@ -1,12 +1,12 @@
 /**
  * A short soak (test/soak), with a few kinds of faults that always come: nothing is lost, nothing doubled, nothing halts. `npm run soak` is the long one, with all of them.
  *
- * SLUICE_SOAK_SECONDS (8) is how long load and faults last, SLUICE_SEED what they are drawn by: printed, to be drawn again.
+ * SLUICE_SOAK_SECONDS (15) is how long load and faults last, SLUICE_SEED what they are drawn by: printed, to be drawn again.
  */
 import { expect, test } from 'vitest';
 import { soak } from '../soak/course.ts';
 
-const SECONDS = Number(process.env.SLUICE_SOAK_SECONDS ?? 8);
+const SECONDS = Number(process.env.SLUICE_SOAK_SECONDS ?? 15);
 const SEED = Number(process.env.SLUICE_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
 /** It waits for what it breaks: on a machine that has other things to do, that is slow. */

@@ -46,21 +46,7 @@ export async function startAws(): Promise<TestAws> {
   );
   const id = randomUUID().slice(0, 8);
   const [table, bucket] = [`sluice-test-${id}`, `sluice-test-${id}`];
-  await dynamo.send(
-    new CreateTableCommand({
-      TableName: table,
-      BillingMode: 'PAY_PER_REQUEST',
-      KeySchema: [
-        { AttributeName: 'pk', KeyType: 'HASH' },
-        { AttributeName: 'sk', KeyType: 'RANGE' },
-      ],
-      AttributeDefinitions: [
-        { AttributeName: 'pk', AttributeType: 'S' },
-        { AttributeName: 'sk', AttributeType: 'S' },
-      ],
-    }),
-  );
-  await waitUntilTableExists({ client: dynamo, maxWaitTime: 20, minDelay: 1 }, { TableName: table });
+  await makeLedgerTable(dynamo, table);
   await s3.send(new CreateBucketCommand({ Bucket: bucket }));
   const queueUrl = async (name: string) => {
     const queue = new CreateQueueCommand({ QueueName: `${name}-${id}.fifo`, Attributes: { FifoQueue: 'true' } });
@@ -83,6 +69,25 @@ export async function startAws(): Promise<TestAws> {
     extract_queue_url,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
+}
+
+/** Empty. */
+export async function makeLedgerTable(dynamo: DynamoDBClient, table: string): Promise<void> {
+  await dynamo.send(
+    new CreateTableCommand({
+      TableName: table,
+      BillingMode: 'PAY_PER_REQUEST',
+      KeySchema: [
+        { AttributeName: 'pk', KeyType: 'HASH' },
+        { AttributeName: 'sk', KeyType: 'RANGE' },
+      ],
+      AttributeDefinitions: [
+        { AttributeName: 'pk', AttributeType: 'S' },
+        { AttributeName: 'sk', AttributeType: 'S' },
+      ],
+    }),
+  );
+  await waitUntilTableExists({ client: dynamo, maxWaitTime: 20, minDelay: 1 }, { TableName: table });
 }
 
 async function endpointsOf(stack: AsyncDisposableStack): Promise<{ dynamo: string; rest: string }> {
