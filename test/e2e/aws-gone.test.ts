@@ -33,9 +33,9 @@ interface Gone {
   readonly aws: TestAws;
   readonly on: AwsLine;
   /** Codes of the halts. */
-  halts(): Promise<readonly string[]>;
+  readonly halts: () => Promise<readonly string[]>;
   /** Windows and bells until both sides are equal and nothing is halted. */
-  settle(): Promise<void>;
+  readonly settle: () => Promise<void>;
 }
 
 async function pipeline(): Promise<Gone & AsyncDisposable> {

@@ -18,7 +18,7 @@ const WINDOW_MS = 60_000;
 export type LineClients = Pick<TestAws, 'dynamo' | 's3' | 'sqs'>;
 
 export interface AwsLine {
-  ports(): ReturnType<Line['ports']>;
+  readonly ports: () => ReturnType<Line['ports']>;
   /** Null: it ended well. */
   window(): Promise<SluiceError | null>;
   /** Answers what was rung, until nothing more is; a message that fails is not answered again. What failed. */
