@@ -64,4 +64,11 @@ export const GOALS: readonly Comparison[] = [
     most('cold start', `bundle of ${name}, KB`, `${name}: bundle`, null, 1_000),
     most('cold start', `import of ${name}, ms`, `${name}: import`, null, 150),
   ]),
+  ...[1, 15].flatMap((minutes) =>
+    ['idle', 'small', 'busy'].flatMap((size) =>
+      ['AWS DMS Serverless, 1 DCU, a month', 't4g.small, a month'].map((peer) =>
+        most('cost', `a month, ${size}, each ${minutes} min`, `Sluice, a month, ${size}, each ${minutes} min`, peer, 1),
+      ),
+    ),
+  ),
 ];

@@ -491,3 +491,21 @@ describe('the end', () => {
     reader.askKeepalive();
   });
 });
+
+test('a walsender that has been caught up with is left alone for a moment, and then heard again', async () => {
+  const { client, server } = await serverOf(COPY_BOTH);
+  const reader = await open(client);
+  const { socket: far } = server;
+  const near = (client as unknown as { connection: { stream: Socket } }).connection.stream;
+  const { seen, sink } = collector();
+  const pauses: boolean[] = [];
+  near.on('data', () => setImmediate(() => pauses.push(near.isPaused())));
+  far.write(xlogData(Buffer.from('one'), 1n));
+  while (seen.length < 1) await reader.read(sink, 1_000);
+  await clock.sleep(0);
+  expect(pauses).toEqual([true]);
+  far.write(xlogData(Buffer.from('two'), 2n));
+  while (seen.length < 2) await reader.read(sink, 1_000);
+  expect(seen).toEqual(['one', 'two']);
+  await reader.close();
+});
