@@ -21,7 +21,7 @@ const TO_TARGET = 'W2: the same, slot → visible in the target';
 const FIRST = 'W1: first sync of 2,000,000 rows through the stage';
 
 export const GOALS: readonly Comparison[] = [
-  least('W2', TO_STAGE, 'Sluice, slot → stage, by peek', 'pg_recvlogical to /dev/null', 2.5),
+  least('W2', TO_STAGE, 'Sluice, slot → stage, by stream', 'pg_recvlogical to /dev/null', 2.5),
   least('W2', TO_TARGET, 'Sluice, slot → target', 'native subscription, applied', 1.5),
   // tap-postgres | target-postgres, LOG_BASED: 5.6 thousand changes/s on a machine of two cores.
   least(
